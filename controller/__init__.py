@@ -1,0 +1,1 @@
+"""The host: configuration, run engine, guard, journal, publishing, commands."""

@@ -1,0 +1,1 @@
+"""Pure reductions: arrays in, arrays with uncertainties out."""

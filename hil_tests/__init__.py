@@ -1,0 +1,1 @@
+"""The virtual bench and the tests that run whole experiments against it."""

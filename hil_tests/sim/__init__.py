@@ -1,0 +1,1 @@
+"""Twins: physics, wire and instruments. Shares no code with drivers, edge or controller."""
