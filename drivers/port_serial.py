@@ -1,0 +1,91 @@
+"""A serial port; the only file that imports pyserial."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+import serial
+import serial_asyncio_fast
+
+from drivers.port import Inbox, PortLost
+
+Parity = Literal["none", "even", "odd"]
+_PARITY = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}
+
+
+class SerialPort:
+    """Eight data bits, no flow control, opened exclusively so that two hosts cannot share a line.
+
+    Args:
+        path: device path, for instance ``/dev/serial/by-id/...``.
+        baud: bits per second.
+        parity: none, even or odd.
+        stop_bits: 1 or 2.
+    """
+
+    def __init__(self, path: str, baud: int = 9600, parity: Parity = "none", stop_bits: int = 1) -> None:
+        if parity not in _PARITY or stop_bits not in (1, 2) or baud <= 0:
+            raise ValueError(
+                f"{path}: no such line setting: {baud} baud, parity {parity}, {stop_bits} stop bits"
+            )
+        self._path = path
+        self._baud = baud
+        self._parity = parity
+        self._stop_bits = stop_bits
+        self._transport: asyncio.Transport | None = None
+        self._inbox = Inbox(path)
+
+    @property
+    def where(self) -> str:
+        """The device path."""
+        return self._path
+
+    @property
+    def character_s(self) -> float:
+        """Start, eight data, parity and stop bits, s."""
+        bits = 1 + 8 + (self._parity != "none") + self._stop_bits
+        return bits / self._baud
+
+    async def open(self) -> None:
+        """Open the device with the line's settings."""
+        if self._transport is not None and self._inbox.lost is None:
+            return
+        await self.close()
+        inbox = Inbox(self._path)
+        try:
+            transport, _ = await serial_asyncio_fast.create_serial_connection(
+                asyncio.get_running_loop(),
+                lambda: inbox,
+                self._path,
+                baudrate=self._baud,
+                parity=_PARITY[self._parity],
+                stopbits=self._stop_bits,
+                exclusive=True,
+            )
+        except (OSError, EOFError) as error:  # SerialException is an OSError
+            raise PortLost(f"{self._path}: {error}") from error
+        self._transport, self._inbox = transport, inbox
+
+    async def close(self) -> None:
+        """Close at once; what was not yet sent is dropped."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            if not transport.is_closing():  # a second abort would fail inside the library
+                transport.abort()
+            await self._inbox.gone.wait()
+        self._inbox.lose("closed")
+
+    async def write(self, data: bytes) -> None:
+        """Hand ``data`` to the device."""
+        if self._transport is None or self._inbox.lost is not None:
+            raise PortLost(f"{self._path}: not open")
+        self._transport.write(data)
+
+    async def read(self, timeout_s: float) -> bytes:
+        """Return the bytes that are here, or b"" after ``timeout_s``."""
+        return await self._inbox.read(timeout_s)
+
+    def discard(self) -> bytes:
+        """Take out what has arrived."""
+        return self._inbox.discard()

@@ -1,0 +1,50 @@
+"""Builds the line that a table of the station file describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from drivers.line import Line, Trace
+from drivers.port import Port
+from drivers.port_serial import SerialPort
+from drivers.port_tcp import TcpPort
+from drivers.port_udp import UdpPort
+
+
+def _serial(*, port: str, baud: int = 9600, parity: str = "none", stop_bits: int = 1) -> Port:
+    return SerialPort(port, baud, parity, stop_bits)  # type: ignore[arg-type]  # checked there
+
+
+def _tcp(*, host: str, port: int) -> Port:
+    return TcpPort(host, port)
+
+
+def _udp(*, host: str, port: int) -> Port:
+    return UdpPort(host, port)
+
+
+KINDS: Mapping[str, Callable[..., Port]] = {"serial": _serial, "tcp": _tcp, "udp": _udp}
+
+
+def open_line(name: str, table: Mapping[str, Any], *, trace: Trace | None = None) -> Line:
+    """Return the line ``name``; its port is opened by ``await line.open()``, not here.
+
+    Args:
+        name: name of the line in the station file.
+        table: ``kind`` and the keys of that kind: serial {port, baud, parity, stop_bits},
+            tcp {host, port}, udp {host, port}.
+        trace: see ``Line``.
+
+    Raises:
+        ValueError: unknown kind, missing or unknown key, impossible value.
+    """
+    settings = dict(table)
+    kind = settings.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"line {name}: kind = {kind!r} is none of {', '.join(KINDS)}")
+    try:
+        port = KINDS[kind](**settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"line {name}: {str(error).replace('_' + kind + '()', kind + ' line')}") from error
+    return Line(name, port, trace=trace)
