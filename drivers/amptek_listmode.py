@@ -159,3 +159,10 @@ def _tag_times(
         at = int(np.argmax(np.diff(times) < 0))
         raise BadReply(f"list-mode time tag steps back from {int(times[at])} to {int(times[at + 1])}")
     return times
+
+
+def first_frame(words: bytes) -> int | None:
+    """Return the first 16-bit frame number in a chunk of whole words, None when it holds no frame word."""
+    word = np.frombuffer(words[: len(words) - len(words) % WORD_BYTES], dtype=">u4")
+    frames = word[word >= 0xC000_0000]
+    return int(frames[0]) >> 14 & 0xFFFF if frames.size else None
