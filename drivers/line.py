@@ -12,10 +12,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 from drivers.errors import BadReply, DriverError, NoReply
+from drivers.owed import Owed, owed_after
 from drivers.port import Port, PortLost, Reopenable
 from drivers.roles import LineStats
 from drivers.turn import Turn
@@ -25,18 +25,14 @@ Trace = Callable[[str, bytes, float], None]  # "sent" | "received" | "drained", 
 
 QUIET_S = 0.05
 REOPEN_EVERY_S = 1.0
-NOISY_S = 1.0  # a line that does not fall silent for so long is refused (or, urgently, spoken over)
+NOISY_S = 1.0  # a line that does not fall silent for so long is refused; urgent requests speak over it sooner
 LONGEST_TEXT_LINE = 1 << 16
 
 
-@dataclass
-class _Owed:
-    """A reply that was asked for and has not come: until when it may still do so."""
+class Interrupted(NoReply):
+    """The exchange was given up for an urgent one; if it was a write, it may have taken effect."""
 
-    complete: Callable[[bytes], bool]
-    silence_s: float  # silence that proves that it will not come any more
-    urgent_silence_s: float
-    seen: bytes = b""
+    transient = False
 
 
 class Line:
@@ -75,7 +71,7 @@ class Line:
         self._interrupted = False
         self._sent = False
         self._closed = False
-        self._owed: _Owed | None = None
+        self._owed: Owed | None = None
         self._text = b""  # the beginning of the next text line
         self._last_byte_s = self._now()
         self._lost: str | None = "never opened"
@@ -104,7 +100,7 @@ class Line:
         await self._port.close()
 
     def interrupt(self) -> None:
-        """End the exchange in flight now, with NoReply for whoever asked. Those who queue are not touched."""
+        """End the exchange in flight now; whoever asked gets Interrupted. Those who queue are not touched."""
         if self._scope is not None and not self._interrupted:
             self._interrupted = True
             self._scope.reschedule(asyncio.get_running_loop().time())
@@ -134,7 +130,8 @@ class Line:
             silence_s: least time between the last byte on the line and this request.
 
         Raises:
-            NoReply: no complete reply in time, interrupted, or the link is lost.
+            NoReply: no complete reply in time, or the link is lost.
+            Interrupted: a NoReply because of ``interrupt``.
         """
 
         def parse_joined(chunks: Sequence[bytes]) -> T | None:
@@ -170,11 +167,11 @@ class Line:
                 await self._write(request)
                 answer = await self._collect(parse, chunks, started_s + timeout_s)
             except BaseException as error:
-                self._reply_is_owed(parse, chunks, timeout_s, error, matched=matched)
+                self._give_up(error, parse, chunks, timeout_s, matched=matched)
                 raise
             if answer is None:
                 self.stats.timeouts += 1
-                self._reply_is_owed(parse, chunks, timeout_s, None, matched=matched)
+                self._give_up(None, parse, chunks, timeout_s, matched=matched)
                 came = b"".join(chunks)
                 what = "no complete reply" if came else "no reply"
                 raise NoReply(
@@ -189,7 +186,9 @@ class Line:
     async def send(self, data: bytes, *, device: str = "") -> None:
         """Send without waiting for an answer, also while somebody else listens (push protocols)."""
         if self._lost is not None:
-            await self._open_port(device, urgent=False)
+            async with self._turn.taken(urgent=True):
+                if self._lost is not None:
+                    await self._open_port(device, data, urgent=False)
         try:
             await self._write(data)
         except PortLost as error:
@@ -243,7 +242,7 @@ class Line:
                     raise
                 self.stats.interrupted += 1
                 when = (" after sending" if self._sent else " before sending") if request else ""
-                raise NoReply(
+                raise Interrupted(
                     f"line {self.name} interrupted{when}", device=device, request=request
                 ) from error
             except PortLost as error:
@@ -284,7 +283,8 @@ class Line:
             remaining_s = self._last_byte_s + needed_s - self._now()
             if remaining_s <= 0:
                 break
-            if self._now() - started_s > needed_s + NOISY_S:
+            patience_s = self._quiet_s if urgent else NOISY_S
+            if self._now() - started_s > needed_s + patience_s:
                 if urgent:
                     break
                 raise NoReply(f"line {self.name} does not fall silent", device=device, request=request)
@@ -296,10 +296,8 @@ class Line:
             return
         self._last_byte_s = self._now()
         self._drained(data)
-        if self._owed is not None:
-            self._owed.seen += data
-            if self._owed.complete(self._owed.seen):
-                self._owed = None
+        if self._owed is not None and self._owed.completed_by(data):
+            self._owed = None
 
     async def _collect(
         self, parse: Callable[[Sequence[bytes]], T | None], chunks: list[bytes], deadline_s: float
@@ -323,33 +321,20 @@ class Line:
             elif remaining_s <= 0:
                 return None
 
-    def _reply_is_owed(
+    def _give_up(
         self,
-        parse: Callable[[Sequence[bytes]], object],
-        chunks: Sequence[bytes],
-        timeout_s: float,
         error: BaseException | None,
+        parse: Callable[[Sequence[bytes]], object],
+        chunks: list[bytes],
+        timeout_s: float,
         *,
         matched: bool,
     ) -> None:
-        """Remember what an exchange that ended without its reply may still bring."""
-        if isinstance(error, DriverError) and not isinstance(error, BadReply):
-            return  # refused: that was the reply
-        if error is None and matched and not chunks:
-            return
-        bad = isinstance(error, BadReply)
-        silence_s = self._quiet_s + (0.0 if bad else timeout_s)
-
-        def complete(late: bytes) -> bool:
-            if bad:
-                return False
-            try:
-                return parse([*chunks, late]) is not None
-            except DriverError as refusal:
-                return not isinstance(refusal, BadReply)
-
-        self._owed = _Owed(complete, silence_s, self._quiet_s)
-        self._last_byte_s = self._now()
+        """Remember what the exchange that ended without a good reply may still bring."""
+        self._owed = owed_after(
+            error, parse, chunks, timeout_s=timeout_s, quiet_s=self._quiet_s, matched=matched
+        )
+        self._last_byte_s = max(self._last_byte_s, self._now())
 
     async def _open_port(
         self, device: str, request: bytes = b"", *, timeout_s: float | None = None, urgent: bool = True
