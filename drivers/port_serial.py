@@ -26,9 +26,7 @@ class SerialPort:
 
     def __init__(self, path: str, baud: int = 9600, parity: Parity = "none", stop_bits: int = 1) -> None:
         if parity not in _PARITY or stop_bits not in (1, 2) or baud <= 0:
-            raise ValueError(
-                f"{path}: no such line setting: {baud} baud, parity {parity}, {stop_bits} stop bits"
-            )
+            raise ValueError(f"no such setting: {baud} baud, parity {parity!r}, {stop_bits} stop bits")
         self._path = path
         self._baud = baud
         self._parity = parity

@@ -38,7 +38,7 @@ class TcpPort:
             async with asyncio.timeout(self._connect_timeout_s):
                 transport, _ = await loop.create_connection(lambda: inbox, self._host, self._port)
         except OSError as error:  # TimeoutError is one too
-            raise PortLost(f"{self.where}: {error or 'no connection in time'}") from error
+            raise PortLost(f"{self.where}: {str(error) or 'no connection in time'}") from error
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
