@@ -236,7 +236,7 @@ class Cell:
     def _side_a(self) -> float:
         """Explicit in the last voltage (it is tiny), limited so that no voltage makes it explode."""
         p = self.parameters
-        return p.side_a_at_4v * 10.0 ** min((self._voltage_v - 4.0) / p.side_decade_v, 4.0)
+        return p.side_a_at_4v * math.pow(10.0, min((self._voltage_v - 4.0) / p.side_decade_v, 4.0))
 
     def _at_temperature(self, ohm: float, ev: float) -> float:
         kelvin = self.temperature_k()

@@ -1,0 +1,164 @@
+"""Twin of a Eurotherm 3200 temperature controller on a serial line, heating a holder.
+
+The relay in series with the heater belongs to somebody else: power flows only while ``relay_closed()`` is
+true, whatever the controller puts out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from hil_tests.sim.clock import BenchClock
+from hil_tests.sim.eurotherm_loop import KELVIN_AT_0_C, Loop, LoopSettings
+from hil_tests.sim.eurotherm_registers import RegisterMap
+from hil_tests.sim.physics.holder import Holder
+from hil_tests.sim.wire.faults import WireFaults
+from hil_tests.sim.wire.modbus_rtu import GapFramer, RtuSlave, gap_s
+from hil_tests.sim.wire.serial_pty import SerialPty
+
+CYCLE_S = 0.25
+SENSOR_STATES = ("good", "open", "short", "out of range")
+
+
+class EurothermTwin:
+    """The instrument, its wire and the holder it heats.
+
+    Args:
+        holder: the physics; this twin is the only one that lets its time pass.
+        clock: the lab clock of the bench.
+        unit_id: Modbus address.
+        relay_closed: state of the relay in series with the heater.
+        settings: ``baud``, ``bits``, ``decimals``, ``response_s``, ``name`` and every field of LoopSettings.
+    """
+
+    def __init__(
+        self,
+        holder: Holder,
+        clock: BenchClock,
+        unit_id: int = 1,
+        relay_closed: Callable[[], bool] = lambda: True,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        given = dict(settings or {})
+        baud, bits = int(given.pop("baud", 9600)), int(given.pop("bits", 10))
+        decimals = int(given.pop("decimals", 1))
+        self._response_s = float(given.pop("response_s", 0.02))
+        name = str(given.pop("name", "heater"))
+        unknown = set(given) - {field.name for field in fields(LoopSettings)}
+        if unknown:
+            raise ValueError(f"unknown settings of the controller: {', '.join(sorted(unknown))}")
+        self.holder = holder
+        self.loop = Loop(LoopSettings(**given))
+        self.registers = RegisterMap(self.loop, decimals)
+        self.slave = RtuSlave(unit_id, self.registers)
+        self.faults = WireFaults()
+        self._clock = clock
+        self._relay_closed = relay_closed
+        self._time_s = clock.now_s()
+        self._booted_s = self._time_s
+        self._resets = 0
+        self._frozen_c: float | None = None
+        self._stuck_fraction: float | None = None
+        self._gap_s = gap_s(baud, bits)
+        self._framer = GapFramer(self._frame, self._gap_s / clock.speed)
+        self._port = SerialPty(self._framer.feed, name=name, baud=baud, bits=bits, speed=clock.speed)
+        self.loop.restart(self._sensed_c())
+
+    async def start(self) -> str:
+        """Open the port; return its name."""
+        return self._port.open()
+
+    async def stop(self) -> None:
+        """Close the port."""
+        self._framer.clear()
+        self._port.close()
+
+    def advance(self, now_lab_s: float) -> None:
+        """Let the instrument and the holder live until ``now_lab_s``, in the controller's own cycles."""
+        while self._time_s + CYCLE_S <= now_lab_s:
+            self._time_s += CYCLE_S
+            self.loop.cycle(self._sensed_c(), CYCLE_S)
+            if self._time_s < self._booted_s:
+                self.loop.output_percent = 0.0
+            fraction = self.loop.output_percent / 100.0
+            if self._stuck_fraction is not None:
+                fraction = self._stuck_fraction
+            self.holder.set_duty(fraction if self._relay_closed() else 0.0)
+            self.holder.process(CYCLE_S)
+
+    def inject(self, fault: Mapping[str, Any]) -> None:
+        """Make something go wrong.
+
+        Kinds: those of the wire; ``unplug``, ``replug``; ``sensor`` with ``state`` good, open, short, out of
+        range or frozen; ``reset`` with ``boot_s``; ``stuck_output`` with ``fraction`` (null: mended);
+        ``runaway`` with ``watt`` made inside the cell.
+        """
+        kind = fault.get("kind")
+        if self.faults.knows(kind):
+            self.faults.inject(fault)
+        elif kind == "unplug":
+            self._port.unplug()
+            self._framer.clear()
+        elif kind == "replug":
+            self._port.replug()
+        elif kind == "sensor":
+            self._break_sensor(str(fault["state"]))
+        elif kind == "reset":
+            self._reset(float(fault.get("boot_s", 3.0)))
+        elif kind == "stuck_output":
+            fraction = fault.get("fraction", 1.0)
+            self._stuck_fraction = None if fraction is None else float(fraction)
+        elif kind == "runaway":
+            self.holder.cell_power_w = float(fault["watt"])
+        else:
+            raise ValueError(f"no such fault of the temperature controller: {kind!r}")
+
+    def counters(self) -> dict[str, Any]:
+        """Return what happened so far: requests, writes, faults, energy."""
+        return {
+            **self.slave.counters,
+            "writes": self.registers.writes,
+            "eeprom_writes": self.registers.eeprom_writes,
+            "resets": self._resets,
+            "heater_joule": self.holder.heater_joule,
+            "output_percent": self.loop.output_percent,
+            "lost_bytes": self._port.lost_bytes,
+            "wire_faults": dict(self.faults.counts),
+        }
+
+    def _frame(self, frame: bytes) -> None:
+        now_s = self._clock.now_s()
+        self.advance(now_s)
+        if now_s < self._booted_s:
+            return
+        reply = self.slave.answer(frame)
+        if reply is None:
+            return
+        delay_s = max(0.0, self._response_s - self._gap_s)
+        for extra_s, piece in self.faults.outgoing(reply):
+            self._port.send(piece, delay_s + extra_s)
+
+    def _sensed_c(self) -> float:
+        if self._frozen_c is not None:
+            return self._frozen_c
+        return self.holder.pt100_k - KELVIN_AT_0_C
+
+    def _break_sensor(self, state: str) -> None:
+        if state == "frozen":
+            self._frozen_c = self._sensed_c()
+            return
+        if state not in SENSOR_STATES:
+            raise ValueError(f"no such state of the sensor: {state!r}")
+        if state == "good":
+            self._frozen_c = None
+        self.loop.sensor = state  # type: ignore[assignment]  # one of SENSOR_STATES
+
+    def _reset(self, boot_s: float) -> None:
+        """Power lost and back: silent while it boots, volatile values gone, output 0 until then."""
+        self._resets += 1
+        self._booted_s = self._clock.now_s() + boot_s
+        self.registers.power_failed = True
+        self.loop.restart(self._sensed_c())
+        self.holder.set_duty(0.0)
