@@ -82,8 +82,8 @@ def find_peaks(
 ) -> list[Candidate]:
     """Find peaks by matched zero-area filtering.
 
-    At each channel the counts are summed with a kernel of zero area and zero first moment (a Gaussian less a
-    parabola, over +-1.5 FWHM), which cancels a smooth background; the sum over its Poisson error
+    At each channel the counts are summed with the negative second derivative of a Gaussian of the expected
+    width (zero area and first moment, so a straight background cancels); the sum over its Poisson error
     sqrt(sum kernel^2 counts) is the significance. Local maxima above ``threshold`` are returned, the largest
     within one FWHM only.
 
@@ -137,11 +137,11 @@ def _filtered(y: Floats, widths: Floats, first: int) -> Floats:
 
 
 def _kernel(fwhm: float) -> Floats:
-    half = max(2, round(1.5 * fwhm))
-    x = np.arange(-half, half + 1, dtype=np.float64)
-    bump = gaussian(x, 0.0, fwhm)
-    smooth = np.stack([np.ones_like(x), x**2], axis=1)
-    return np.asarray(bump - smooth @ np.linalg.lstsq(smooth, bump, rcond=None)[0], np.float64)
+    sigma = fwhm / FWHM_PER_SIGMA
+    half = max(2, round(4 * sigma))
+    z = np.arange(-half, half + 1, dtype=np.float64) / sigma
+    hat = (1 - z * z) * np.exp(-0.5 * z * z)
+    return np.asarray(hat - hat.mean(), np.float64)
 
 
 def fit_peaks(
