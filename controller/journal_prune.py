@@ -1,0 +1,59 @@
+"""Limits of the outbox and of the journal: what goes first when there is too much, and what never goes."""
+
+from __future__ import annotations
+
+import sqlite3
+
+# In this order. Data products first: their files stay on disk. Then every second batch of telemetry. Then
+# values that a newer one has replaced. Documents, alarms, questions and answers are never dropped.
+_VICTIMS = {
+    "data": "SELECT seq, bytes FROM outbox WHERE topic GLOB 'data/*' ORDER BY seq",
+    "tele": "SELECT seq, bytes FROM (SELECT seq, bytes, row_number() OVER (ORDER BY seq) AS n FROM outbox "
+    "WHERE topic = 'tele') WHERE n % 2 = 0 ORDER BY seq",
+    "state": "SELECT o.seq, o.bytes FROM outbox o JOIN topics t USING (topic) "
+    "WHERE o.topic GLOB 'state/*' AND o.seq < t.seq ORDER BY o.seq",
+}
+
+
+def drop_outbox(db: sqlite3.Connection, limit_bytes: int, cutoff_wall_s: float, chunk: int) -> dict[str, int]:
+    """Delete outbox rows until the rest is within its limits; return how many of each class went.
+
+    Args:
+        db: the journal, inside a transaction.
+        limit_bytes: the most that may wait, files counted with their size.
+        cutoff_wall_s: rows older than this are over age.
+        chunk: the most rows of a class to delete in one call.
+    """
+    dropped = {}
+    for name, victims in _VICTIMS.items():
+        excess = db.execute("SELECT coalesce(sum(bytes), 0) FROM outbox").fetchone()[0] - limit_bytes
+        aged = db.execute(
+            "SELECT coalesce(max(o.seq), 0) FROM outbox o JOIN events e USING (seq) WHERE e.wall_s < ?",
+            (cutoff_wall_s,),
+        ).fetchone()[0]
+        going = []
+        for seq, size in db.execute(victims + " LIMIT ?", (chunk,)).fetchall():
+            if excess <= 0 and seq > aged:
+                break
+            going.append((seq,))
+            excess -= size
+        if going:
+            db.executemany("DELETE FROM outbox WHERE seq = ?", going)
+            dropped[name] = len(going)
+    return dropped
+
+
+def drop_events(db: sqlite3.Connection, telemetry_wall_s: float, runs_wall_s: float, chunk: int) -> int:
+    """Delete delivered telemetry and the events of extracted runs from before the given wall times."""
+    gone = db.execute(
+        "DELETE FROM events WHERE seq IN (SELECT seq FROM (SELECT seq, wall_s FROM events "
+        "WHERE kind = 'tele' ORDER BY seq LIMIT ?) WHERE wall_s < ? AND seq NOT IN (SELECT seq FROM outbox))",
+        (chunk, telemetry_wall_s),
+    ).rowcount
+    gone += db.execute(
+        "DELETE FROM events WHERE seq IN (SELECT e.seq FROM runs r JOIN events e USING (run) "
+        "WHERE r.ended_wall_s < ? AND r.extract IS NOT NULL "
+        "AND e.seq NOT IN (SELECT seq FROM outbox) LIMIT ?)",
+        (runs_wall_s, chunk),
+    ).rowcount
+    return int(gone)
