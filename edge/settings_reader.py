@@ -1,4 +1,4 @@
-"""Reads the plain dictionary of ``Settings.from_dict``: every problem is collected, combinations are refused."""
+"""Reads the plain dictionary of ``Settings.from_dict``; all problems at once, bad combinations refused."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class SettingsReader:
         self.flags: list[str] = []
 
     def settings(self) -> Settings:
+        """Return the settings, or raise ValueError with every problem found."""
         self._unknown("", self.data, self._KEYS)
         lithium = self._table(self.data, "lithium_line", "centroid_kev fwhm_kev")
         centroid = self._number(lithium, "lithium_line.centroid_kev", positive=True)
