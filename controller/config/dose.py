@@ -1,0 +1,117 @@
+"""The dose that an experiment gives to the sample: protons per area, at the place that gets most.
+
+fluence of one raster = I t / (e A): beam current, beam time, area of the raster. Where the beam spot is
+smaller than a pixel the protons do not spread over the pixel but stay in the spot, so the area of the spot
+counts instead of the area of the pixel. Rasters that overlap add up; every overlap is looked at, so the
+maximum is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from controller.config.experiment import Placed
+from controller.config.scans import Raster, ScanBase
+from controller.config.steps import CellStep, Move, Step
+
+ELEMENTARY_COULOMB = 1.602176634e-19  # exact, SI 2019
+CM2_PER_UM2 = 1e-8
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One raster on the sample and the fluence it gives everywhere inside."""
+
+    left_um: float
+    right_um: float
+    bottom_um: float
+    top_um: float
+    per_cm2: float
+
+    def covers(self, x_um: float, y_um: float) -> bool:
+        """Return whether a point gets this fluence (edges not included)."""
+        return self.left_um < x_um < self.right_um and self.bottom_um < y_um < self.top_um
+
+
+def fluence_per_cm2(raster: Raster, beam_s: float, current_a: float, spot_um: float | None) -> float:
+    """Return protons per cm2 where the beam really is, for ``beam_s`` seconds of unblanked beam.
+
+    n = I t / (e nx ny a), with a the smaller of pixel area and spot area (a circle of diameter ``spot_um``).
+    """
+    nx, ny = raster.pixels
+    pixel_um2 = raster.size_um[0] * raster.size_um[1] / (nx * ny)
+    area_um2 = pixel_um2 if spot_um is None else min(pixel_um2, math.pi * spot_um**2 / 4.0)
+    return current_a * beam_s / (ELEMENTARY_COULOMB * nx * ny * area_um2 * CM2_PER_UM2)
+
+
+def longest_beam_s(placed: Placed) -> float:
+    """Return the longest time that the beam can be on the sample in a scan, s.
+
+    Whole passes, if their number is what ends the scan; else its duration or timeout, or, for a scan that
+    follows others in ``parallel``, the longest of theirs.
+    """
+    step = placed.step
+    if not isinstance(step, ScanBase):
+        return 0.0
+    beam_s = step.raster.scan().pass_s
+    bounds = []
+    if step.until is not None:
+        bounds += [step.until.duration_s] if step.until.duration_s is not None else []
+        bounds += [step.until.passes * beam_s] if step.until.passes is not None else []
+    if step.timeout_s is not None:
+        bounds.append(step.timeout_s)
+    if step.until is None:
+        bounds += [max((_longest_s(other) for other in placed.companions), default=0.0)]
+    return min(bounds) * placed.repeats if bounds else 0.0
+
+
+def _longest_s(step: Step) -> float:
+    if isinstance(step, CellStep) and step.until.duration_s is not None:
+        return min(step.until.duration_s, step.timeout_s)
+    inside = getattr(step, "steps", ())
+    if inside:
+        lengths = [_longest_s(other) for other in inside]
+        return max(lengths) if step.do == "parallel" else sum(lengths) * int(getattr(step, "times", 1))
+    bound: float | None = getattr(step, "timeout_s", None)
+    return bound if bound is not None else float(getattr(step, "duration_s", 0.0))
+
+
+class DosePlan:
+    """Adds up the scans of an experiment."""
+
+    def __init__(self, current_a: float, spot_um: float | None) -> None:
+        self.current_a = current_a
+        self.spot_um = spot_um
+
+    def running_maximum(self, steps: Iterable[Placed]) -> Iterator[tuple[Placed, float]]:
+        """Yield each scan with the highest dose anywhere on the sample after it."""
+        patches: list[Patch] = []
+        origin = (0.0, 0.0)
+        for placed in steps:
+            if isinstance(placed.step, Move):
+                origin = placed.step.to_um
+            if isinstance(placed.step, ScanBase):
+                patches.append(self._patch(placed, placed.step.raster, origin))
+                yield placed, highest(patches)
+
+    def _patch(self, placed: Placed, raster: Raster, origin: tuple[float, float]) -> Patch:
+        x, y = (raster.centre_um[i] + origin[i] for i in (0, 1))
+        width, height = raster.size_um
+        dose = fluence_per_cm2(raster, longest_beam_s(placed), self.current_a, self.spot_um)
+        return Patch(x - width / 2, x + width / 2, y - height / 2, y + height / 2, dose)
+
+
+def highest(patches: Iterable[Patch]) -> float:
+    """Return the largest sum of overlapping patches, looking once between each pair of neighbouring edges."""
+    all_of_them = list(patches)
+    xs = sorted({edge for patch in all_of_them for edge in (patch.left_um, patch.right_um)})
+    ys = sorted({edge for patch in all_of_them for edge in (patch.bottom_um, patch.top_um)})
+    best = 0.0
+    for left, right in pairwise(xs):
+        for bottom, top in pairwise(ys):
+            point = ((left + right) / 2.0, (bottom + top) / 2.0)
+            best = max(best, sum(patch.per_cm2 for patch in all_of_them if patch.covers(*point)))
+    return best

@@ -1,0 +1,254 @@
+"""Rules of a station file that concern more than one table.
+
+They look at the file itself and tolerate whatever else is wrong with it, so that a wrong unit in one table
+does not hide a missing line in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+from controller.config.conditions import parse_condition
+from controller.config.files import Source
+from controller.config.problems import Path, Problem, did_you_mean, listed, problem, value_at
+from controller.config.quantities import QuantityError, parse, show
+
+# Which driver can play which role; drivers of third parties are not judged here.
+ROLE_DRIVERS = {
+    "heater": "eurotherm_3200",
+    "cell": "palmsens_emstat4",
+    "scanner": "labjack_t7",
+    "pixe": "amptek_dp5",
+    "pige": "amptek_dp5",
+}
+ROLE_DETECTORS = {"pixe": "sdd", "pige": "hpge"}
+LOOPBACK = ("127.", "localhost", "::1")
+PSEUDO_TERMINALS = ("/dev/pts/", "/dev/pty", "/dev/ttys")
+WORDS_PER_EVENT = 2.0  # an event and its frame word
+
+
+def check(source: Source) -> list[Problem]:
+    """Return every broken rule."""
+    rules = _Rules(source)
+    return [
+        *rules.wiring(),
+        *rules.roles(),
+        *rules.off_paths(),
+        *rules.bench(),
+        *rules.interlocks(),
+        *rules.rest(),
+    ]
+
+
+def guard_names(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Map each device name to what the guard calls it: heater, cell, io, or "" where it knows nothing."""
+    names: dict[str, str] = {}
+    roles = _table(raw.get("roles"))
+    for name, device in _table(raw.get("device")).items():
+        driver = _table(device).get("driver")
+        by_role = next((role for role in ("heater", "cell") if roles.get(role) == name), "")
+        names[name] = by_role or ("io" if driver == "labjack_t7" or roles.get("scanner") == name else "")
+    return names
+
+
+class _Rules:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.raw = source.data
+        self.lines = _table(self.raw.get("line"))
+        self.devices = {name: _table(table) for name, table in _table(self.raw.get("device")).items()}
+
+    def broken(self, path: Path, complaint: str, limit: str = "") -> Problem:
+        return problem(self.source, path, complaint, limit)
+
+    def wiring(self) -> Iterator[Problem]:
+        """Lines exist, are not shared by accident, and no port is used twice."""
+        users: dict[str, dict[object, str]] = {}
+        for name, device in self.devices.items():
+            line = device.get("line")
+            if not isinstance(line, str):
+                continue
+            if line not in self.lines:
+                yield self.broken(
+                    ("device", name, "line"), f"is no [line.X] of this file{_known(line, self.lines)}"
+                )
+                continue
+            unit = device.get("unit_id", 1) if device.get("driver") == "eurotherm_3200" else "whole line"
+            others = users.setdefault(line, {})
+            if others and (unit in others or "whole line" in (unit, *others)):
+                other = others.get(unit) or next(iter(others.values()))
+                yield self.broken(
+                    ("device", name, "line"),
+                    f"is already used by device.{other}: only Modbus units with different unit_id share one",
+                )
+            others.setdefault(unit, name)
+        ends: dict[object, str] = {}
+        for name, table in self.lines.items():
+            line = _table(table)
+            end = (line.get("kind") == "udp", line.get("host"), line.get("port"))
+            if end[2] is None:
+                continue
+            if end in ends:
+                yield self.broken(("line", name, "port"), f"is the port of line.{ends[end]} as well")
+            ends.setdefault(end, name)
+
+    def roles(self) -> Iterator[Problem]:
+        """Roles name devices that can play them, each device one role."""
+        seen: dict[str, str] = {}
+        for role, name in _table(self.raw.get("roles")).items():
+            if role not in ROLE_DRIVERS or not isinstance(name, str):
+                continue
+            path: Path = ("roles", role)
+            device = self.devices.get(name)
+            if device is None:
+                yield self.broken(path, f"is no [device.X] of this file{_known(name, self.devices)}")
+                continue
+            if name in seen:
+                yield self.broken(path, f"plays the role {seen[name]} already")
+            seen[name] = role
+            driver = device.get("driver")
+            if driver in ROLE_DRIVERS.values() and driver != ROLE_DRIVERS[role]:
+                yield self.broken(path, f"is a {driver}, which cannot be the {role}")
+            elif role == "scanner" and driver == "labjack_t7" and "scanner" not in device:
+                yield self.broken(path, f"has no scanner wiring: device.{name}.scanner is missing")
+            elif role in ROLE_DETECTORS and device.get("detector") not in (None, ROLE_DETECTORS[role]):
+                yield self.broken(
+                    ("device", name, "detector"),
+                    f'cannot do {role}: {role} needs detector = "{ROLE_DETECTORS[role]}"',
+                )
+
+    def off_paths(self) -> Iterator[Problem]:
+        """Every energised output has an off path of its own, and someone can press a button."""
+        boxes = [device for device in self.devices.values() if device.get("driver") == "labjack_t7"]
+        heaters = [
+            name for name, device in self.devices.items() if device.get("driver") == "eurotherm_3200"
+        ] or [name for role, name in _table(self.raw.get("roles")).items() if role == "heater"]
+        if heaters and not any("relay" in box and "watchdog" in box for box in boxes):
+            yield self.broken(
+                ("device", str(heaters[0])),
+                "has no off path of its own: wire a relay in series with the heater to the labjack_t7 and "
+                'give that device relay = { fio = 2 } and watchdog = { timeout = "3 s" }',
+            )
+        energised = set(_table(self.raw.get("roles"))) & {"heater", "cell", "scanner"}
+        if energised and not any("permit" in box for box in boxes):
+            yield self.broken(
+                ("device",),
+                "has no permit input: wire the emergency stop to the labjack_t7 and give that device "
+                "permit = { fio = 5 }",
+            )
+
+    def bench(self) -> Iterator[Problem]:
+        """A lab clock that runs fast must never reach a real instrument."""
+        if "bench" not in self.raw:
+            return
+        for name, table in self.lines.items():
+            line = _table(table)
+            host, port = line.get("host"), line.get("port")
+            if isinstance(host, str) and not host.startswith(LOOPBACK):
+                yield self.broken(
+                    ("line", name, "host"),
+                    "is not this machine, but the station has a [bench] table: a fast clock is for a virtual "
+                    "bench only",
+                )
+            elif (
+                line.get("kind") == "serial"
+                and isinstance(port, str)
+                and not port.startswith(PSEUDO_TERMINALS)
+            ):
+                yield self.broken(
+                    ("line", name, "port"),
+                    "is a real serial port, but the station has a [bench] table: a fast clock is for a "
+                    "virtual bench only",
+                )
+
+    def interlocks(self) -> Iterator[Problem]:
+        """Conditions can be understood and names are unique."""
+        names = guard_names(self.raw)
+        seen: set[str] = set()
+        rows = self.raw.get("interlock")
+        for index, table in enumerate(rows if isinstance(rows, list) else []):
+            row = _table(table)
+            condition, name = row.get("condition"), row.get("name")
+            if isinstance(condition, str):
+                try:
+                    parse_condition(condition, names)
+                except QuantityError as error:
+                    yield self.broken(("interlock", index, "condition"), str(error))
+            if isinstance(name, str):
+                if name in seen:
+                    yield self.broken(("interlock", index, "name"), "is the name of another interlock row")
+                seen.add(name)
+
+    def rest(self) -> Iterator[Problem]:
+        """Detectors are read in time and see their lines; remote commands; files that are named."""
+        rates = _table(_table(self.raw.get("beam")).get("rates"))
+        for role in ROLE_DETECTORS:
+            name = _table(self.raw.get("roles")).get(role)
+            device = self.devices.get(name) if isinstance(name, str) else None
+            if device is not None and device.get("driver") == "amptek_dp5":
+                yield from self._fifo(str(name), device, rates.get(role))
+        yield from self._lithium_in_range()
+        broker = _table(self.raw.get("broker"))
+        remote = _table(self.raw.get("remote"))
+        if remote.get("enabled") is True and broker.get("kind", "embedded") == "embedded":
+            yield self.broken(
+                ("remote", "enabled"),
+                "is refused with the embedded broker, which only this machine reaches: set "
+                'broker.kind = "external"',
+            )
+        for path in (("broker", "credentials"), ("broker", "tls", "ca"), ("broker", "tls", "certificate"),
+                     ("broker", "tls", "key"), ("remote", "keys")):  # fmt: skip
+            yield from self._file_exists(path)
+
+    def _fifo(self, name: str, device: Mapping[str, Any], rate: object) -> Iterator[Problem]:
+        words = device.get("fifo_words")
+        try:
+            period_s, rate_hz = parse(device.get("period"), "s"), parse(rate, "1/s")
+        except QuantityError:
+            return  # reported where it stands
+        if isinstance(words, int) and rate_hz > 0.0:
+            longest_s = 0.5 * words / (WORDS_PER_EVENT * rate_hz)
+            if period_s > longest_s:
+                yield self.broken(
+                    ("device", name, "period"),
+                    f"is too long: at {show(rate_hz, '1/s')} the list of {words} words must be read at least "
+                    f"every {show(longest_s, 's', 3)} (half the time in which it fills)",
+                    show(longest_s, "s", 3),
+                )
+
+    def _lithium_in_range(self) -> Iterator[Problem]:
+        name = _table(self.raw.get("roles")).get("pige")
+        device = self.devices.get(name) if isinstance(name, str) else None
+        if device is None:
+            return
+        energy = _table(device.get("energy"))
+        channels = device.get("channels")
+        try:
+            offset, gain = parse(energy.get("offset"), "keV"), parse(energy.get("gain"), "keV")
+        except QuantityError:
+            return
+        if isinstance(channels, int) and not isinstance(channels, bool) and offset + gain * channels < 520.0:
+            yield self.broken(
+                ("device", str(name), "energy"),
+                f"ends the spectrum at {show(offset + gain * channels, 'keV')}: the lithium line, its "
+                "background band and the annihilation line need 520 keV",
+                "520 keV",
+            )
+
+    def _file_exists(self, path: Path) -> Iterator[Problem]:
+        named = value_at(self.raw, path)
+        if isinstance(named, str) and self.source.path is not None:
+            found = FilePath(self.source.path).parent / FilePath(named).expanduser()
+            if not found.is_file():
+                yield self.broken(path, f"is no file (looked for {found})")
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _known(name: str, tables: Mapping[str, Any]) -> str:
+    hint = did_you_mean(name, tables)
+    return hint if "did you mean" in hint else f"; there are {listed(tables)}"

@@ -1,0 +1,278 @@
+"""What an experiment can do, one model for each kind of step.
+
+Every wait has a timeout and says what happens then (``on_timeout``: continue, pause or abort; abort unless
+the file says otherwise). A step of fixed duration is its own timeout. Inside ``parallel`` a scan may leave
+out ``until``: it then follows the other steps and ends, after the line it is on, when they have all ended.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from controller.config.base import Table, refuse, rules
+from controller.config.problems import NEEDED_FOR
+from controller.config.quantities import Difference, Quantity, show
+from controller.config.scans import Calibrate, Duration, Length, Scan, StepBase
+
+
+class Heat(StepBase):
+    """Heat to a temperature at a limited ramp and wait until it has been stable."""
+
+    do: Literal["heat"]
+    to_k: Annotated[float, Quantity("K")] = Field(alias="to")
+    within_k: Annotated[float, Difference(above=0.0, high=50.0)] = Field(alias="within")
+    ramp_k_per_s: Annotated[float, Quantity("K/s", above=0.0)] = Field(alias="ramp")
+    stable_s: Annotated[float, Quantity("s", low=0.0, high=86400.0)] = Field(alias="stable", default=0.0)
+    timeout_s: Duration = Field(alias="timeout")
+
+    @model_validator(mode="after")
+    def _has_time(self) -> Heat:
+        with rules() as rule:
+            if self.stable_s >= self.timeout_s:
+                rule.broken("stable", "is not shorter than the timeout: this step could only time out")
+        return self
+
+
+class Cool(StepBase):
+    """Cool to a temperature: passively (heater off) or, with ``ramp``, along a falling set-point."""
+
+    do: Literal["cool"]
+    to_k: Annotated[float, Quantity("K")] = Field(alias="to")
+    within_k: Annotated[float, Difference(above=0.0, high=50.0)] = Field(alias="within", default=2.0)
+    ramp_k_per_s: Annotated[float, Quantity("K/s", above=0.0)] | None = Field(alias="ramp", default=None)
+    timeout_s: Duration = Field(alias="timeout")
+
+
+class Hold(StepBase):
+    """Keep the temperature as it is, the circuit open, for a while."""
+
+    do: Literal["hold"]
+    duration_s: Duration = Field(alias="duration")
+
+
+class OpenCircuit(StepBase):
+    """Record the open-circuit voltage."""
+
+    do: Literal["ocv"]
+    duration_s: Duration = Field(alias="duration")
+    interval_s: Annotated[float, Quantity("s", low=0.1, high=600.0)] = Field(alias="interval", default=1.0)
+
+
+class Rest(StepBase):
+    """Leave the cell at open circuit, recorded once in a while."""
+
+    do: Literal["rest"]
+    duration_s: Duration = Field(alias="duration")
+    interval_s: Annotated[float, Quantity("s", low=0.1, high=600.0)] = Field(alias="interval", default=10.0)
+
+
+class CellUntil(Table):
+    """What ends a charge or discharge: whichever comes first."""
+
+    duration_s: Duration | None = Field(alias="duration", default=None)
+    voltage_v: Annotated[float, Quantity("V")] | None = Field(alias="voltage", default=None)
+    current_below_a: Annotated[float, Quantity("A", above=0.0, c_rate=True)] | None = Field(
+        alias="current_below", default=None
+    )
+    charge_coulomb: Annotated[float, Quantity("C", above=0.0)] | None = Field(alias="charge", default=None)
+    soc: Annotated[float, Quantity("1", low=0.0, high=1.0)] | None = None
+
+    @field_validator("charge_coulomb")
+    @classmethod
+    def _fits_the_cell(cls, value: float | None, info: ValidationInfo) -> float | None:
+        capacity = (info.context or {}).get("capacity_coulomb")
+        if value is not None and capacity is not None and value > capacity * (1 + 1e-9):
+            raise refuse(
+                f"is more than the cell holds: sample.capacity is {show(capacity, 'C')}", show(capacity, "C")
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _something(self) -> CellUntil:
+        with rules() as rule:
+            if not self.model_fields_set:
+                rule.broken(
+                    "",
+                    "needs an end: duration, voltage, current_below, charge or soc, such as "
+                    '{ duration = "2 h" }',
+                )
+        return self
+
+
+class CellStep(StepBase):
+    """Constant current, constant voltage, or both: CC to ``voltage``, which is then held (CC-CV)."""
+
+    current_a: Annotated[float, Quantity("A", above=0.0, c_rate=True)] | None = Field(
+        alias="current", default=None
+    )
+    voltage_v: Annotated[float, Quantity("V")] | None = Field(alias="voltage", default=None)
+    until: CellUntil
+    interval_s: Annotated[float, Quantity("s", low=0.1, high=600.0)] = Field(alias="interval", default=1.0)
+    timeout_s: Duration = Field(alias="timeout")
+
+    @property
+    def mode(self) -> Literal["cc", "cv", "cccv"]:
+        """Constant current, constant voltage, or one after the other."""
+        if self.voltage_v is None:
+            return "cc"
+        return "cv" if self.current_a is None else "cccv"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CellStep:
+        until = self.until
+        with rules() as rule:
+            if self.current_a is None and self.voltage_v is None:
+                rule.broken(
+                    "", "needs a current (constant current), a voltage (constant voltage), or both (CC-CV)"
+                )
+            if self.voltage_v is not None and until.voltage_v is not None:
+                rule.broken(
+                    "until.voltage",
+                    "contradicts voltage, which is held once it is reached: leave one of them out",
+                )
+            if self.voltage_v is None and until.current_below_a is not None:
+                rule.broken(
+                    "until.current_below", "can only end a constant-voltage phase: give a voltage as well"
+                )
+            if self.current_a is not None and (until.current_below_a or 0.0) >= self.current_a:
+                rule.broken(
+                    "until.current_below",
+                    f"is not below the current {show(self.current_a, 'A')}: the step would end at once",
+                    show(self.current_a, "A"),
+                )
+            if until.duration_s is not None and until.duration_s > self.timeout_s:
+                rule.broken(
+                    "timeout",
+                    f"is shorter than until.duration, {show(until.duration_s, 's')}: it would strike first",
+                )
+        return self
+
+
+class Charge(CellStep):
+    """Charge the cell (currents are written positive)."""
+
+    do: Literal["charge"]
+
+
+class Discharge(CellStep):
+    """Discharge the cell (currents are written positive, too)."""
+
+    do: Literal["discharge"]
+
+
+class Pulse(StepBase):
+    """Current pulses with rests between them (GITT)."""
+
+    do: Literal["pulse"]
+    direction: Literal["charge", "discharge"]
+    current_a: Annotated[float, Quantity("A", above=0.0, c_rate=True)] = Field(alias="current")
+    on_s: Duration = Field(alias="on")
+    rest_s: Duration = Field(alias="rest")
+    times: Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Impedance(StepBase):
+    """Potentiostatic impedance sweep about the open-circuit voltage."""
+
+    do: Literal["eis"]
+    start_hz: Annotated[float, Quantity("Hz", low=1e-4, high=2e5)] = Field(alias="start")
+    stop_hz: Annotated[float, Quantity("Hz", low=1e-4, high=2e5)] = Field(alias="stop")
+    points: Annotated[int, Field(ge=2, le=500)]
+    amplitude_v: Annotated[float, Quantity("V", above=0.0, high=0.1)] = Field(alias="amplitude", default=0.01)
+    timeout_s: Duration = Field(alias="timeout")
+
+    @model_validator(mode="after")
+    def _downwards(self) -> Impedance:
+        with rules() as rule:
+            if self.start_hz <= self.stop_hz:
+                rule.broken("stop", "is not below start: a sweep goes from high to low frequency")
+        return self
+
+
+class Move(StepBase):
+    """Shift the origin of all rasters that follow, beam blanked."""
+
+    do: Literal["move"]
+    to_um: Annotated[tuple[Length, Length], Field(strict=False, alias="to")]
+
+
+class Background(StepBase):
+    """Spectra with the beam off: natural background and activation."""
+
+    do: Literal["background"]
+    duration_s: Duration = Field(alias="duration")
+
+
+class Repeat(StepBase):
+    """The steps inside, several times."""
+
+    do: Literal["repeat"]
+    times: Annotated[int, Field(ge=1, le=10_000)]
+    steps: Annotated[tuple[Step, ...], Field(alias="step", min_length=1, strict=False)]
+
+
+class Parallel(StepBase):
+    """The steps inside at the same time: scan *while* charging. Ends when all have ended."""
+
+    do: Literal["parallel"]
+    steps: Annotated[tuple[Step, ...], Field(alias="step", min_length=2, strict=False)]
+
+
+class Message(StepBase):
+    """Tell the operator something; with ``wait``, ask and wait for an answer."""
+
+    do: Literal["message"]
+    text: Annotated[str, Field(min_length=1, max_length=1000)]
+    wait: bool = False
+    timeout_s: Duration | None = Field(alias="timeout", default=None)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Message:
+        with rules() as rule:
+            if self.wait and self.timeout_s is None:
+                rule.broken("timeout", f"is missing: {NEEDED_FOR['timeout']}")
+        return self
+
+
+Step = Annotated[
+    Heat
+    | Cool
+    | Hold
+    | OpenCircuit
+    | Rest
+    | Charge
+    | Discharge
+    | Pulse
+    | Impedance
+    | Scan
+    | Move
+    | Calibrate
+    | Background
+    | Repeat
+    | Parallel
+    | Message,
+    Field(discriminator="do"),
+]
+Repeat.model_rebuild()
+Parallel.model_rebuild()
+
+USES: dict[str, str] = {
+    "heat": "heater",
+    "cool": "heater",
+    "hold": "heater",
+    "ocv": "cell",
+    "rest": "cell",
+    "charge": "cell",
+    "discharge": "cell",
+    "pulse": "cell",
+    "eis": "cell",
+    "scan": "beam",
+    "move": "beam",
+    "calibrate": "beam",
+    "background": "beam",
+}
+"""The instrument that a step has to itself: two such steps cannot run at the same time."""
+
+PASSES_CHARGE = ("charge", "discharge", "pulse")
