@@ -1,0 +1,223 @@
+"""The ``operando`` command: argument parsing only. Every command imports what it needs itself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+EXIT = """exit codes:
+  0 done   2 wrong file or arguments   3 an instrument   4 stopped by the guard
+  5 aborted by a person   6 finished, but with gaps"""
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    args, rest = _parser().parse_known_args(argv)
+    if rest and args.run is not _reduce:
+        _parser().error(f"unknown arguments: {' '.join(rest)}")
+    args.rest = rest
+    command: Command = args.run
+    try:
+        return command(args)
+    except KeyboardInterrupt:
+        return 5
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="operando",
+        description="Runs autonomous operando battery experiments at a beamline.",
+        epilog=EXIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_check(commands)
+    _add_bench(commands)
+    _add_talk(commands)
+    _add_offline(commands)
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Command,
+    text: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=text, description=text, epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = _add(
+        commands, "run", _run, "run an experiment to its end",
+        "operando run experiment.toml --station station.toml --out runs",
+    )  # fmt: skip
+    run.add_argument("experiment", type=Path, help="the experiment file")
+    run.add_argument("--station", type=Path, help="the station file (not with --bench)")
+    run.add_argument(
+        "--out", type=Path, default=Path("runs"), help="where the run's folder is made (default runs)"
+    )
+    _add_state(run)
+    run.add_argument("--json", action="store_true", help="print the summary as JSON, no live view")
+    bench = run.add_argument_group("virtual bench")
+    bench.add_argument("--bench", action="store_true", help="start the virtual bench and run against it")
+    bench.add_argument(
+        "--speed", type=float, default=1.0, metavar="N", help="lab seconds per second, a ceiling"
+    )
+    bench.add_argument("--seed", type=int, default=1, metavar="S", help="seed of the bench's noise")
+    bench.add_argument("--fault", type=Path, metavar="FILE", help="faults to inject")
+    bench.add_argument("--truth", type=Path, metavar="FILE", help="where the bench writes what was true")
+    resume = _add(
+        commands, "resume", _resume, "go on with a run after a crash or a power cut",
+        "operando resume runs/20260101-120000-quickstart",
+    )  # fmt: skip
+    resume.add_argument("run_dir", type=Path, metavar="RUN", help="the folder of the run")
+    _add_state(resume)
+    resume.add_argument("--json", action="store_true")
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = _add(
+        commands, "check", _check, "validate files, read every instrument, energise nothing, estimate",
+        "operando check station.toml experiment.toml",
+    )  # fmt: skip
+    check.add_argument("station", type=Path)
+    check.add_argument("experiment", type=Path, nargs="?")
+    check.add_argument("--files-only", action="store_true", help="do not connect to any instrument")
+    check.add_argument("--json", action="store_true")
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bench = _add(
+        commands, "bench", _bench, "start the virtual bench and print the station file it wrote",
+        "operando bench --scenario quickstart --speed 10",
+    )  # fmt: skip
+    bench.add_argument("--dir", type=Path, default=Path("bench"), help="where station.toml is written")
+    bench.add_argument("--scenario", default="quickstart", help="name or file of the sample and cell")
+    bench.add_argument("--speed", type=float, default=1.0, metavar="N")
+    bench.add_argument("--seed", type=int, default=1, metavar="S")
+    bench.add_argument("--fault", type=Path, metavar="FILE")
+    bench.add_argument("--truth", type=Path, metavar="FILE")
+
+
+def _add_talk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    talk = {
+        "status": "what the host of a station is doing",
+        "pause": "pause: beam blanked, circuit open, temperature kept",
+        "proceed": "go on after a pause",
+        "stop": "end after the present pass, with a result",
+        "abort": "end now: everything off, no further steps",
+        "safe": "everything off within 100 ms, whatever the host is doing",
+        "watch": "follow a running host in this terminal",
+    }
+    for verb, text in talk.items():
+        parser = _add(commands, verb, _talk, text, f"operando {verb} --station-name bench")
+        parser.set_defaults(verb=verb)
+        parser.add_argument("--station-name", default="bench", help="name of the station")
+        _add_state(parser)
+        parser.add_argument("--json", action="store_true")
+    clear = _add(
+        commands, "clear", _talk, "clear a latched trip after its cause is gone", "operando clear permit"
+    )
+    clear.set_defaults(verb="clear")
+    clear.add_argument("id", help="the id of the trip, as status shows it")
+    clear.add_argument("--station-name", default="bench")
+    clear.add_argument("--json", action="store_true")
+    _add_state(clear)
+
+
+def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    _add(
+        commands, "reduce", _reduce, "reduce recorded or foreign files: reduce TECHNIQUE FILES...",
+        "operando reduce gamma spectrum.Spe --out results",
+    )  # fmt: skip
+    for name, text in (("report", "write report.html with its figures"), ("export", "write NeXus and CSV")):
+        parser = _add(
+            commands, name, _finish, f"{text} of a finished run", f"operando {name} runs/20260101-q"
+        )
+        parser.set_defaults(part=name)
+        parser.add_argument("run_dir", type=Path, metavar="RUN")
+    schema = _add(
+        commands, "schema", _schema, "print a JSON Schema: station, experiment, summary, payloads, asyncapi",
+        "operando schema experiment",
+    )  # fmt: skip
+    schema.add_argument("kind", choices=("station", "experiment", "summary", "payloads", "asyncapi"))
+
+
+def _add_state(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state", type=Path, metavar="DIR", help="state directory (default: XDG, per station)"
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"operando {version('operando')}"
+
+
+def _run(args: argparse.Namespace) -> int:
+    from controller.launch import run
+
+    return run(args)
+
+
+def _resume(args: argparse.Namespace) -> int:
+    from controller.launch import resume
+
+    return resume(args)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from controller.check import main as check
+
+    return check(args)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from controller.launch import bench
+
+    return bench(args)
+
+
+def _talk(args: argparse.Namespace) -> int:
+    from controller.talk import talk
+
+    return talk(args)
+
+
+def _reduce(args: argparse.Namespace) -> int:
+    from controller.launch import module
+
+    return module("controller.offline.reduce", args.rest)
+
+
+def _finish(args: argparse.Namespace) -> int:
+    from controller.launch import module
+
+    return module("controller.offline.finish", [str(args.run_dir), "--only", args.part])
+
+
+def _schema(args: argparse.Namespace) -> int:
+    from controller.schemas import print_schema
+
+    return print_schema(args.kind)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""The cycling task: runs one cell program at a time and counts the charge.
+
+Limits are inside the instrument's script; this task watches the samples, ends a program when a condition of
+the experiment is met, and keeps the charge with its error. An invalid sample is counted, never integrated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from drivers.errors import NoReply, Refused
+from drivers.roles import CellEvent, CellEventKind, CellSample, Ocv
+
+if TYPE_CHECKING:
+    from controller.guard import Guard
+    from controller.record import Recorder
+    from drivers.clock import Clock
+    from drivers.roles import CellProgram, Potentiostat
+
+SILENCE_PERIODS = 3
+IDLE_S = 0.1
+
+
+@dataclass(frozen=True)
+class ChargeError:
+    """How well the potentiostat measures charge: gain (relative) and current offset, one sigma each."""
+
+    gain: float = 0.002
+    offset_a: float = 10e-9
+
+
+@dataclass
+class CellState:
+    """What is known of the cell now; None where the last package was invalid or there is none."""
+
+    state: str = "open circuit"  # open circuit, ocv, cc, cv, eis
+    voltage_v: float | None = None
+    current_a: float | None = None
+    at_lab_s: float = -math.inf
+    charge_coulomb: float = 0.0  # since the start of the run, positive when charging
+    charged_s: float = 0.0  # lab seconds with current flowing, for the offset error
+    throughput_coulomb: float = 0.0
+    step_charge_coulomb: float = 0.0
+    step_s: float = 0.0
+    invalid: int = 0
+    unmeasured_s: float = 0.0  # time with current flowing and no valid sample: bounds the missed charge
+
+    def charge_sigma_coulomb(self, error: ChargeError) -> float:
+        """Return the one-sigma error of the charge since the start of the run."""
+        return math.hypot(error.gain * self.throughput_coulomb, error.offset_a * self.charged_s)
+
+
+class Cycling:
+    """Owner of the cell: nobody else starts programs on the potentiostat."""
+
+    def __init__(
+        self,
+        cell: Potentiostat,
+        guard: Guard,
+        clock: Clock,
+        recorder: Recorder,
+        *,
+        error: ChargeError,
+        base_charge_coulomb: float = 0.0,
+    ) -> None:
+        self._cell = cell
+        self._guard = guard
+        self._clock = clock
+        self._recorder = recorder
+        self.error = error
+        self.now = CellState(charge_coulomb=base_charge_coulomb)
+        self._previous: tuple[float, float] | None = None
+        self._previous_charge: float | None = None
+
+    async def run(
+        self, program: CellProgram, until: Callable[[CellState], str | None], *, interval_s: float
+    ) -> str:
+        """Run a program to its end; return why it ended. The circuit is open when this returns or raises.
+
+        Raises:
+            Refused: while the guard has anything latched (an open-circuit measurement is always allowed).
+            NoReply: when the instrument falls silent for three sample intervals.
+        """
+        refusal = self._guard.refuses()
+        if refusal and not isinstance(program, Ocv):
+            raise Refused(f"energising the cell is refused: {refusal}", device="cell")
+        self._previous = self._previous_charge = None
+        self.now.step_charge_coulomb = self.now.step_s = 0.0
+        await self._cell.start(program)
+        self._guard.expect_cell(True)
+        try:
+            return await self._follow(until, interval_s)
+        finally:
+            self._guard.expect_cell(False)
+            if self._cell.running:
+                await asyncio.shield(asyncio.ensure_future(self._cell.stop()))
+            self.now.state = "open circuit"
+            self.now.current_a = None
+            self._recorder.cell_state(self.now)
+
+    async def _follow(self, until: Callable[[CellState], str | None], interval_s: float) -> str:
+        timeout_s = max(self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s), IDLE_S)
+        silent_since = time.monotonic()
+        while True:
+            try:
+                heard = await self._cell.next(timeout_s)
+            except NoReply:
+                if time.monotonic() - silent_since > 2 * timeout_s:
+                    raise
+                continue
+            silent_since = time.monotonic()
+            if isinstance(heard, CellEvent):
+                self._recorder.cell_event(heard)
+                if heard.kind in (CellEventKind.FINISHED, CellEventKind.ABORTED):
+                    return heard.detail or heard.kind.value
+                if heard.kind is CellEventKind.RUNTIME_ERROR:
+                    raise Refused(f"the cell program ended in an error: {heard.detail}", device="cell")
+                continue
+            self._take(heard)
+            reason = until(self.now) if heard.valid else None
+            if reason:
+                await self._cell.stop()
+                return reason
+
+    def _take(self, sample: CellSample) -> None:
+        now = self.now
+        self._guard.cell(sample)
+        now.state = sample.phase
+        now.at_lab_s = self._clock.now_s()
+        valid = sample.valid and sample.voltage_v is not None
+        now.voltage_v = sample.voltage_v if valid else None
+        now.current_a = sample.current_a if valid else None
+        if not valid:
+            now.invalid += 1
+        else:
+            self._integrate(sample)
+        now.step_s = sample.elapsed_s
+        self._recorder.cell(sample, now)
+
+    def _integrate(self, sample: CellSample) -> None:
+        """Add the charge since the last valid sample: the instrument's own integral where it keeps one."""
+        now = self.now
+        current_a = sample.current_a if sample.current_a is not None else 0.0
+        if self._previous is None:
+            step_s, mean_a = sample.elapsed_s, current_a
+        else:
+            step_s = sample.elapsed_s - self._previous[0]
+            mean_a = 0.5 * (current_a + self._previous[1])
+        if sample.charge_coulomb is not None:
+            charge = sample.charge_coulomb - (self._previous_charge or 0.0)
+            self._previous_charge = sample.charge_coulomb
+        else:
+            charge = mean_a * step_s
+        self._previous = (sample.elapsed_s, current_a)
+        if sample.phase in ("ocv", "eis"):
+            return
+        now.charge_coulomb += charge
+        now.step_charge_coulomb += charge
+        now.throughput_coulomb += abs(charge)
+        now.charged_s += step_s

@@ -1,0 +1,87 @@
+"""Builds the instruments of a station: lines, drivers, roles. Used by host, check and the off path."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from controller.safety import Outputs
+from drivers.ports import open_line
+from drivers.registry import driver_class
+
+if TYPE_CHECKING:
+    from controller.config.station import Station
+    from drivers.clock import Clock
+    from drivers.line import Line
+    from drivers.roles import (
+        BeamlineIo,
+        BeamScanner,
+        Device,
+        EventDetector,
+        Potentiostat,
+        TemperatureController,
+    )
+
+Trace = Callable[[str, bytes, float], None]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The open instruments of one station, by the roles the controller knows."""
+
+    lines: dict[str, Line]
+    devices: dict[str, Device]
+    heater: TemperatureController
+    cell: Potentiostat
+    io: BeamlineIo
+    scanner: BeamScanner
+    detectors: dict[str, EventDetector]
+
+    @property
+    def outputs(self) -> Outputs:
+        """Everything that can energise something."""
+        return Outputs(self.heater, self.cell, self.io, self.scanner)
+
+    async def close(self) -> None:
+        """Release every line."""
+        await asyncio.gather(*(device.close() for device in self.devices.values()), return_exceptions=True)
+        await asyncio.gather(*(line.close() for line in self.lines.values()), return_exceptions=True)
+
+
+def build(
+    station: Station, clock: Clock, *, only: Iterable[str] | None = None, trace: Trace | None = None
+) -> Bench:
+    """Return the instruments of a station, their ports not yet opened.
+
+    Args:
+        station: a validated station file.
+        clock: lab time, for the drivers that wait in it.
+        only: device names to build; default all.
+        trace: called with direction, bytes and time for everything on every wire.
+    """
+    wanted = set(station.devices if only is None else only)
+    lines: dict[str, Line] = {}
+    devices: dict[str, Any] = {}
+    for name, table in station.devices.items():
+        if name not in wanted:
+            continue
+        if table.line not in lines:
+            lines[table.line] = open_line(table.line, station.lines[table.line].model_dump(), trace=trace)
+        settings = table.settings()
+        if table.driver == "labjack_t7":
+            settings["dwell_limit_s"] = station.limits.dwell_s
+        driver = driver_class(table.driver)
+        devices[name] = driver(lines[table.line], name=name, clock=clock, settings=settings)
+    roles = station.roles
+    detectors = {
+        role: cast("EventDetector", devices[name])
+        for role, name in roles.named()
+        if role in ("pixe", "pige") and name in devices
+    }
+    scanner = devices.get(roles.scanner or "")
+    return Bench(
+        lines, devices, devices[roles.heater or ""], devices[roles.cell or ""], cast("BeamlineIo", scanner),
+        cast("BeamScanner", scanner), detectors,
+    )  # fmt: skip

@@ -1,0 +1,116 @@
+"""The heating task: polls the temperature controller, keeps its lease, and is asked for a temperature.
+
+The control loop itself is the instrument's own; this task decides nothing about power. It feeds the guard
+with every reading and publishes what was measured, invalid readings as invalid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from controller.clock import Ticker
+from controller.guard import Action
+from drivers.errors import DriverError, Refused
+
+if TYPE_CHECKING:
+    from controller.guard import Guard
+    from controller.record import Recorder
+    from drivers.clock import Clock
+    from drivers.roles import BeamlineIo, HeaterReading, TemperatureController
+
+LEASE_S = 3.0  # lab seconds a heated plate may go unattended, as a printer's heater lease
+HISTORY_S = 3600.0
+
+
+class Heating:
+    """Owner of the heater: nobody else writes its set-point."""
+
+    def __init__(
+        self,
+        heater: TemperatureController,
+        io: BeamlineIo,
+        guard: Guard,
+        clock: Clock,
+        recorder: Recorder,
+        *,
+        period_s: float,
+    ) -> None:
+        self._heater = heater
+        self._io = io
+        self._guard = guard
+        self._clock = clock
+        self._recorder = recorder
+        self._period_s = period_s
+        self._history: deque[tuple[float, float | None]] = deque()
+        self.target_k: float | None = None
+        self.reading: HeaterReading | None = None
+        self.skipped_ticks = 0
+
+    async def poll(self) -> None:
+        """Poll for ever; ends only by cancellation."""
+        ticker = Ticker(self._clock, self._period_s)
+        async for _ in ticker:
+            self.skipped_ticks = ticker.missed
+            try:
+                reading = await self._heater.read()
+            except DriverError as error:
+                self.reading = None
+                self._recorder.fault("heater", str(error))
+                continue
+            self._take(reading)
+
+    def _take(self, reading: HeaterReading) -> None:
+        self.reading = reading
+        now_s = self._clock.now_s()
+        value = reading.temperature_k if reading.sensor_ok else None
+        self._history.append((now_s, value))
+        while now_s - self._history[0][0] > HISTORY_S:
+            self._history.popleft()
+        self._guard.heater(reading)
+        if self.target_k is not None:
+            self._guard.lease("heater", LEASE_S, Action.HEATER_OFF)
+        self._recorder.heater(reading, self.target_k)
+
+    async def heat(self, to_k: float, *, ramp_k_per_s: float) -> None:
+        """Close the relay and set the target; refused while anything is latched or the sensor is invalid."""
+        refusal = self._guard.refuses()
+        if refusal:
+            raise Refused(f"heating is refused: {refusal}", device="heater")
+        if self.temperature_k() is None:
+            raise Refused("heating is refused: the temperature is not known", device="heater")
+        await self._heater.set_ramp_k_per_min(ramp_k_per_s * 60.0)
+        await self._heater.set_target_k(to_k)
+        self.target_k = to_k
+        self._guard.lease("heater", LEASE_S, Action.HEATER_OFF)
+        await self._io.set_relay(closed=True)
+
+    async def off(self) -> None:
+        """Heater off: set-point to its low limit and the series relay open; both are tried whatever happens."""
+        self.target_k = None
+        self._guard.release("heater")
+        results = await asyncio.gather(
+            self._heater.off(), self._io.set_relay(closed=False), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    def temperature_k(self) -> float | None:
+        """Return the newest temperature, or None when it is invalid or no longer fresh."""
+        if not self._history:
+            return None
+        at_s, value = self._history[-1]
+        allowed_s = self._clock.wall_timeout_s(3 * self._period_s) * self._clock.speed
+        return value if self._clock.now_s() - at_s <= allowed_s else None
+
+    def stable(self, target_k: float, within_k: float, for_s: float) -> bool:
+        """Return whether every reading of the last ``for_s`` lab seconds was valid and inside the band."""
+        if self.temperature_k() is None:
+            return False
+        now_s = self._clock.now_s()
+        if now_s - self._history[0][0] < for_s:
+            return False
+        recent = [value for at_s, value in self._history if now_s - at_s <= for_s]
+        return all(value is not None and abs(value - target_k) <= within_k for value in recent)

@@ -1,0 +1,510 @@
+"""The control process: instruments from the files, tasks, and everything safe on the way out.
+
+Owns every instrument and every output, is the only writer of the journal, and does nothing that can make it
+late: no number crunching, no network client but the instruments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from controller.clock import BenchError, ScaledClock, Ticker, bench_clock
+from controller.config import (
+    ConfigErrors,
+    Experiment,
+    Station,
+    check_against,
+    load_experiment,
+    load_station,
+    reduce_settings,
+)
+from controller.cycling import ChargeError, Cycling
+from controller.devices import Bench, build
+from controller.estimate import estimate
+from controller.guard import Action, Guard, Trip
+from controller.heating import Heating
+from controller.journal import AsyncJournal, JournalError
+from controller.link_server import LinkServer
+from controller.local import LocalServer
+from controller.paths import StateDir
+from controller.rawfile import RawIndex, RawWriter
+from controller.record import Recorder
+from controller.reduction import Reduction
+from controller.rules import guard_rules, interlock_rows
+from controller.safety import carry_out
+from controller.scanning import Feed, Scanning
+from controller.sequence import Outcome, Sequencer
+from controller.stamps import Stamps, confirmed_by_person
+from drivers.clock import Clock, RealClock
+from drivers.errors import DriverError
+
+EXIT_DONE, EXIT_FILES, EXIT_INSTRUMENT, EXIT_GUARD, EXIT_ABORTED, EXIT_GAPS = 0, 2, 3, 4, 5, 6
+WALL_FLOOR_S = 0.02  # no device is polled more often than this in wall time, however fast lab time runs
+GUARD_PERIOD_S = 0.1
+STATUS_PERIOD_S = 0.25  # wall
+PREPARE_TIMEOUT_S = 20.0
+REDUCE_READY_S = 60.0
+RESULT_TIMEOUT_S = 30.0
+SUPERVISOR_LOST_S = 3.0
+
+
+class Stopped(Exception):
+    """Something ended the run before its steps were done: exit code and a reason in plain words."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Host:
+    """One run, from the files to the safe state."""
+
+    def __init__(
+        self, args: argparse.Namespace, station: Station, experiment: Experiment, clock: Clock
+    ) -> None:
+        self.args = args
+        self.station = station
+        self.experiment = experiment
+        self.clock = clock
+        self.state = StateDir(args.state)
+        self.run_dir: Path = args.run_dir
+        self.run_id = self.run_dir.name
+        self.bench: Bench
+        self.journal: AsyncJournal
+        self.recorder: Recorder
+        self.sequence: Sequencer
+        self.products: dict[str, Any] = {"progress": {}, "result": None}
+        self._ended = asyncio.Event()
+        self._stop_code: Stopped | None = None
+        self._acting: set[asyncio.Task[None]] = set()
+        self._result = asyncio.Event()
+        self._blanked: bool | None = None
+        self._early = ""
+        self._beam_a: float | None = None
+        self._notes: dict[str, Any] = {}
+        self._tasks: asyncio.TaskGroup
+        self.guard = Guard(
+            guard_rules(station, experiment, WALL_FLOOR_S * clock.speed), clock, self._on_trip,
+            interlocks=interlock_rows(station),
+        )  # fmt: skip
+
+    # --- the run ---------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Run the experiment; whatever happens, every output is off when this returns."""
+        began_s, began_wall = self.clock.now_s(), time.time()
+        await self._open()
+        code, outcome = EXIT_DONE, "done"
+        try:
+            await self._connect()
+            await self._work()
+        except Exception as error:
+            stopped = self._stop_code or _verdict(error)
+            code, outcome = stopped.code, stopped.reason
+            self.recorder.line(outcome)
+        finally:
+            results = await carry_out(self.bench.outputs, Action.SAFE)
+            for action in list(self._acting):
+                await action
+        await self.recorder.event("safe", "host", {"results": [r.as_dict() for r in results]})
+        unconfirmed = [r for r in results if not r.confirmed]
+        if unconfirmed and code == EXIT_DONE:
+            code = EXIT_INSTRUMENT
+            outcome = "; ".join(f"{r.output} did not confirm off: {r.error}" for r in unconfirmed)
+        if code == EXIT_DONE and self._early:
+            code, outcome = EXIT_GAPS, self._early
+        if code == EXIT_DONE and self._gaps():
+            code, outcome = EXIT_GAPS, "finished, but with gaps: " + "; ".join(self._gaps())
+        await self._close(code, outcome, began_s, began_wall)
+        return code
+
+    async def _open(self) -> None:
+        """Journal, sockets, devices (nothing is sent to an instrument yet)."""
+        self.journal = await AsyncJournal.open(
+            self.state.journal, station=self.station.station.name, clock=self.clock.now_s,
+            on_commit=lambda: self._link.notify(),
+            on_error=lambda error: self._end(EXIT_INSTRUMENT, str(error)),
+        )  # fmt: skip
+        await self.journal.boot("run")
+        self._local = LocalServer(self.state.socket("control"), self._handle)
+        self._link = LinkServer(self.state.socket("link"), self.journal)
+        self.reduction = Reduction(
+            self.state.socket("reduce"), self._on_reduce, RawIndex(self.run_dir / "raw")
+        )
+        self.recorder = Recorder(self.journal, self.clock, self.run_id, self._local.broadcast)
+        await self._take_over_supervisor_log()
+        for latch in await self.journal.latches():
+            self.guard.latched[latch.id] = _trip_of(latch.id, latch.body)
+        await asyncio.gather(self._local.start(), self._link.start(), self.reduction.start())
+        self.bench = build(self.station, self.clock)
+        self.heating = Heating(
+            self.bench.heater, self.bench.io, self.guard, self.clock, self.recorder,
+            period_s=self._period("heater"),
+        )  # fmt: skip
+        self.cycling = Cycling(self.bench.cell, self.guard, self.clock, self.recorder, error=ChargeError())
+        self.stamps = Stamps(self.experiment, self.clock, self.heating, self.cycling)
+        feeds = {
+            role: Feed(role, detector, RawWriter(self.run_dir / "raw", role))
+            for role, detector in self.bench.detectors.items()
+        }
+        self.sequence = Sequencer(self, estimate_s=self.args.estimate_s)
+        self.scanning = Scanning(
+            self.bench.scanner, self.bench.io, feeds, self.guard, self.clock, self.recorder, self.reduction,
+            nominal_current_a=self.station.beam.current_a, read_period_s=self._period("pige"),
+            stamp=self.stamps.now, paused=lambda: self.sequence.paused,
+        )  # fmt: skip
+
+    async def _connect(self) -> None:
+        """Identify and prepare every instrument: all are in their safe state before anything is energised."""
+        for name, device in self.bench.devices.items():
+            line = self.bench.lines[self.station.devices[name].line]
+            try:
+                async with asyncio.timeout(PREPARE_TIMEOUT_S):
+                    await line.open()
+                    identity = await device.identify()
+                    notes = await device.prepare()
+            except TimeoutError:
+                text = f"{name}: not ready within {PREPARE_TIMEOUT_S:g} s"
+                raise Stopped(EXIT_INSTRUMENT, text) from None
+            self._notes[name] = {"identity": asdict(identity), "notes": notes}
+        await self.recorder.event("instruments", "host", self._notes)
+        refusal = self.guard.refuses()
+        if refusal:
+            raise Stopped(EXIT_GUARD, f"a latch from before holds: {refusal} (see operando clear)")
+
+    async def _work(self) -> None:
+        """All tasks until the sequence has ended or something stops it."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            works = (self.heating.poll(), self._poll_io(), self._watch(), self._status(), self._beat())
+            services = [tasks.create_task(work) for work in works]
+            sequence = tasks.create_task(self._sequence())
+            ended = tasks.create_task(self._ended.wait())
+            await asyncio.wait({sequence, ended}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (sequence, ended, *services):
+                if task is not sequence or not task.done():
+                    task.cancel()
+        if self._stop_code is not None:
+            raise self._stop_code
+
+    async def _sequence(self) -> None:
+        """Start the run's record, wait for reduce, run the steps, fetch the result."""
+        settings = reduce_settings(self.station, self.experiment)
+        run = {"k": "run", "run": self.run_id, "dir": str(self.run_dir), "settings": settings}
+        self.reduction.send(run, keep=True)
+        try:
+            await asyncio.wait_for(self.reduction.ready.wait(), REDUCE_READY_S)
+        except TimeoutError:
+            raise Stopped(EXIT_INSTRUMENT, f"reduce was not ready within {REDUCE_READY_S:g} s") from None
+        await self.journal.start_run(
+            self.run_id, experiment=self.experiment.experiment.name, directory=str(self.run_dir),
+            body={"station": self.station.station.name},
+        )  # fmt: skip
+        outcome: Outcome = await self.sequence.run()
+        self.recorder.line(outcome.text)
+        if not outcome.complete:
+            self._early = outcome.text
+        self._result.clear()
+        self.reduction.send({"k": "finish"})
+        try:
+            await asyncio.wait_for(self._result.wait(), RESULT_TIMEOUT_S)
+        except TimeoutError:
+            text = "no final result from reduce: reduce the raw files again"
+            self.recorder.gap("reduce", text, self.clock.now_s())
+
+    async def _close(self, code: int, outcome: str, began_s: float, began_wall: float) -> None:
+        """Everything is off: write the record of the run, end the documents, close."""
+        record = {
+            "run": self.run_id, "experiment": self.experiment.experiment.name, "exit_code": code,
+            "station": self.station.station.name, "outcome": outcome, "speed": self.clock.speed,
+            "lab_s": self.clock.now_s() - began_s, "wall_s": time.time() - began_wall, "began": began_wall,
+            "steps": self.sequence.timeline, "gaps": self.recorder.gaps, "trips": self.recorder.trips,
+            "counters": self._counters(), "instruments": self._notes, "charge": self.stamps.charge(),
+            "confirmed_by_person": confirmed_by_person(self.station),
+        }  # fmt: skip
+        if self.products["result"] is not None:
+            _write_json(self.run_dir / "result.json", self.products["result"])
+        _write_json(self.run_dir / "record.json", record)
+        self._local.broadcast({"event": "ended", "code": code, "text": outcome})
+        await self.recorder.event("run", "host", {"state": "ended", "code": code, "outcome": outcome})
+        with contextlib.suppress(JournalError):
+            await self.journal.end_run(self.run_id, outcome=_word(code), exit_code=code, reason=outcome)
+            await self.journal.extract(self.run_id, self.run_dir / "journal.sqlite")
+        await self.bench.close()
+        await self.reduction.stop()
+        await self._link.drain(2.0)
+        await asyncio.gather(self._local.stop(), self._link.stop())
+        await self.journal.close()
+
+    # --- tasks -----------------------------------------------------------------------------------------
+
+    async def _poll_io(self) -> None:
+        """Poll beam monitor, permit and outputs; feed the watchdog that makes them safe without us."""
+        feed_every_s = self._watchdog_feed_s()
+        fed = 0.0
+        async for _ in Ticker(self.clock, self._period("io")):
+            try:
+                if time.monotonic() - fed >= feed_every_s:
+                    fed = time.monotonic()
+                    await self.bench.io.feed_watchdog()
+                reading = await self.bench.io.read()
+            except DriverError as error:
+                self._beam_a = None
+                self.recorder.fault("io", str(error))
+                continue
+            self._beam_a, self._blanked = reading.beam_current_a, reading.blanked
+            self.guard.io(reading)
+            self.scanning.see_beam(reading.beam_current_a)
+            self.recorder.io(reading)
+
+    async def _watch(self) -> None:
+        """The guard's own tick."""
+        ticker = Ticker(self.clock, max(GUARD_PERIOD_S, WALL_FLOOR_S * self.clock.speed))
+        async for _ in ticker:
+            self.guard.tick()
+            self.recorder.counters["ticks_missed"] = ticker.missed
+            self.recorder.counters["ticks"] = ticker.ticks
+
+    async def _status(self) -> None:
+        """Tell whoever watches, a few times a second."""
+        while True:
+            self._local.broadcast({"event": "status", **self.status()})
+            await asyncio.sleep(STATUS_PERIOD_S)
+
+    async def _beat(self) -> None:
+        """Beat with the supervisor; without one, make everything safe and end."""
+        if self.args.heartbeat is None:
+            return
+        link = socket.socket(fileno=self.args.heartbeat)
+        link.setblocking(False)
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.sock_sendall(link, b"c")
+                heard = await asyncio.wait_for(loop.sock_recv(link, 64), SUPERVISOR_LOST_S)
+            except (TimeoutError, OSError):
+                heard = b""
+            if not heard:
+                self._end(EXIT_INSTRUMENT, "the supervisor is gone")
+                return
+            await asyncio.sleep(0.1)
+
+    # --- decisions -------------------------------------------------------------------------------------
+
+    def _on_trip(self, trip: Trip) -> None:
+        task = asyncio.get_running_loop().create_task(self._act(trip))
+        self._acting.add(task)
+        task.add_done_callback(self._acting.discard)
+
+    async def _act(self, trip: Trip) -> None:
+        """Carry out a trip; outputs first, then the journal, and only then anyone is told."""
+        if trip.action is Action.HOLD:
+            self.sequence.pause(trip.text)
+            results = await carry_out(self.bench.outputs, Action.BLANK)
+        else:
+            results = await carry_out(self.bench.outputs, trip.action)
+        await self.recorder.trip(trip)
+        await self.recorder.actions(trip.id, results)
+        if trip.latch:
+            self._end(EXIT_GUARD, trip.text)
+
+    def _end(self, code: int, reason: str) -> None:
+        """End the run from outside its sequence; the first reason counts."""
+        if self._stop_code is None:
+            self._stop_code = Stopped(code, reason)
+            self._ended.set()
+
+    def abort(self, by: str) -> None:
+        """A person ends the run."""
+        self._end(EXIT_ABORTED, f"aborted by {by}")
+
+    async def _handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer one request of the local socket."""
+        verb, by = request.get("do"), str(request.get("by", "a person"))
+        if verb in ("status", "watch"):
+            return {"ok": True, "event": "status", **self.status()}
+        await self.recorder.event("command", "local", {"do": verb, "by": by})
+        if verb == "pause":
+            self.sequence.pause(f"paused by {by}")
+        elif verb == "proceed":
+            self.sequence.proceed()
+        elif verb == "stop":
+            self.sequence.finish_early()
+        elif verb == "abort":
+            self.abort(by)
+        elif verb == "safe":
+            results = await carry_out(self.bench.outputs, Action.SAFE)
+            self._end(EXIT_ABORTED, f"safe, asked for by {by}")
+            return {"ok": all(r.confirmed for r in results), "results": [r.as_dict() for r in results]}
+        elif verb == "clear":
+            trip_id = str(request.get("id", ""))
+            cleared = self.guard.clear(trip_id)
+            await self.journal.clear_latch(trip_id, by)
+            return {"ok": cleared, "text": f"{trip_id} {'cleared' if cleared else 'is not latched'}"}
+        else:
+            return {"ok": False, "error": f"unknown request {verb!r}"}
+        return {"ok": True, "text": f"{verb}: accepted"}
+
+    def _on_reduce(self, message: dict[str, Any]) -> None:
+        """Take a message of the reduce process."""
+        kind = message.get("k")
+        if kind == "progress":
+            self.products["progress"] = message
+            self.recorder.post("progress", "reduce", message)
+        elif kind == "product":
+            self.recorder.post(
+                "product", "reduce", {k: v for k, v in message.items() if k != "k"},
+                topic=f"data/{message['stream']}", path=message["path"],
+            )  # fmt: skip
+        elif kind == "pass_checked":
+            self.recorder.post("pass_checked", "reduce", message)
+        elif kind == "result":
+            self.products["result"] = message.get("result")
+            self._result.set()
+
+    # --- looks -----------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Return what is known now; None where it is not known."""
+        cell = self.cycling.now
+        scan = self.sequence.scan_status()
+        return {
+            "run": self.run_id, "lab_s": self.clock.now_s(), "t": time.time(), "speed": self.clock.speed,
+            "state": self.sequence.state, "paused": self.sequence.paused, "step": self.sequence.where(),
+            "estimate_s": self.sequence.estimate_s, "temperature_k": self.heating.temperature_k(),
+            "target_k": self.heating.target_k, "voltage_v": cell.voltage_v, "current_a": cell.current_a,
+            "cell_state": cell.state, "charge_coulomb": cell.charge_coulomb, "beam_a": self._beam_a,
+            "blanked": self._blanked, "scan": scan,
+            "quantities": self.products["progress"].get("quantities", {}),
+            "counts": self.products["progress"].get("counts", {}),
+            "alarms": [t.text for t in self.guard.latched.values()],
+            "latched": list(self.guard.latched),
+        }  # fmt: skip
+
+    def _counters(self) -> dict[str, Any]:
+        lines = {name: vars(line.stats) for name, line in self.bench.lines.items()}
+        return {
+            **self.recorder.counters, "unsent_chunks": self.reduction.unsent_chunks,
+            "reduce_restarts": self.reduction.restarts, "lost_posts": self.journal.lost_posts, "lines": lines,
+        }  # fmt: skip
+
+    def _gaps(self) -> list[str]:
+        return [gap["text"] for gap in self.recorder.gaps if not gap["end"]]
+
+    def _period(self, role: str) -> float:
+        """Return the polling period of a role in lab seconds, no shorter than the wall floor allows."""
+        name = self.station.io_name if role == "io" else getattr(self.station.roles, role)
+        return max(self.station.devices[name].period_s, WALL_FLOOR_S * self.clock.speed)
+
+    def _watchdog_feed_s(self) -> float:
+        """Return the wall seconds between two feeds: a fifth of the watchdog's time."""
+        box = self.station.devices[self.station.io_name or ""].settings().get("watchdog") or {}
+        return self.clock.wall_timeout_s(float(box.get("timeout_s", 1.0))) / 5.0
+
+    async def _take_over_supervisor_log(self) -> None:
+        """Journal what the supervisor did while there was no control, before anything else."""
+        log = self.state.supervisor_log
+        if not log.is_file():
+            return
+        for line in log.read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                await self.recorder.event("supervisor", "supervisor", json.loads(line))
+        log.unlink()
+
+
+def _verdict(error: BaseException) -> Stopped:
+    """Return exit code and reason for whatever ended the run; what nobody expected keeps its traceback."""
+    leaves = _leaves(error)
+    for leaf in leaves:
+        if isinstance(leaf, Stopped):
+            return leaf
+    if all(isinstance(leaf, DriverError | JournalError | OSError) for leaf in leaves):
+        return Stopped(EXIT_INSTRUMENT, "; ".join(str(leaf) for leaf in leaves))
+    traceback.print_exception(error)  # into logs/control.log
+    text = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves)
+    return Stopped(EXIT_INSTRUMENT, f"the host failed ({text}); see logs/control.log")
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+def _trip_of(trip_id: str, body: dict[str, Any]) -> Trip:
+    return Trip(
+        trip_id, str(body.get("channel", "")), body.get("value"), body.get("limit"),
+        str(body.get("unit", "")),
+        Action(body.get("action", "safe")), str(body.get("text", trip_id)), float(body.get("lab_s", 0.0)),
+        float(body.get("t", 0.0)),
+    )  # fmt: skip
+
+
+def _word(code: int) -> str:
+    return {0: "success", 6: "success", 5: "abort", 4: "abort"}.get(code, "fail")
+
+
+def _write_json(path: Path, content: Any) -> None:
+    scratch = path.with_suffix(".tmp")
+    with scratch.open("w") as stream:
+        json.dump(content, stream, indent=1, default=str)
+        stream.flush()
+        os.fsync(stream.fileno())
+    scratch.replace(path)
+
+
+async def _main(args: argparse.Namespace) -> int:
+    try:
+        station = load_station(args.station)
+        experiment = load_experiment(args.experiment)
+        problems = check_against(station, experiment)
+    except ConfigErrors as error:
+        problems = error.problems
+    if problems:
+        for problem in problems:
+            print(problem.message, file=sys.stderr)
+        return EXIT_FILES
+    clock: ScaledClock | RealClock = RealClock()
+    if station.bench is not None:
+        try:
+            clock = await bench_clock(station.bench.model_dump())
+        except BenchError as error:
+            print(error, file=sys.stderr)
+            return EXIT_INSTRUMENT
+    host = Host(args, station, experiment, clock)
+    host_estimate = estimate(station, experiment)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, host.abort, signal.Signals(number).name)
+    del host_estimate
+    return await host.run()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``python -m controller.host``; the supervisor starts it."""
+    parser = argparse.ArgumentParser(prog="controller.host", description=__doc__)
+    parser.add_argument("--station", type=Path, required=True)
+    parser.add_argument("--experiment", type=Path, required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--heartbeat", type=int, help="file descriptor of the supervisor's heartbeat")
+    parser.add_argument("--resume", action="store_true")
+    return asyncio.run(_main(parser.parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""Starting things from the command line: a run under its supervisor, the bench, offline modules."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from controller.config import ConfigErrors, Experiment, load_experiment, load_station
+from controller.local import LocalError, ask, watch
+from controller.paths import StateDir
+
+START_S = 60.0
+EXIT_FILES = 2
+EXIT_ABORTED = 5
+
+
+def run(args: argparse.Namespace) -> int:
+    """``operando run``: supervise a run, show it, print its result."""
+    try:
+        experiment = load_experiment(args.experiment)
+        name, broker = _station(args)
+    except ConfigErrors as error:
+        return _refuse(error)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FILES
+    run_dir = _new_run_dir(args.out, experiment.experiment.name)
+    state = (
+        StateDir(run_dir / "state") if args.bench and args.state is None else StateDir.of(name, args.state)
+    )
+    copy = run_dir / "experiment.toml"
+    shutil.copyfile(args.experiment, copy)
+    command = ["--experiment", str(copy), "--name", name, "--broker", broker]
+    if args.bench:
+        command += ["--bench", json.dumps(_bench_arguments(args, run_dir / "bench", _scenario(experiment)))]
+    else:
+        command += ["--station", str(args.station.absolute())]
+    return _supervise(command, run_dir, state, as_json=args.json)
+
+
+def resume(args: argparse.Namespace) -> int:
+    """``operando resume``: go on with a run that did not end."""
+    run_dir: Path = args.run_dir.absolute()
+    start = run_dir / "start.json"
+    if not start.is_file():
+        print(f"{run_dir} is not the folder of a run: it has no start.json", file=sys.stderr)
+        return EXIT_FILES
+    told = json.loads(start.read_text())
+    station = Path(told["station"])
+    if not station.is_file():
+        print(f"{run_dir}: its station file {station} is gone", file=sys.stderr)
+        return EXIT_FILES
+    command = ["--experiment", str(run_dir / "experiment.toml"), "--name", told["name"]]
+    command += ["--station", str(station), "--broker", told["broker"], "--resume"]
+    return _supervise(command, run_dir, StateDir(args.state or Path(told["state"])), as_json=args.json)
+
+
+def bench(args: argparse.Namespace) -> int:
+    """``operando bench``: the virtual bench in the foreground, until Ctrl-C."""
+    command = [sys.executable, "-m", "hil_tests.bench", *_bench_arguments(args, args.dir, args.scenario)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            return process.wait()
+
+
+def module(name: str, arguments: Sequence[str]) -> int:
+    """Run an offline module in a process of its own: this one never loads the numerical libraries."""
+    return subprocess.run([sys.executable, "-m", name, *arguments], check=False).returncode
+
+
+# --- inside --------------------------------------------------------------------------------------------
+
+
+def _station(args: argparse.Namespace) -> tuple[str, str]:
+    """Return the station's name and how link reaches its broker."""
+    if args.bench:
+        if args.station is not None:
+            raise ValueError("--bench makes its own station: leave out --station")
+        return "bench", "embedded"
+    if args.station is None:
+        raise ValueError("--station FILE is needed (or --bench for the virtual bench)")
+    if args.speed != 1.0:
+        raise ValueError(
+            "--speed is for the virtual bench only: time does not run faster on real instruments"
+        )
+    station = load_station(args.station)
+    if station.broker.kind == "embedded":
+        return station.station.name, "embedded"
+    return station.station.name, station.broker.model_dump_json()
+
+
+def _scenario(experiment: Experiment) -> str:
+    return experiment.bench.scenario if experiment.bench is not None else "quickstart"
+
+
+def _bench_arguments(args: argparse.Namespace, folder: Path, scenario: str) -> list[str]:
+    arguments = ["--dir", str(folder.absolute()), "--scenario", scenario]
+    arguments += ["--speed", str(args.speed), "--seed", str(args.seed)]
+    for name in ("fault", "truth"):
+        path = getattr(args, name)
+        if path is not None:
+            arguments += [f"--{name}", str(path.absolute())]
+    return arguments
+
+
+def _new_run_dir(out: Path, name: str) -> Path:
+    """Make ``out/<time>-<name>``, with a number behind it when two runs start in the same second."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    for number in range(100):
+        path = out.absolute() / (stem if number == 0 else f"{stem}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise FileExistsError(f"{out / stem}: a hundred runs in one second")
+
+
+def _refuse(error: ConfigErrors) -> int:
+    for problem in error.problems:
+        print(problem.message, file=sys.stderr)
+    return EXIT_FILES
+
+
+def _supervise(command: Sequence[str], run_dir: Path, state: StateDir, *, as_json: bool) -> int:
+    (run_dir / "logs").mkdir(exist_ok=True)
+    full = [sys.executable, "-m", "controller.supervise", *command]
+    full += ["--state", str(state.path), "--run-dir", str(run_dir)]
+    with (run_dir / "logs" / "supervisor.log").open("ab") as log:
+        process = subprocess.Popen(
+            full, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    events = _events(state, process)
+    while True:
+        try:
+            _show(events, as_json=as_json)
+            code = process.wait()
+            break
+        except KeyboardInterrupt:
+            _interrupt(state, process)
+            events = _events(state, process)
+    if code == EXIT_FILES or not (run_dir / "summary.json").is_file():
+        for name in ("supervisor.log", "control.log"):
+            path = run_dir / "logs" / name
+            sys.stderr.write(path.read_text() if path.is_file() else "")
+    module("controller.offline.show", [str(run_dir), *(["--json"] if as_json else [])])
+    return code
+
+
+def _events(state: StateDir, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any] | None]:
+    """Yield the events of control as soon as it listens, until the supervisor has ended."""
+    began = time.monotonic()
+    while process.poll() is None:
+        with contextlib.suppress(LocalError):
+            yield from watch(state.socket("control"), timeout_s=1.0)
+            return
+        if time.monotonic() - began > START_S:
+            return
+        time.sleep(0.1)
+        yield None
+
+
+def _show(events: Iterator[dict[str, Any] | None], *, as_json: bool) -> None:
+    if as_json:
+        for _ in events:
+            pass
+        return
+    from rich.console import Console
+
+    from controller.display import follow
+
+    follow(events, Console())
+
+
+def _interrupt(state: StateDir, process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C: everything off and the run ended in order; when control does not take it, SIGTERM."""
+    print("\naborting: everything off ...", file=sys.stderr)
+    try:
+        ask(state.socket("control"), {"do": "abort", "by": f"Ctrl-C of {os.environ.get('USER', 'a person')}"})
+    except LocalError:
+        process.terminate()

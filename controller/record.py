@@ -1,0 +1,187 @@
+"""What happened, written down and told: journal rows, retained states, lines for people.
+
+Values keep their quality: what is invalid is published as bad without a value, never as the last good one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from controller.cycling import CellState
+    from controller.guard import Trip
+    from controller.journal import AsyncJournal
+    from controller.safety import ActionResult
+    from controller.scanning import PassOutcome
+    from drivers.clock import Clock
+    from drivers.roles import CellEvent, CellSample, HeaterReading, IoReading
+
+STATE_PERIOD_S = 0.5  # wall seconds between two publications of the same state
+IO_PERIOD_S = 0.2
+FAULT_PERIOD_S = 5.0  # the same fault text is not repeated more often
+PT100_SIGMA_K = 1.0  # accuracy of the sensor in the holder (Moeller 2021, section 4.3)
+
+
+class Recorder:
+    """One per run. Safety events are awaited (committed before anyone acts on them); samples are grouped."""
+
+    def __init__(
+        self, journal: AsyncJournal, clock: Clock, run: str, broadcast: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self.run = run
+        self._broadcast = broadcast
+        self._said: dict[str, float] = {}
+        self.gaps: list[dict[str, Any]] = []
+        self.trips: list[dict[str, Any]] = []
+        self.counters: dict[str, int] = {}
+
+    # --- safety and run events: committed before return --------------------------------------------------
+
+    async def event(self, kind: str, module: str, body: Mapping[str, Any], **more: Any) -> int:
+        """Commit one event and return its sequence number."""
+        return await self._journal.record(
+            kind, module, dict(body), run=self.run, lab_s=self._clock.now_s(), **more
+        )
+
+    async def trip(self, trip: Trip) -> None:
+        """Commit a trip with its alarm, and the latch, before anything is published."""
+        body = {
+            "id": trip.id, "channel": trip.channel, "value": trip.value, "limit": trip.limit,
+            "unit": trip.unit, "action": trip.action.value, "text": trip.text, "lab_s": trip.lab_s,
+            "t": trip.wall_s, "latch": trip.latch,
+        }  # fmt: skip
+        self.trips.append(body)
+        if trip.latch:
+            await self._journal.latch(trip.id, body, run=self.run)
+        else:
+            await self.event("trip", "guard", body, topic=f"alarm/{trip.id}")
+        self.line(f"GUARD: {trip.text} -> {trip.action.value}")
+
+    async def actions(self, trip_id: str, results: list[ActionResult]) -> None:
+        """Commit what became of the off commands of a trip."""
+        await self.event("action", "guard", {"trip": trip_id, "results": [r.as_dict() for r in results]})
+        for result in results:
+            if not result.confirmed:
+                self.line(f"GUARD: {result.output} did not confirm off: {result.error}")
+
+    # --- samples: grouped commits ------------------------------------------------------------------------
+
+    def heater(self, reading: HeaterReading, target_k: float | None) -> None:
+        """One poll of the temperature controller."""
+        good = reading.sensor_ok and reading.temperature_k is not None
+        body = {
+            "temperature_k": reading.temperature_k if good else None, "target_k": target_k,
+            "setpoint_k": reading.working_setpoint_k, "output": reading.output_fraction,
+            "problems": list(reading.problems),
+        }  # fmt: skip
+        self.post("sample", "heater", body)
+        self.state("heater", "temperature", body["temperature_k"], "K", error=PT100_SIGMA_K)
+        self.state("heater", "output", reading.output_fraction, "1")
+
+    def io(self, reading: IoReading) -> None:
+        """One poll of the beam-line I/O."""
+        if not self._due("io", IO_PERIOD_S):
+            return
+        body = {
+            "beam_a": reading.beam_current_a, "permit": reading.permit, "relay": reading.relay_closed,
+            "shutter": reading.shutter_open, "blanked": reading.blanked, "problems": list(reading.problems),
+        }  # fmt: skip
+        self.post("sample", "io", body)
+        self.state("beam", "current", reading.beam_current_a, "A")
+        self.state("beam", "blanked", reading.blanked, "")
+
+    def cell(self, sample: CellSample, now: CellState) -> None:
+        """One data package of the potentiostat."""
+        body = {
+            "elapsed_s": sample.elapsed_s, "phase": sample.phase, "voltage_v": now.voltage_v,
+            "current_a": now.current_a, "charge_coulomb": now.charge_coulomb, "valid": sample.valid,
+            "problems": list(sample.problems),
+        }  # fmt: skip
+        if sample.frequency_hz is not None:
+            body["frequency_hz"] = sample.frequency_hz
+            body["z_ohm"] = [sample.z_real_ohm, sample.z_imag_ohm]
+        self.post("sample", "cell", body)
+        self.cell_state(now)
+
+    def cell_state(self, now: CellState) -> None:
+        """Publish what is known of the cell."""
+        self.state("cell", "voltage", now.voltage_v, "V")
+        self.state("cell", "current", now.current_a, "A")
+        self.state("cell", "charge", now.charge_coulomb, "C")
+
+    def cell_event(self, event: CellEvent) -> None:
+        """A change of the running cell program (started, CC to CV, finished)."""
+        self.post("cell_event", "cell", {"event": event.kind.value, "detail": event.detail})
+        self.line(f"cell: {event.kind.value} {event.detail}".rstrip())
+
+    def scan_pass(self, scan: int, outcome: PassOutcome, message: Mapping[str, Any]) -> None:
+        """A pass that has ended, good or quarantined."""
+        keep = {key: message[key] for key in ("good", "why", "frame0", "counters", "stamp", "raw")}
+        body = {
+            "scan": scan, "n": outcome.n, **keep, "lines_done": outcome.lines_done, "events": outcome.events,
+            "lost": outcome.lost, "charge_coulomb": outcome.charge_coulomb, "live_s": outcome.live_s,
+            "missed_refills": outcome.missed_refills,
+        }  # fmt: skip
+        self.post("pass", "scan", body)
+        self.count("missed_refills", outcome.missed_refills)
+        self.count("lost_events", sum(outcome.lost.values()))
+        if not outcome.good:
+            self.count("quarantined_passes")
+            self.line(f"scan pass {outcome.n} is quarantined: {outcome.why}")
+
+    # --- things to tell ----------------------------------------------------------------------------------
+
+    def fault(self, module: str, text: str) -> None:
+        """A device error that the guard, not this line, decides about."""
+        self.count(f"{module}_errors")
+        if self._due(f"fault {module} {text[:40]}", FAULT_PERIOD_S):
+            self.post("fault", module, {"text": text})
+            self.line(text)
+
+    def gap(self, module: str, text: str, lab_s: float, *, end: bool = False) -> None:
+        """A stretch without data, for the journal and the summary."""
+        body = {"module": module, "text": text, "lab_s": lab_s, "end": end}
+        self.gaps.append(body)
+        self.post("gap", module, body)
+        self.line(text)
+
+    def line(self, text: str) -> None:
+        """One line for people."""
+        self.post("log", "host", {"text": text})
+        self._broadcast({"event": "line", "text": text, "lab_s": self._clock.now_s(), "t": time.time()})
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Count something for the summary."""
+        if by:
+            self.counters[name] = self.counters.get(name, 0) + by
+
+    def post(self, kind: str, module: str, body: Mapping[str, Any], **more: Any) -> None:
+        """Queue one event for the next group commit."""
+        self._journal.post(kind, module, dict(body), run=self.run, lab_s=self._clock.now_s(), **more)
+
+    def state(
+        self, module: str, name: str, value: float | bool | None, unit: str, *, error: float | None = None
+    ) -> None:
+        """Publish a retained state; None is published as bad, without a value."""
+        if not self._due(f"state {module} {name} {value is None}", STATE_PERIOD_S):
+            return
+        body: dict[str, Any] = {
+            "v": value,
+            "t": time.time(),
+            "e": error,
+            "q": "bad" if value is None else "good",
+        }
+        if unit:
+            body["unit"] = unit
+        self.post("state", module, body, topic=f"state/{module}/{name}", retain=True)
+
+    def _due(self, key: str, period_s: float) -> bool:
+        now = time.monotonic()
+        if now - self._said.get(key, -period_s) < period_s:
+            return False
+        self._said[key] = now
+        return True

@@ -1,0 +1,326 @@
+"""The scanning task: passes of the raster with both detectors, checked before they count.
+
+Per pass: beam blanked, counters read with the MCA stopped, lines played, beam blanked, MCA stopped, FIFO
+emptied, counters read again. A pass counts only when both detectors advanced by exactly the pulses that the
+scanner made and every counted event arrived; otherwise it is quarantined, reported and repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from controller.clock import Ticker
+from controller.guard import Action
+from drivers.amptek_listmode import UNKNOWN_FRAME, ListModeDecoder, first_frame
+from drivers.errors import BadReply, DriverError, NoReply, Refused
+
+if TYPE_CHECKING:
+    from controller.guard import Guard
+    from controller.rawfile import RawWriter
+    from controller.record import Recorder
+    from controller.reduction import Reduction
+    from drivers.clock import Clock
+    from drivers.roles import BeamlineIo, BeamScanner, DetectorStatus, EventDetector, LineReport, Raster
+
+BEAM_GONE = 0.2  # fraction of the nominal current below which the beam counts as lost
+BEAM_BACK = 0.5
+BEAM_LOST_S = 1.0  # lab seconds below the limit before a scan pauses
+DRAIN_READS = 64
+LEASE_S = 5.0  # lab seconds of the beam lease, renewed by every line that was played
+COUNTER_MODULUS = 1 << 32
+
+
+@dataclass
+class Feed:
+    """One detector's stream: FIFO to raw file, frame counter and reduce process."""
+
+    name: str
+    detector: EventDetector
+    raw: RawWriter
+    decoder: ListModeDecoder = field(default_factory=ListModeDecoder)
+    events: int = 0
+    chunk: int = 0
+    frame0: int | None = None  # frame number before the first pulse of the pass; None while unknown
+    problems: list[str] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Reset the counters of one pass; the frame number goes on, the time starts anew."""
+        self.events = self.chunk = 0
+        self.problems = []
+        self.decoder.restart_time()
+        frame = self.decoder.last_frame
+        self.frame0 = None if frame == UNKNOWN_FRAME else frame
+
+    def advanced(self) -> int:
+        """Return by how many pixels the detector has advanced in this pass."""
+        return 0 if self.frame0 is None else self.decoder.last_frame - self.frame0
+
+
+@dataclass
+class PassOutcome:
+    """What is known of a pass when it has ended."""
+
+    n: int
+    good: bool
+    why: str
+    lines_done: int
+    whole: bool
+    missed_refills: int
+    events: dict[str, int]
+    lost: dict[str, int]
+    charge_coulomb: float
+    live_s: float
+
+
+class Scanning:
+    """Owner of the scanner and the detectors while a scan or a background runs."""
+
+    def __init__(
+        self,
+        scanner: BeamScanner,
+        io: BeamlineIo,
+        feeds: dict[str, Feed],
+        guard: Guard,
+        clock: Clock,
+        recorder: Recorder,
+        reduction: Reduction,
+        *,
+        nominal_current_a: float,
+        read_period_s: float,
+        stamp: Callable[[], dict[str, Any]],
+        paused: Callable[[], bool],
+    ) -> None:
+        self._scanner = scanner
+        self._io = io
+        self.feeds = feeds
+        self._guard = guard
+        self._clock = clock
+        self._recorder = recorder
+        self._reduction = reduction
+        self._nominal_a = nominal_current_a
+        self._period_s = read_period_s
+        self._stamp = stamp
+        self._paused = paused
+        self._low_since_s: float | None = None
+        self._scan = -1
+        self._lines: list[LineReport] = []
+        self.line = 0
+        self.lines_total = 0
+
+    def see_beam(self, current_a: float | None) -> None:
+        """Take every reading of the beam monitor; remembers since when the beam has been low or unknown."""
+        if current_a is not None and current_a >= BEAM_GONE * self._nominal_a:
+            if self._low_since_s is None or current_a >= BEAM_BACK * self._nominal_a:
+                self._low_since_s = None
+        elif self._low_since_s is None:
+            self._low_since_s = self._clock.now_s()
+
+    def beam_lost(self) -> bool:
+        """Return whether the beam has been low or unknown for longer than ``BEAM_LOST_S``."""
+        return self._low_since_s is not None and self._clock.now_s() - self._low_since_s > BEAM_LOST_S
+
+    def begin_scan(self, scan: int, name: str, purpose: str, raster: Raster | None) -> None:
+        """Tell reduce that the following passes belong to a new scan."""
+        self._scan = scan
+        shape = None
+        if raster is not None:
+            shape = asdict(raster)
+        self._reduction.send(
+            {"k": "scan", "scan": scan, "name": name, "purpose": purpose, "raster": shape}, keep=True
+        )
+
+    def end_scan(self) -> None:
+        """Tell reduce that no more passes follow."""
+        self._reduction.send({"k": "scan_end", "scan": self._scan}, keep=True)
+
+    async def run_pass(self, raster: Raster, n: int, *, should_end: Callable[[], bool]) -> PassOutcome:
+        """Play one pass; pauses inside it on beam loss or request; ends between lines when told."""
+        before = await self._open_pass(n)
+        self._lines = []
+        self.line, self.lines_total = 0, raster.ny
+        missed = pulses = 0
+        first = 0
+        readers = [asyncio.create_task(self._read(feed, n)) for feed in self.feeds.values()]
+        try:
+            while first < raster.ny and not should_end():
+                await self._wait_for_beam(should_end)
+                if should_end():
+                    break
+                report = await self._scanner.run_lines(
+                    raster, first, on_line=self._on_line, should_stop=lambda: self._interrupted(should_end)
+                )
+                first = report.first_line + report.lines_done
+                missed += report.missed_refills
+                pulses += report.pulses
+        finally:
+            self._guard.release("beam")
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+        return await self._close_pass(raster, n, before, pulses=pulses, lines_done=first, missed=missed)
+
+    async def run_background(
+        self, n: int, duration_s: float, *, should_end: Callable[[], bool]
+    ) -> PassOutcome:
+        """Count with the beam blanked and the shutter closed for ``duration_s`` lab seconds."""
+        await self._scanner.blank()
+        before = await self._open_pass(n)
+        self._lines = []
+        readers = [asyncio.create_task(self._read(feed, n)) for feed in self.feeds.values()]
+        end_s = self._clock.now_s() + duration_s
+        try:
+            while self._clock.now_s() < end_s and not should_end():
+                await self._clock.sleep(min(1.0, max(0.0, end_s - self._clock.now_s())))
+        finally:
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+        return await self._close_pass(None, n, before, pulses=0, lines_done=0, missed=0)
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _interrupted(self, should_end: Callable[[], bool]) -> bool:
+        return should_end() or self._paused() or self.beam_lost() or self._guard.refuses() is not None
+
+    async def _wait_for_beam(self, should_end: Callable[[], bool]) -> None:
+        """Hold a scan, blanked, while the beam is away or the run is paused: zero live time, zero charge."""
+        said = False
+        while (self._paused() or self.beam_lost()) and not should_end():
+            if self.beam_lost() and not said:
+                said = True
+                self._recorder.gap("beam", "the beam is away: the scan waits, blanked", self._clock.now_s())
+            await self._clock.sleep(0.5)
+        if said:
+            self._recorder.gap("beam", "the beam is back: the scan goes on", self._clock.now_s(), end=True)
+        refusal = self._guard.refuses()
+        if refusal:
+            raise Refused(f"the beam stays blanked: {refusal}", device="scanner")
+
+    def _on_line(self, report: LineReport) -> None:
+        self._lines.append(report)
+        self.line = report.line + 1
+        self._guard.lease("beam", LEASE_S, Action.BLANK)
+
+    async def _open_pass(self, n: int) -> dict[str, DetectorStatus]:
+        """Beam is blanked: stop, empty the FIFOs into the void before, read the counters, start."""
+        before: dict[str, DetectorStatus] = {}
+        for feed in self.feeds.values():
+            await feed.detector.stop()
+            await self._drain(feed, n - 1, send=False)
+            feed.begin()
+            before[feed.name] = await feed.detector.status()
+            feed.raw.begin_pass(self._scan, n)
+        self._reduction.send(
+            {
+                "k": "pass", "scan": self._scan, "n": n, "stamp": self._stamp(),
+                "frame0": {feed.name: feed.frame0 for feed in self.feeds.values()},
+            }
+        )  # fmt: skip
+        for feed in self.feeds.values():
+            await feed.detector.start()
+        return before
+
+    async def _close_pass(
+        self, raster: Raster | None, n: int, before: dict[str, DetectorStatus], *,
+        pulses: int, lines_done: int, missed: int,
+    ) -> PassOutcome:  # fmt: skip
+        counters: dict[str, dict[str, float]] = {}
+        raw: dict[str, dict[str, Any]] = {}
+        lost: dict[str, int] = {}
+        why: list[str] = []
+        for name, feed in self.feeds.items():
+            await feed.detector.stop()
+            await self._drain(feed, n, send=True)
+            after = await feed.detector.status()
+            was = before[name]
+            slow = (after.slow_counts - was.slow_counts) % COUNTER_MODULUS
+            counters[name] = {
+                "slow": slow, "fast": (after.fast_counts - was.fast_counts) % COUNTER_MODULUS,
+                "accumulation_s": after.accumulation_s - was.accumulation_s,
+                "real_s": after.real_s - was.real_s,
+            }  # fmt: skip
+            lost[name] = slow - feed.events
+            why += self._faults(feed, pulses, lost[name])
+            if after.rebooted:
+                why.append(f"{name} rebooted: its configuration is gone")
+            raw[name] = feed.raw.end_pass()
+        good = not why
+        charge = sum(line.charge_coulomb or 0.0 for line in self._lines)
+        outcome = PassOutcome(
+            n, good, "; ".join(why), lines_done, raster is None or lines_done == raster.ny, missed,
+            {name: feed.events for name, feed in self.feeds.items()}, lost, charge,
+            sum(line.end_s - line.start_s for line in self._lines),
+        )  # fmt: skip
+        message = {
+            "k": "pass_end", "scan": self._scan, "n": n, "good": good, "why": outcome.why,
+            "frame0": {name: feed.frame0 for name, feed in self.feeds.items()},
+            "lines": [[r.line, r.start_s, r.end_s, r.charge_coulomb] for r in self._lines],
+            "pixel_charge": [list(r.pixel_charge_coulomb) for r in self._lines],
+            "counters": counters, "stamp": self._stamp(), "raw": raw,
+        }  # fmt: skip
+        self._reduction.send(message)
+        self._recorder.scan_pass(self._scan, outcome, message)
+        return outcome
+
+    @staticmethod
+    def _faults(feed: Feed, pulses: int, lost: int) -> list[str]:
+        why = [f"{feed.name}: {problem}" for problem in feed.problems]
+        if feed.advanced() != pulses:
+            why.append(f"{feed.name} advanced by {feed.advanced()} pixels, the scanner made {pulses}")
+        if lost:
+            why.append(f"{feed.name} counted {feed.events + lost} events, {feed.events} arrived")
+        return why
+
+    async def _read(self, feed: Feed, n: int) -> None:
+        async for _ in Ticker(self._clock, self._period_s):
+            try:
+                await self._read_once(feed, n, send=True)
+            except NoReply as error:
+                feed.problems.append(str(error))
+                self._recorder.fault(feed.name, str(error))
+            except DriverError as error:
+                feed.problems.append(str(error))
+                self._recorder.fault(feed.name, str(error))
+                return
+
+    async def _drain(self, feed: Feed, n: int, *, send: bool) -> None:
+        for _ in range(DRAIN_READS):
+            try:
+                if not await self._read_once(feed, n, send=send):
+                    return
+            except NoReply as error:
+                feed.problems.append(str(error))
+        feed.problems.append("the list-mode FIFO did not run empty with the MCA stopped")
+
+    async def _read_once(self, feed: Feed, n: int, *, send: bool) -> bool:
+        """Move one reply on; return whether it held anything."""
+        chunk = await feed.detector.read_words()
+        if chunk.overflow:
+            feed.problems.append("the list-mode FIFO overflowed: events were lost")
+        if not chunk.words:
+            return False
+        if feed.frame0 is None:
+            first = first_frame(chunk.words)
+            feed.frame0 = None if first is None else first - 1
+        try:
+            feed.events += len(feed.decoder.feed(chunk.words).channel)
+        except BadReply as error:  # the pass is void; the raw file keeps the words as they came
+            feed.problems.append(str(error))
+            feed.decoder = ListModeDecoder()
+        if send:
+            feed.raw.append(chunk.words)
+            self._reduction.send_events(
+                {
+                    "k": "events",
+                    "det": feed.name,
+                    "scan": self._scan,
+                    "n": n,
+                    "i": feed.chunk,
+                    "words": chunk.words,
+                }
+            )
+            feed.chunk += 1
+        return True

@@ -1,0 +1,175 @@
+"""The run engine: steps in order, pause, early end, timeouts, checkpoints. The steps are in ``steps/``."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from controller.steps import handler_of, title_of
+from controller.steps.context import Context, Ended, StepTimeout
+
+if TYPE_CHECKING:
+    from controller.config.steps import Step
+    from controller.host import Host
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the steps ended."""
+
+    complete: bool
+    text: str
+
+
+class Sequencer:
+    """Runs the steps of one experiment."""
+
+    def __init__(self, host: Host, *, done: int = 0, estimate_s: float = 0.0) -> None:
+        self._host = host
+        self._done = done  # top-level steps that an interrupted run had finished
+        self.estimate_s = estimate_s
+        self.timeline: list[dict[str, Any]] = []
+        self.state = "starting"
+        self.context = Context(host)
+        self._current: list[tuple[tuple[int, ...], str]] = []
+
+    @property
+    def paused(self) -> bool:
+        """Whether a person or an interlock holds the run."""
+        return self.context.paused
+
+    def pause(self, why: str) -> None:
+        """Hold: beam blanked, circuit open, temperature kept."""
+        self._host.recorder.line(f"pause: {why}")
+        self.context.hold()
+
+    def proceed(self) -> None:
+        """Go on after a pause."""
+        self._host.recorder.line("proceed")
+        self.context.release()
+
+    def finish_early(self) -> None:
+        """End after the line the scanner is on, with a result."""
+        self._host.recorder.line("stop: the run ends early, with a result")
+        self.context.finishing = True
+
+    def where(self) -> dict[str, Any] | None:
+        """Return the step that runs: number, of how many, title."""
+        if not self._current:
+            return None
+        return {
+            "number": self._current[0][0][0] + 1,
+            "of": len(self._host.experiment.steps),
+            "title": " | ".join(title for _, title in self._current if title),
+        }
+
+    def scan_status(self) -> dict[str, Any] | None:
+        """Return what the scan is doing, None when none runs."""
+        return self.context.scan
+
+    async def run(self) -> Outcome:
+        """Run every step; a step that times out does what its file says."""
+        self.state = "running"
+        steps = self._host.experiment.steps
+        try:
+            for index, step in enumerate(steps):
+                if index < self._done:
+                    continue
+                if self.context.finishing:
+                    return Outcome(False, "stopped early by a person")
+                await self.step(step, (index,))
+                await self._checkpoint(index + 1)
+        except Ended as ended:
+            return Outcome(False, str(ended))
+        finally:
+            self.state = "ended"
+        return Outcome(True, "every step is done")
+
+    async def step(self, step: Step, path: tuple[int, ...]) -> None:
+        """Run one step with its bookkeeping."""
+        title = title_of(step)
+        leaf = step.do not in ("parallel", "repeat")
+        entry = (path, title if leaf else "")
+        self._current.append(entry)
+        begun = self._host.clock.now_s()
+        record: dict[str, Any] = {"path": list(path), "do": step.do, "title": title, "begun_lab_s": begun}
+        self.timeline.append(record)
+        await self._host.recorder.event("step", "sequence", {**record, "state": "begun"})
+        if leaf:
+            self._host.recorder.line(title)
+        try:
+            record["reason"] = await self._within_time(step, path)
+        except BaseException as error:
+            record["reason"] = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            record["ended_lab_s"] = self._host.clock.now_s()
+            self._current.remove(entry)
+        await self._host.recorder.event("step", "sequence", {**record, "state": "ended"})
+
+    async def _within_time(self, step: Step, path: tuple[int, ...]) -> str:
+        """Run a step under its timeout; pausing stops that clock."""
+        timeout_s = getattr(step, "timeout_s", None)
+        if step.do in ("scan", "calibrate") or timeout_s is None:
+            return await self._handle(step, path)  # a scan ends itself, between lines
+        work = asyncio.ensure_future(self._handle(step, path))
+        try:
+            left_s = timeout_s
+            while True:
+                before = self._host.clock.now_s()
+                done, _ = await asyncio.wait({work}, timeout=min(1.0, left_s / self._host.clock.speed))
+                if done:
+                    return work.result()
+                if not self.paused:
+                    left_s -= self._host.clock.now_s() - before
+                if left_s <= 0:
+                    break
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+        return self.timed_out(step, f"{title_of(step)}: not done after {timeout_s:g} s")
+
+    def timed_out(self, step: Step, text: str) -> str:
+        """Do what the step says about its timeout."""
+        self._host.recorder.line(f"{text} -> {step.on_timeout}")
+        if step.on_timeout == "abort":
+            raise StepTimeout(text)
+        self._host.recorder.gap("sequence", text, self._host.clock.now_s())
+        if step.on_timeout == "pause":
+            self.pause(text)
+        return text
+
+    async def _handle(self, step: Step, path: tuple[int, ...]) -> str:
+        if step.do == "parallel":
+            return await self._parallel(step.steps, path)
+        if step.do == "repeat":
+            for turn in range(step.times):
+                for index, inner in enumerate(step.steps):
+                    await self.step(inner, (*path, turn, index))
+            return f"{step.times} times"
+        return await handler_of(step)(self.context, step)
+
+    async def _parallel(self, steps: tuple[Step, ...], path: tuple[int, ...]) -> str:
+        """Run steps at the same time; scans without an end of their own follow the others."""
+        followers = {i for i, s in enumerate(steps) if s.do == "scan" and s.until is None}
+        self.context.others_done = asyncio.Event()
+        if len(followers) == len(steps):
+            raise Ended("every scan of a parallel step waits for the others: give one of them an end")
+        async with asyncio.TaskGroup() as tasks:
+            running = {
+                index: tasks.create_task(self.step(step, (*path, index))) for index, step in enumerate(steps)
+            }
+            leaders = [task for index, task in running.items() if index not in followers]
+            await asyncio.wait(leaders)
+            self.context.others_done.set()
+        return "all have ended"
+
+    async def _checkpoint(self, done: int) -> None:
+        """Write how far the run is: step, charge, origin."""
+        body = {
+            "done": done, "charge_coulomb": self._host.cycling.now.charge_coulomb,
+            "scans": self.context.scans, "origin_um": list(self.context.origin_um),
+        }  # fmt: skip
+        await self._host.journal.checkpoint(self._host.run_id, "sequence", body)

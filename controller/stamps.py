@@ -1,0 +1,68 @@
+"""What every pass is stamped with: temperature, voltage, charge and SoC, with their errors."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from controller.config import Experiment, Station
+    from controller.cycling import Cycling
+    from controller.heating import Heating
+    from drivers.clock import Clock
+
+
+class Stamps:
+    """Reads the owners of heater and cell; never keeps a value of its own."""
+
+    def __init__(self, experiment: Experiment, clock: Clock, heating: Heating, cycling: Cycling) -> None:
+        self._experiment = experiment
+        self._clock = clock
+        self._heating = heating
+        self._cycling = cycling
+
+    def now(self) -> dict[str, Any]:
+        """Return the stamp of this moment; None for what is not known."""
+        cell = self._cycling.now
+        soc, soc_sigma = self.soc()
+        return {
+            "lab_s": self._clock.now_s(), "temperature_k": self._heating.temperature_k(),
+            "voltage_v": cell.voltage_v, "current_a": cell.current_a, "state": cell.state,
+            "charge_coulomb": cell.charge_coulomb,
+            "charge_sigma_coulomb": cell.charge_sigma_coulomb(self._cycling.error),
+            "charged_s": cell.charged_s, "soc": soc, "soc_sigma": soc_sigma,
+        }  # fmt: skip
+
+    def soc(self) -> tuple[float, float]:
+        """Return the state of charge by the coulomb count and its error (charge and capacity)."""
+        sample, cell = self._experiment.sample, self._cycling.now
+        change = cell.charge_coulomb / sample.capacity_coulomb
+        counted = cell.charge_sigma_coulomb(self._cycling.error) / sample.capacity_coulomb
+        leaked = sample.leakage_a * self._clock.now_s() / sample.capacity_coulomb
+        return sample.soc + change, math.hypot(counted, change * sample.capacity_error, leaked)
+
+    def charge(self) -> dict[str, Any]:
+        """Return the charge passed since the start of the run, for the record."""
+        cell = self._cycling.now
+        soc, soc_sigma = self.soc()
+        return {
+            "coulomb": cell.charge_coulomb, "sigma": cell.charge_sigma_coulomb(self._cycling.error),
+            "uncounted_s": cell.unmeasured_s, "invalid_samples": cell.invalid, "soc": soc,
+            "soc_sigma": soc_sigma,
+        }  # fmt: skip
+
+
+def confirmed_by_person(station: Station) -> list[dict[str, Any]]:
+    """Return what no register tells and a person confirmed; every report repeats it."""
+    found = []
+    for name, device in station.devices.items():
+        confirmed = getattr(device, "sensor_break", None)
+        if confirmed is not None:
+            found.append(
+                {
+                    "device": name, "what": "sensor break", "setting": confirmed.setting,
+                    "safe_output": confirmed.safe_output_fraction, "by": confirmed.confirmed_by,
+                    "on": str(confirmed.confirmed_on),
+                }
+            )  # fmt: skip
+    return found

@@ -1,0 +1,145 @@
+"""Steps of the beam: scans, backgrounds, moves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.steps.context import Ended
+
+if TYPE_CHECKING:
+    from controller.config.steps import Background, Calibrate, Move, Scan, ScanUntil
+    from controller.steps.context import Context
+
+ELEMENTARY_CHARGE_C = 1.602176634e-19  # exact, SI 2019
+REPEAT_LIMIT = 3  # quarantined passes in a row before a scan gives up
+
+
+async def scan(context: Context, step: Scan | Calibrate) -> str:
+    """Pass after pass until counts, uncertainty, dose, passes or time say enough."""
+    host = context.host
+    raster = step.raster.scan(context.origin_um)
+    name = step.name or step.do
+    context.scans += 1
+    goal = _Goal(context, step, name)
+    context.scanning.begin_scan(context.scans, name, _purpose(context, step), raster)
+    await _shutter(context, open_=True)
+    quarantined = bad_in_a_row = n = 0
+    dose_per_cm2 = 0.0
+    try:
+        while (reason := goal.reached(n - quarantined, dose_per_cm2)) is None:
+            await context.running()
+            n += 1
+            context.scan = {"name": name, "n": n, "line": 0, "lines": raster.ny, "quarantined": quarantined}
+            outcome = await context.scanning.run_pass(raster, n, should_end=goal.cut_short)
+            area_cm2 = raster.width_um * raster.height_um * 1e-8
+            dose_per_cm2 += outcome.charge_coulomb / ELEMENTARY_CHARGE_C / area_cm2
+            if outcome.good:
+                bad_in_a_row = 0
+                continue
+            quarantined += 1
+            bad_in_a_row += 1
+            if bad_in_a_row >= REPEAT_LIMIT:
+                raise Ended(
+                    f"{REPEAT_LIMIT} passes in a row were quarantined, the last because {outcome.why}"
+                )
+    finally:
+        context.scan = None
+        context.scanning.end_scan()
+        await _shutter(context, open_=False)
+    if quarantined:
+        host.recorder.line(f'scan "{name}": {quarantined} of {n} passes quarantined and repeated')
+    if reason.startswith("time limit"):
+        return host.sequence.timed_out(step, f'scan "{name}": {reason}')
+    return reason
+
+
+async def background(context: Context, step: Background) -> str:
+    """Spectra with the beam blanked and the shutter closed."""
+    context.scans += 1
+    context.scanning.begin_scan(context.scans, step.name or "background", "background", None)
+    context.scan = {"name": "background", "n": 1, "line": 0, "lines": 1, "quarantined": 0}
+    try:
+        outcome = await context.scanning.run_background(
+            1, step.duration_s, should_end=lambda: context.finishing
+        )
+    finally:
+        context.scan = None
+        context.scanning.end_scan()
+    return "duration" if outcome.good else f"quarantined: {outcome.why}"
+
+
+async def move(context: Context, step: Move) -> str:
+    """Shift the origin of the rasters that follow; the beam is blanked between scans anyway."""
+    context.origin_um = (step.to_um[0], step.to_um[1])
+    return f"origin at {step.to_um[0]:g}, {step.to_um[1]:g} um"
+
+
+def _purpose(context: Context, step: Scan | Calibrate) -> str:
+    """Return what a scan is for, by the experiment file."""
+    experiment = context.host.experiment
+    return next(experiment.purpose(placed) for placed in experiment.walk() if placed.step is step)
+
+
+async def _shutter(context: Context, *, open_: bool) -> None:
+    await context.host.bench.io.set_shutter(open_=open_)
+
+
+class _Goal:
+    """When a scan has enough."""
+
+    def __init__(self, context: Context, step: Scan | Calibrate, name: str) -> None:
+        self._context = context
+        self._until: ScanUntil | None = step.until
+        self._timeout_s = step.timeout_s
+        self._began_s = context.clock.now_s()
+        self._name = name
+        self._scan = context.scans
+
+    def cut_short(self) -> bool:
+        """Whether the pass must end between two lines."""
+        if self._context.finishing:
+            return True
+        if self._until is None:
+            return self._context.others_done.is_set()
+        elapsed_s = self._context.clock.now_s() - self._began_s
+        over = self._until.duration_s is not None and elapsed_s >= self._until.duration_s
+        return over or (self._timeout_s is not None and elapsed_s >= self._timeout_s)
+
+    def reached(self, good_passes: int, dose_per_cm2: float) -> str | None:
+        """Return why the scan has enough, or None."""
+        if self._context.finishing:
+            return "stopped early"
+        until = self._until
+        if until is None:
+            return "the other steps have ended" if self._context.others_done.is_set() else None
+        elapsed_s = self._context.clock.now_s() - self._began_s
+        if until.passes is not None and good_passes >= until.passes:
+            return f"{good_passes} passes"
+        if until.duration_s is not None and elapsed_s >= until.duration_s:
+            return "duration"
+        if until.dose_per_cm2 is not None and dose_per_cm2 >= until.dose_per_cm2:
+            return "dose"
+        reason = self._counted(until)
+        if reason is None and self._timeout_s is not None and elapsed_s >= self._timeout_s:
+            return f"time limit of {self._timeout_s:g} s"
+        return reason
+
+    def _counted(self, until: ScanUntil) -> str | None:
+        """Return whether the newest progress of this scan meets the counting goals."""
+        progress = self._context.host.products.get("progress") or {}
+        if progress.get("scan") != self._scan:
+            return None
+        if until.counts is not None:
+            goal = until.counts
+            net = progress.get("counts", {}).get(goal.layer, {}).get(goal.element)
+            if net is not None and net[0] >= goal.at_least:
+                return f"{net[0]:.0f} {goal.element} counts in {goal.layer}"
+        if until.uncertainty is not None:
+            wanted = until.uncertainty
+            found = progress.get("quantities", {}).get(f"{wanted.layer}.{wanted.quantity}")
+            if found is not None:
+                absolute = wanted.quantity in ("x", "soc_beam")
+                sigma = found["sigma_stat"] / (1.0 if absolute else abs(found["value"]) or 1.0)
+                if sigma <= wanted.below:
+                    return f"uncertainty of {wanted.quantity} {sigma:.3g}"
+        return None

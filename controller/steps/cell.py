@@ -1,0 +1,153 @@
+"""Steps of the cell: open circuit, charge and discharge, pulses, impedance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from drivers.roles import CcCv, CellLimits, ConstantCurrent, ConstantVoltage, Eis, Ocv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from controller.config.steps import CellStep, Impedance, OpenCircuit, Pulse, Rest
+    from controller.cycling import CellState
+    from controller.steps.context import Context
+    from drivers.roles import CellProgram
+
+PAUSED = "paused"
+FINISHING = "stopped early"
+EIS_INTERVAL_S = 60.0  # a point at 10 mHz takes a minute or two
+CHARGE_MARGIN = 1.01  # the script's own charge limit lies behind the host's
+
+
+async def open_circuit(context: Context, step: OpenCircuit | Rest) -> str:
+    """Record the voltage with the circuit open."""
+    left_s = step.duration_s
+    while left_s > 0:
+        await context.running()
+        program = Ocv(duration_s=left_s, interval_s=step.interval_s)
+        reason = await context.cycling.run(program, _interruption(context), interval_s=step.interval_s)
+        left_s -= context.cycling.now.step_s
+        if reason == FINISHING:
+            return reason
+        if reason != PAUSED:
+            break
+    return "duration"
+
+
+async def charge(context: Context, step: CellStep) -> str:
+    """Charge or discharge until the first end condition; goes on after a pause with what is left."""
+    sign = 1.0 if step.do == "charge" else -1.0  # type: ignore[attr-defined]
+    passed_coulomb = elapsed_s = 0.0
+    while True:
+        await context.running()
+        program = _program(context, step, sign, passed_coulomb, elapsed_s)
+        condition = _ends(context, step, sign, passed_coulomb, elapsed_s)
+        reason = await context.cycling.run(program, condition, interval_s=step.interval_s)
+        passed_coulomb += context.cycling.now.step_charge_coulomb
+        elapsed_s += context.cycling.now.step_s
+        if reason != PAUSED:
+            return reason
+
+
+async def pulse(context: Context, step: Pulse) -> str:
+    """Current pulses with rests at open circuit between them."""
+    sign = 1.0 if step.direction == "charge" else -1.0
+    for _ in range(step.times):
+        await context.running()
+        limits = _limits(context, step.on_s)
+        until_v = limits.voltage_high_v if sign > 0 else limits.voltage_low_v
+        program = ConstantCurrent(sign * step.current_a, until_v, limits)
+        await context.cycling.run(program, _interruption(context), interval_s=1.0)
+        rest = Ocv(duration_s=step.rest_s, interval_s=1.0)
+        await context.cycling.run(rest, _interruption(context), interval_s=1.0)
+        if context.finishing:
+            return FINISHING
+    return f"{step.times} pulses"
+
+
+async def impedance(context: Context, step: Impedance) -> str:
+    """One impedance sweep."""
+    program = Eis(
+        amplitude_v=step.amplitude_v, start_hz=step.start_hz, stop_hz=step.stop_hz, points=step.points,
+        limits=_limits(context, step.timeout_s),
+    )  # fmt: skip
+    return await context.cycling.run(program, _interruption(context), interval_s=EIS_INTERVAL_S)
+
+
+def _interruption(context: Context) -> Callable[[CellState], str | None]:
+    def check(_: CellState) -> str | None:
+        if context.finishing:
+            return FINISHING
+        return PAUSED if context.paused else None
+
+    return check
+
+
+def _limits(context: Context, duration_s: float, charge_coulomb: float | None = None) -> CellLimits:
+    """Return the station's window, tightened by the step, for the instrument's own script."""
+    limits = context.host.station.limits
+    charge = limits.charge_coulomb if charge_coulomb is None else min(limits.charge_coulomb, charge_coulomb)
+    return CellLimits(
+        voltage_low_v=limits.voltage.low_v, voltage_high_v=limits.voltage.high_v, current_a=limits.current_a,
+        charge_coulomb=charge, duration_s=duration_s,
+    )  # fmt: skip
+
+
+def _program(
+    context: Context, step: CellStep, sign: float, passed_coulomb: float, elapsed_s: float
+) -> CellProgram:
+    until = step.until
+    longest_s = min(step.timeout_s, until.duration_s or step.timeout_s) - elapsed_s
+    charge = None
+    if until.charge_coulomb is not None:
+        charge = CHARGE_MARGIN * (until.charge_coulomb - abs(passed_coulomb))
+    limits = _limits(context, max(longest_s, step.interval_s), charge)
+    if step.current_a is not None:
+        limits = replace(limits, current_a=min(limits.current_a, 1.5 * step.current_a))
+    low_current_a = until.current_below_a or 0.0
+    if step.mode == "cccv":
+        return CcCv(
+            current_a=sign * _given(step.current_a), voltage_v=_given(step.voltage_v),
+            until_current_a=low_current_a, limits=limits, interval_s=step.interval_s,
+        )  # fmt: skip
+    if step.mode == "cv":
+        return ConstantVoltage(
+            voltage_v=_given(step.voltage_v), until_current_a=low_current_a, limits=limits,
+            interval_s=step.interval_s,
+        )  # fmt: skip
+    edge_v = limits.voltage_high_v if sign > 0 else limits.voltage_low_v
+    return ConstantCurrent(
+        current_a=sign * _given(step.current_a), until_voltage_v=until.voltage_v or edge_v, limits=limits,
+        interval_s=step.interval_s,
+    )  # fmt: skip
+
+
+def _ends(
+    context: Context, step: CellStep, sign: float, passed_coulomb: float, elapsed_s: float
+) -> Callable[[CellState], str | None]:
+    """Return the end conditions of a charge step as a question about the newest sample."""
+    until, capacity = step.until, context.host.experiment.sample.capacity_coulomb
+    interrupted = _interruption(context)
+
+    def check(now: CellState) -> str | None:
+        charge = abs(passed_coulomb + now.step_charge_coulomb)
+        if until.charge_coulomb is not None and charge >= until.charge_coulomb:
+            return "charge reached"
+        if until.soc is not None and sign * (now.charge_coulomb / capacity - until.soc) >= 0:
+            return "state of charge reached"
+        if until.duration_s is not None and elapsed_s + now.step_s >= until.duration_s:
+            return "duration"
+        low = now.state == "cv" and now.current_a is not None and until.current_below_a is not None
+        if low and abs(now.current_a or 0.0) <= (until.current_below_a or 0.0):
+            return "current below its limit"
+        return interrupted(now)
+
+    return check
+
+
+def _given(value: float | None) -> float:
+    if value is None:
+        raise ValueError("a cell step without the value its mode needs")  # excluded by the file's own rules
+    return value

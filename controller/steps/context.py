@@ -1,0 +1,91 @@
+"""What a running step may use of the host, and how it is paused or ended."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from controller.cycling import Cycling
+    from controller.heating import Heating
+    from controller.host import Host
+    from controller.record import Recorder
+    from controller.scanning import Scanning
+    from drivers.clock import Clock
+
+
+class Ended(Exception):
+    """The steps cannot go on; the text says why in plain words."""
+
+
+class StepTimeout(Ended):
+    """A step was not done in time and its file says abort."""
+
+
+class Context:
+    """Shared by all steps of a run."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.finishing = False
+        self.others_done = asyncio.Event()
+        self.others_done.set()
+        self.scans = 0
+        self.origin_um = (0.0, 0.0)
+        self.scan: dict[str, Any] | None = None
+        self.answers: dict[str, str] = {}
+        self._running = asyncio.Event()
+        self._running.set()
+        self._held = asyncio.Event()
+
+    @property
+    def clock(self) -> Clock:
+        """Lab time."""
+        return self.host.clock
+
+    @property
+    def heating(self) -> Heating:
+        """The heater's owner."""
+        return self.host.heating
+
+    @property
+    def cycling(self) -> Cycling:
+        """The cell's owner."""
+        return self.host.cycling
+
+    @property
+    def scanning(self) -> Scanning:
+        """The beam's owner."""
+        return self.host.scanning
+
+    @property
+    def recorder(self) -> Recorder:
+        """The run's record."""
+        return self.host.recorder
+
+    @property
+    def paused(self) -> bool:
+        """Whether the run is held."""
+        return not self._running.is_set()
+
+    def hold(self) -> None:
+        """Hold every step at its next safe place."""
+        self._running.clear()
+
+    def release(self) -> None:
+        """Let the steps go on."""
+        self._running.set()
+
+    async def running(self) -> None:
+        """Wait while the run is held."""
+        await self._running.wait()
+
+    async def sleep(self, lab_s: float) -> None:
+        """Wait in lab time; time spent paused does not count, an early end cuts it short."""
+        left_s = lab_s
+        while left_s > 0 and not self.finishing:
+            await self.running()
+            before = self.clock.now_s()
+            await self.clock.sleep(min(left_s, 0.5, 0.02 * self.clock.speed + 0.05))
+            if not self.paused:
+                left_s -= self.clock.now_s() - before

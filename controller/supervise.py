@@ -1,0 +1,332 @@
+"""The supervisor: starts and restarts the processes, and drives every output off when control cannot.
+
+Deliberately small. It never talks to an instrument while control lives; it holds the drivers preloaded so
+that ``offpath`` needs no import when it counts. Exit code: control's own, or 4 when the supervisor acted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller import offpath
+from controller.local import LocalServer
+from controller.paths import StateDir, StationBusy, StationLock
+
+HEARTBEAT_S = 0.5
+CONTROL_FROZEN_S = 5.0  # no heartbeat for this long: control is as good as dead
+CONFIRM_S = 0.1  # what `safe` gives control before the supervisor acts itself
+SAFE_REPLY_S = 2.0
+RESTART_WINDOW_S = 60.0
+RESTART_LIMIT = 5
+DRAIN_S = 5.0
+EXIT_GUARD = 4
+START_TIMEOUT_S = 30.0
+
+
+class StartError(Exception):
+    """A process of the host did not come up."""
+
+
+@dataclass
+class Child:
+    """One process of the host."""
+
+    name: str
+    command: Sequence[str]
+    process: asyncio.subprocess.Process
+    started: list[float]
+
+
+class Supervisor:
+    """Runs one host to its end."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.state = StateDir(args.state)
+        self.run_dir: Path = args.run_dir
+        self._children: dict[str, Child] = {}
+        self._heard = time.monotonic()
+        self._acted = False
+        self._ending = False
+
+    async def run(self) -> int:
+        """Start everything, wait for control to end, leave nothing energised and nothing running."""
+        lock = StationLock(self.state)
+        lock.acquire({"pid": os.getpid(), "since": time.time(), "experiment": str(self.args.experiment)})
+        server = LocalServer(self.state.socket("supervisor"), self._handle)
+        await server.start()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, lambda: asyncio.ensure_future(self._tell_control("abort")))
+        try:
+            return await self._run()
+        finally:
+            self._ending = True
+            await self._stop_children()
+            await server.stop()
+            lock.release()
+
+    async def _run(self) -> int:
+        if self.args.bench:
+            self.args.station = await self._start_bench(json.loads(self.args.bench))
+        broker = await self._start_broker() if self.args.broker == "embedded" else self.args.broker
+        for name, command in self._helpers(broker).items():
+            await self._start(name, command)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        control = await self._start(
+            "control",
+            [
+                sys.executable, "-m", "controller.host", "--station", str(self.args.station),
+                "--state", str(self.state.path), "--run-dir", str(self.run_dir),
+                "--experiment", str(self.args.experiment), "--heartbeat", str(theirs.fileno()),
+                *(["--resume"] if self.args.resume else []),
+            ],
+            pass_fds=(theirs.fileno(),),
+        )  # fmt: skip
+        theirs.close()
+        watchers = [
+            asyncio.create_task(self._heartbeat(ours)),
+            asyncio.create_task(self._watch_frozen(control)),
+            *(asyncio.create_task(self._keep(name)) for name in ("reduce", "link")),
+        ]
+        code = await control.process.wait()
+        self._ending = True
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+        ours.close()
+        if code < 0 or self._acted or code not in (0, 2, 3, 4, 5, 6):
+            await self._make_safe(f"control ended with {_ending(code)}")
+            code = EXIT_GUARD
+        await self._finish()
+        return code
+
+    # --- processes -------------------------------------------------------------------------------------
+
+    def _helpers(self, broker: str) -> dict[str, list[str]]:
+        python = [sys.executable, "-m"]
+        return {
+            "reduce": [*python, "controller.reduce_main", "--socket", str(self.state.socket("reduce"))],
+            "link": [
+                *python, "controller.link", "--journal", str(self.state.journal),
+                "--socket", str(self.state.socket("link")), "--station", self.args.name, "--broker", broker,
+            ],
+        }  # fmt: skip
+
+    async def _start(self, name: str, command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Child:
+        log = (self.run_dir / "logs" / f"{name}.log").open("ab")
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log, pass_fds=tuple(pass_fds),
+            start_new_session=True,
+        )  # fmt: skip
+        log.close()
+        started = self._children[name].started if name in self._children else []
+        child = Child(name, command, process, [*started, time.monotonic()])
+        self._children[name] = child
+        return child
+
+    async def _start_bench(self, arguments: Sequence[str]) -> Path:
+        """Start the virtual bench as a process of its own and return the station file it wrote."""
+        line = await self._start_and_read("bench", [sys.executable, "-m", "hil_tests.bench", *arguments])
+        return Path(line)
+
+    async def _start_broker(self) -> str:
+        """Start the embedded broker and return its connection as JSON."""
+        folder = str(self.state.path / "broker")
+        return await self._start_and_read(
+            "broker", [sys.executable, "-m", "controller.broker", "--dir", folder]
+        )
+
+    async def _start_and_read(self, name: str, command: Sequence[str]) -> str:
+        """Start a process that says one line when it is ready; return that line."""
+        log = (self.run_dir / "logs" / f"{name}.log").open("ab")
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+        log.close()
+        self._children[name] = Child(name, command, process, [time.monotonic()])
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        line = await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT_S)
+        if not line:
+            raise StartError(f"{name} ended before it was ready: see {self.run_dir / 'logs' / name}.log")
+        return line.decode().strip()
+
+    async def _keep(self, name: str) -> None:
+        """Start a process again when it ends; give up, and say so, when it keeps dying."""
+        while True:
+            child = self._children[name]
+            code = await child.process.wait()
+            if self._ending:
+                return
+            recent = [at for at in child.started if time.monotonic() - at < RESTART_WINDOW_S]
+            self._log(f"{name} ended with {_ending(code)}", restarts=len(recent))
+            if len(recent) >= RESTART_LIMIT:
+                self._log(f"{name} keeps ending: not started again")
+                return
+            await asyncio.sleep(0.2 * len(recent))
+            await self._start(name, child.command)
+
+    async def _stop_children(self) -> None:
+        """End what is left: politely by closing stdin and SIGTERM, then SIGKILL."""
+        living = [c for c in self._children.values() if c.process.returncode is None]
+        for child in living:
+            if child.process.stdin is not None:
+                child.process.stdin.close()
+            with contextlib.suppress(ProcessLookupError):
+                child.process.terminate()
+        for child in living:
+            try:
+                await asyncio.wait_for(child.process.wait(), 3.0)
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    child.process.kill()
+                await child.process.wait()
+
+    async def _finish(self) -> None:
+        """Give link a moment to deliver, then write summary, report and exports."""
+        reduce = self._children.get("reduce")
+        if reduce is not None and reduce.process.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(reduce.process.wait(), DRAIN_S)
+        finish = await self._start(
+            "finish", [sys.executable, "-m", "controller.offline.finish", str(self.run_dir)]
+        )
+        await finish.process.wait()
+
+    # --- watching control ------------------------------------------------------------------------------
+
+    async def _heartbeat(self, link: socket.socket) -> None:
+        """Beat every 0.5 s and listen for control's beats."""
+        loop = asyncio.get_running_loop()
+
+        async def listen() -> None:
+            while await loop.sock_recv(link, 64):
+                self._heard = time.monotonic()
+
+        listener = asyncio.create_task(listen())
+        try:
+            while not listener.done():
+                with contextlib.suppress(BlockingIOError):
+                    await loop.sock_sendall(link, b"s")
+                await asyncio.sleep(HEARTBEAT_S)
+        except OSError:
+            return  # control is gone: its exit code tells the rest
+        finally:
+            listener.cancel()
+
+    async def _watch_frozen(self, control: Child) -> None:
+        """Kill a control that no longer beats: frozen must be as harmless as dead."""
+        self._heard = time.monotonic() + 20.0  # start-up: imports on a slow card
+        while control.process.returncode is None:
+            await asyncio.sleep(HEARTBEAT_S)
+            if time.monotonic() - self._heard > CONTROL_FROZEN_S:
+                self._log(f"control was silent for more than {CONTROL_FROZEN_S:g} s: killed")
+                self._acted = True
+                await self._kill_control()
+
+    async def _kill_control(self) -> None:
+        control = self._children.get("control")
+        if control is not None and control.process.returncode is None:
+            control.process.kill()
+            await control.process.wait()
+
+    async def _make_safe(self, why: str) -> list[dict[str, Any]]:
+        """Drive every output off through the preloaded path and write down what was confirmed."""
+        began = time.monotonic()
+        results = await offpath.drive_off(self.args.station)
+        self._log(why, results=results, seconds=round(time.monotonic() - began, 4))
+        return results
+
+    # --- commands --------------------------------------------------------------------------------------
+
+    async def _handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        verb = request.get("do")
+        if verb == "safe":
+            return await self._safe()
+        if verb == "status":
+            states = {name: child.process.returncode is None for name, child in self._children.items()}
+            return {"ok": True, "processes": states, "run_dir": str(self.run_dir)}
+        return {"ok": False, "error": f"the supervisor knows safe and status, not {verb!r}"}
+
+    async def _safe(self) -> dict[str, Any]:
+        """Outputs off, now: control first, and without it after 100 ms."""
+        try:
+            async with asyncio.timeout(CONFIRM_S):
+                reader, writer = await asyncio.open_unix_connection(str(self.state.socket("control")))
+                writer.write(b'{"do": "safe"}\n')
+                first = json.loads(await reader.readline())
+            async with asyncio.timeout(SAFE_REPLY_S):
+                reply: dict[str, Any] = json.loads(await reader.readline())
+            writer.close()
+            if first.get("ok") and reply.get("ok"):
+                return {"ok": True, "by": "control", "results": reply.get("results")}
+        except (TimeoutError, OSError, ValueError):
+            pass
+        self._acted = True
+        await self._kill_control()
+        results = await self._make_safe("safe was asked for and control did not confirm")
+        return {"ok": all(r["confirmed"] for r in results), "by": "supervisor", "results": results}
+
+    async def _tell_control(self, verb: str) -> None:
+        """Pass a signal on as a command; a control that does not take it is killed and made safe."""
+        try:
+            async with asyncio.timeout(1.0):
+                reader, writer = await asyncio.open_unix_connection(str(self.state.socket("control")))
+                writer.write(json.dumps({"do": verb}).encode() + b"\n")
+                await reader.readline()
+                writer.close()
+        except (TimeoutError, OSError):
+            self._acted = True
+            await self._kill_control()
+
+    def _log(self, what: str, **more: Any) -> None:
+        """Append to the small fsynced file that the next control journals before anything else."""
+        line = json.dumps({"t": time.time(), "what": what, "run": self.run_dir.name, **more}, default=str)
+        fd = os.open(self.state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(fd, line.encode() + b"\n")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``python -m controller.supervise``; people use ``operando run``."""
+    parser = argparse.ArgumentParser(prog="controller.supervise", description=__doc__)
+    parser.add_argument("--station", type=Path, help="the station file (a virtual bench writes its own)")
+    parser.add_argument("--bench", help="arguments of the virtual bench to start, as a JSON list")
+    parser.add_argument("--name", required=True, help="name of the station")
+    parser.add_argument("--experiment", type=Path, required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--broker", default="embedded", help="embedded, none, or a connection as JSON")
+    parser.add_argument("--resume", action="store_true")
+    args = parser.parse_args(argv)
+    (args.run_dir / "logs").mkdir(parents=True, exist_ok=True)
+    try:
+        return asyncio.run(Supervisor(args).run())
+    except (StationBusy, StartError, TimeoutError) as error:
+        print(error or "a process of the host was not ready in time", file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
