@@ -1,0 +1,117 @@
+"""The proton beam: its current with noise and loss, and where it was during which time.
+
+Whoever deflects and blanks the beam (the I/O twin) pushes *stretches*: times during which position, blanking
+and shutter did not change, and the times of the pixel-clock pulses. Each detector takes them at its own pace.
+The current monitor stands in front of blanker and shutter: it shows the beam whether or not it reaches the
+sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hil_tests.sim.physics.stopping import ELEMENTARY_CHARGE_COULOMB
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """What the beam did: arrays of one length, times in lab seconds; ``pulses_s`` has a length of its own.
+
+    ``current_a`` is what the source gave; it reached the sample where ``on_sample`` is true.
+    """
+
+    begin_s: Floats
+    end_s: Floats
+    x_um: Floats
+    y_um: Floats
+    on_sample: npt.NDArray[np.bool_]
+    current_a: Floats
+    pulses_s: Floats
+
+    @property
+    def until_s(self) -> float:
+        """End of the last stretch."""
+        return float(self.end_s[-1])
+
+
+@dataclass(frozen=True)
+class BeamParameters:
+    """Nominal current; slow wander and fast noise as fractions of it."""
+
+    current_a: float = 24e-12
+    wander: float = 0.01
+    wander_s: float = 120.0
+    monitor_noise: float = 0.005
+    monitor_zero_a: float = 2e-14
+
+
+class Beam:
+    """The current now, and the queue of stretches for each reader."""
+
+    def __init__(self, parameters: BeamParameters, rng: np.random.Generator, readers: Sequence[str]) -> None:
+        self.parameters = parameters
+        self.lost = False
+        self.charge_coulomb = 0.0  # onto the sample
+        self.on_sample_s = 0.0
+        self._rng = rng
+        self._wander = 0.0
+        self._queues: dict[str, list[Stretches]] = {name: [] for name in readers}
+
+    @property
+    def current_a(self) -> float:
+        """Current in front of the blanker."""
+        if self.lost:
+            return 0.0
+        return self.parameters.current_a * max(0.0, 1.0 + self._wander)
+
+    def process(self, dt_s: float) -> None:
+        """Let the current wander: an Ornstein-Uhlenbeck process, exact for any ``dt_s``."""
+        p = self.parameters
+        keep = math.exp(-dt_s / p.wander_s)
+        self._wander = keep * self._wander + p.wander * math.sqrt(1.0 - keep**2) * self._rng.standard_normal()
+
+    def monitor_a(self, count: int = 1) -> Floats:
+        """Return ``count`` noisy readings of the current monitor."""
+        p = self.parameters
+        noise = self._rng.standard_normal(count)
+        readings: Floats = self.current_a * (1.0 + p.monitor_noise * noise) + p.monitor_zero_a * noise
+        return readings
+
+    def push(self, stretches: Stretches) -> None:
+        """Hand over what the beam did; called with rising times."""
+        on_s = np.where(stretches.on_sample, stretches.end_s - stretches.begin_s, 0.0)
+        self.on_sample_s += float(on_s.sum())
+        self.charge_coulomb += float((on_s * stretches.current_a).sum())
+        for queue in self._queues.values():
+            queue.append(stretches)
+
+    def take(self, reader: str) -> list[Stretches]:
+        """Return what ``reader`` has not seen yet."""
+        taken, self._queues[reader] = self._queues[reader], []
+        return taken
+
+    def protons(self) -> float:
+        """Return the protons that reached the sample."""
+        return self.charge_coulomb / ELEMENTARY_CHARGE_COULOMB
+
+
+def joined(batches: Sequence[Stretches]) -> Stretches:
+    """Join batches in order."""
+    if len(batches) == 1:
+        return batches[0]
+    return Stretches(
+        begin_s=np.concatenate([b.begin_s for b in batches]),
+        end_s=np.concatenate([b.end_s for b in batches]),
+        x_um=np.concatenate([b.x_um for b in batches]),
+        y_um=np.concatenate([b.y_um for b in batches]),
+        on_sample=np.concatenate([b.on_sample for b in batches]),
+        current_a=np.concatenate([b.current_a for b in batches]),
+        pulses_s=np.concatenate([b.pulses_s for b in batches]),
+    )
