@@ -24,7 +24,7 @@ CREATE TABLE outbox (
   payload BLOB, path TEXT, prev INTEGER, bytes INTEGER NOT NULL);
 CREATE TABLE topics (
   topic TEXT PRIMARY KEY, seq INTEGER NOT NULL, boot TEXT NOT NULL, retain INTEGER NOT NULL, prev INTEGER,
-  payload BLOB) WITHOUT ROWID;
+  chain INTEGER, payload BLOB) WITHOUT ROWID;
 CREATE TABLE runs (
   run TEXT PRIMARY KEY, experiment TEXT NOT NULL, directory TEXT NOT NULL, resumed_from TEXT,
   started_wall_s REAL NOT NULL, started_lab_s REAL, started_seq INTEGER NOT NULL,

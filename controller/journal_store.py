@@ -184,8 +184,9 @@ class Journal(Reads):
 
     def _enqueue(self, seq: int, record: Record, body: str) -> None:
         """Add the outbox row, chained to the message before it on the same topic."""
-        before = self._db.execute("SELECT seq FROM topics WHERE topic = ?", (record.topic,)).fetchone()
+        before = self._db.execute("SELECT chain FROM topics WHERE topic = ?", (record.topic,)).fetchone()
         prev = before[0] if before else None
+        chain = prev if record.payload == b"" else seq  # an empty payload bears no number: skip it
         if record.path is not None:
             size = _file_size(record.path)
         else:
@@ -196,8 +197,8 @@ class Journal(Reads):
         )
         kept = (body.encode() if record.payload is None else record.payload) if record.retain else None
         self._db.execute(
-            "INSERT OR REPLACE INTO topics VALUES (?, ?, ?, ?, ?, ?)",
-            (record.topic, seq, self.boot_id, record.retain, prev, kept),
+            "INSERT OR REPLACE INTO topics VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (record.topic, seq, self.boot_id, record.retain, prev, chain, kept),
         )
         self.enqueued += 1
 

@@ -151,6 +151,13 @@ def test_the_outbox_row_bears_the_events_number_and_the_one_before_on_its_topic(
     ]
 
 
+def test_a_cleared_topic_does_not_break_the_chain(journal, path):
+    first = journal.latch("t", {"n": 1})
+    journal.clear_latch("t", "me")
+    journal.latch("t", {"n": 2})
+    assert [(row[4], row[6]) for row in outbox(path)] == [(None, None), (b"", first), (None, first)]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
