@@ -229,13 +229,25 @@ class DocumentWriter:
         wait: bool = True,
     ) -> None:
         """Journal one event; with ``wait=False`` in the next group commit."""
+        if not wait:
+            self.post(stream, data, timestamps=timestamps, time=time, lab_s=lab_s)
+            return
+        await self._write(self.documents.event(stream, data, timestamps=timestamps, time=time), lab_s)
+
+    def post(
+        self,
+        stream: str,
+        data: Mapping[str, Any],
+        *,
+        timestamps: Mapping[str, float] | None = None,
+        time: float | None = None,
+        lab_s: float | None = None,
+    ) -> None:
+        """Queue one event for the next group commit: for the fast streams; never waits."""
         name, document = self.documents.event(stream, data, timestamps=timestamps, time=time)
-        if wait:
-            await self._write((name, document), lab_s)
-        else:
-            self._journal.post(
-                f"doc/{name}", "documents", document, run=self.run, lab_s=lab_s, topic=f"doc/{name}"
-            )
+        self._journal.post(
+            f"doc/{name}", "documents", document, run=self.run, lab_s=lab_s, topic=f"doc/{name}"
+        )
 
     async def stop(self, exit_status: ExitStatus, reason: str = "") -> None:
         """Journal the stop document."""

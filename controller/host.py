@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from controller.clock import BenchError, ScaledClock, Ticker, bench_clock
 from controller.config import (
@@ -27,6 +27,7 @@ from controller.config import (
     Experiment,
     Station,
     check_against,
+    effective_limits,
     load_experiment,
     load_station,
     reduce_settings,
@@ -214,6 +215,9 @@ class Host:
             self.run_id, experiment=self.experiment.experiment.name, directory=str(self.run_dir),
             body={"station": self.station.station.name},
         )  # fmt: skip
+        limits = effective_limits(self.station, self.experiment)
+        await self.recorder.documents.start(self.station, self.experiment, limits)
+        await self.recorder.documents.baseline(self.stamps.now())
         outcome: Outcome = await self.sequence.run()
         self.recorder.line(outcome.text)
         if not outcome.complete:
@@ -242,6 +246,8 @@ class Host:
         self._local.broadcast({"event": "ended", "code": code, "text": outcome})
         await self.recorder.event("run", "host", {"state": "ended", "code": code, "outcome": outcome})
         with contextlib.suppress(JournalError):
+            await self.recorder.documents.baseline(self.stamps.now())
+            await self.recorder.documents.stop(_word(code), outcome)
             await self.journal.end_run(self.run_id, outcome=_word(code), exit_code=code, reason=outcome)
             await self.journal.extract(self.run_id, self.run_dir / "journal.sqlite")
         await self.bench.close()
@@ -408,7 +414,7 @@ class Host:
     def _period(self, role: str) -> float:
         """Return the polling period of a role in lab seconds, no shorter than the wall floor allows."""
         name = self.station.io_name if role == "io" else getattr(self.station.roles, role)
-        return max(self.station.devices[name].period_s, WALL_FLOOR_S * self.clock.speed)
+        return max(self.station.devices[name or ""].period_s, WALL_FLOOR_S * self.clock.speed)
 
     def _watchdog_feed_s(self) -> float:
         """Return the wall seconds between two feeds: a fifth of the watchdog's time."""
@@ -454,8 +460,10 @@ def _trip_of(trip_id: str, body: dict[str, Any]) -> Trip:
     )  # fmt: skip
 
 
-def _word(code: int) -> str:
-    return {0: "success", 6: "success", 5: "abort", 4: "abort"}.get(code, "fail")
+def _word(code: int) -> Literal["success", "abort", "fail"]:
+    if code in (EXIT_DONE, EXIT_GAPS):
+        return "success"
+    return "abort" if code in (EXIT_GUARD, EXIT_ABORTED) else "fail"
 
 
 def _write_json(path: Path, content: Any) -> None:

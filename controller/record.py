@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from controller.run_documents import RunStreams
+
 if TYPE_CHECKING:
     from controller.cycling import CellState
     from controller.guard import Trip
@@ -33,6 +35,7 @@ class Recorder:
         self._journal = journal
         self._clock = clock
         self.run = run
+        self.documents = RunStreams(journal, run, clock)
         self._broadcast = broadcast
         self._said: dict[str, float] = {}
         self.gaps: list[dict[str, Any]] = []
@@ -59,6 +62,7 @@ class Recorder:
             await self._journal.latch(trip.id, body, run=self.run)
         else:
             await self.event("trip", "guard", body, topic=f"alarm/{trip.id}")
+        await self.documents.interlock(trip)
         self.line(f"GUARD: {trip.text} -> {trip.action.value}")
 
     async def actions(self, trip_id: str, results: list[ActionResult]) -> None:
@@ -79,7 +83,8 @@ class Recorder:
             "problems": list(reading.problems),
         }  # fmt: skip
         self.post("sample", "heater", body)
-        self.state("heater", "temperature", body["temperature_k"], "K", error=PT100_SIGMA_K)
+        self.documents.thermal(reading, reading.temperature_k if good else None, target_k)
+        self.state("heater", "temperature", reading.temperature_k if good else None, "K", error=PT100_SIGMA_K)
         self.state("heater", "output", reading.output_fraction, "1")
 
     def io(self, reading: IoReading) -> None:
@@ -105,6 +110,7 @@ class Recorder:
             body["frequency_hz"] = sample.frequency_hz
             body["z_ohm"] = [sample.z_real_ohm, sample.z_imag_ohm]
         self.post("sample", "cell", body)
+        self.documents.echem(now)
         self.cell_state(now)
 
     def cell_state(self, now: CellState) -> None:
@@ -127,6 +133,7 @@ class Recorder:
             "missed_refills": outcome.missed_refills,
         }  # fmt: skip
         self.post("pass", "scan", body)
+        self.documents.scan_pass(scan, outcome, message["stamp"])
         self.count("missed_refills", outcome.missed_refills)
         self.count("lost_events", sum(outcome.lost.values()))
         if not outcome.good:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from controller.steps.context import Ended
 
 if TYPE_CHECKING:
-    from controller.config.steps import Background, Calibrate, Move, Scan, ScanUntil
+    from controller.config.scans import Calibrate, Scan, ScanUntil
+    from controller.config.steps import Background, Move
     from controller.steps.context import Context
 
 ELEMENTARY_CHARGE_C = 1.602176634e-19  # exact, SI 2019

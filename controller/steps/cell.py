@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from controller.config import effective_limits
 from drivers.roles import CcCv, CellLimits, ConstantCurrent, ConstantVoltage, Eis, Ocv
 
 if TYPE_CHECKING:
@@ -86,11 +87,11 @@ def _interruption(context: Context) -> Callable[[CellState], str | None]:
 
 
 def _limits(context: Context, duration_s: float, charge_coulomb: float | None = None) -> CellLimits:
-    """Return the station's window, tightened by the step, for the instrument's own script."""
-    limits = context.host.station.limits
+    """Return the tightest window, for the instrument's own script."""
+    limits = effective_limits(context.host.station, context.host.experiment)
     charge = limits.charge_coulomb if charge_coulomb is None else min(limits.charge_coulomb, charge_coulomb)
     return CellLimits(
-        voltage_low_v=limits.voltage.low_v, voltage_high_v=limits.voltage.high_v, current_a=limits.current_a,
+        voltage_low_v=limits.voltage_low_v, voltage_high_v=limits.voltage_high_v, current_a=limits.current_a,
         charge_coulomb=charge, duration_s=duration_s,
     )  # fmt: skip
 
