@@ -70,6 +70,7 @@ class Line:
         self._scope: asyncio.Timeout | None = None
         self._interrupted = False
         self._sent = False
+        self._urgent = False
         self._closed = False
         self._owed: Owed | None = None
         self._text = b""  # the beginning of the next text line
@@ -94,13 +95,21 @@ class Line:
 
     async def close(self) -> None:
         """Interrupt what is going on and close the port."""
-        self.interrupt()
+        self._end_exchange()
         self._closed = True
         self._lost = f"{self.where}: closed"
         await self._port.close()
 
     def interrupt(self) -> None:
-        """End the exchange in flight now; whoever asked gets Interrupted. Those who queue are not touched."""
+        """End the exchange in flight now; whoever asked gets Interrupted.
+
+        Those who queue are not touched, nor is an urgent exchange: two devices on one line that are made safe
+        at the same time must not interrupt each other.
+        """
+        if not self._urgent:
+            self._end_exchange()
+
+    def _end_exchange(self) -> None:
         if self._scope is not None and not self._interrupted:
             self._interrupted = True
             self._scope.reschedule(asyncio.get_running_loop().time())
@@ -234,6 +243,7 @@ class Line:
         """Wait for the turn; make what happens inside interruptible; name a lost link."""
         async with self._turn.taken(urgent=urgent):
             self._interrupted = self._sent = False
+            self._urgent = urgent
             try:
                 async with asyncio.timeout(None) as self._scope:
                     yield

@@ -215,6 +215,28 @@ async def test_after_an_interrupt_the_reply_in_flight_is_drained_and_shortens_th
     assert line.stats.drained_bytes == 5
 
 
+async def test_an_urgent_exchange_is_not_interrupted(line, port):
+    port.expect(b"off 1\n", (0.02, b"ok\n"))
+    port.expect(b"off 2\n", (0.02, b"ok\n"))
+    first = asyncio.create_task(line.ask(b"off 1\n", until_lf, timeout_s=0.5, urgent=True))
+    await asyncio.sleep(0)
+    line.interrupt()
+    assert await line.ask(b"off 2\n", until_lf, timeout_s=0.5, urgent=True) == b"ok\n"
+    assert await first == b"ok\n"
+    assert line.stats.interrupted == 0
+
+
+async def test_closing_ends_an_urgent_exchange_too(line, port):
+    port.stuck = True
+    port.expect(b"off\n")
+    first = asyncio.create_task(line.ask(b"off\n", until_lf, timeout_s=60.0, urgent=True))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await line.close()
+    with pytest.raises(NoReply):
+        await first
+
+
 async def test_interrupt_before_sending_says_so(line, port, clock):
     port.expect(b"a\n")
     port.expect(b"off\n", b"ok\n")
