@@ -113,6 +113,9 @@ class Scanner(Table):
     pixel_clock: Fio
     blank: Fio
     settle_s: Annotated[float, Quantity("s", low=0.0, high=1.0)] = Field(alias="settle", default=2e-3)
+    allowed_gap_s: Annotated[float, Quantity("s", above=0.0, high=10.0)] = Field(
+        alias="allowed_gap", default=0.25
+    )
 
     @field_validator("scale_x_um_per_v", "scale_y_um_per_v")
     @classmethod
@@ -172,6 +175,13 @@ class Watchdog(Table):
     """Strict watchdog of the box: blanks the beam, opens the relay, closes the shutter."""
 
     timeout_s: Annotated[float, Quantity("s", low=1.0, high=10.0)] = Field(alias="timeout")
+
+    @field_validator("timeout_s")
+    @classmethod
+    def _whole_seconds(cls, value: float) -> float:
+        if value != round(value):
+            raise refuse("must be whole seconds: the instrument counts nothing finer")
+        return value
 
 
 class LabJack(Device):
@@ -267,6 +277,10 @@ BUILT_IN: dict[str, type[Device]] = {
 }
 
 
+def _not_built_in(schema: dict[str, Any]) -> None:
+    schema["not"] = {"enum": sorted(BUILT_IN)}
+
+
 class ForeignDevice(BaseModel):
     """A device of a third party's driver: the common keys are ours, the others are the driver's own."""
 
@@ -274,7 +288,7 @@ class ForeignDevice(BaseModel):
         extra="allow", strict=True, frozen=True, title="Device of a third party's driver"
     )
 
-    driver: str = Field(json_schema_extra={"not": {"enum": sorted(BUILT_IN)}})
+    driver: str = Field(json_schema_extra=_not_built_in)
     line: str
     period_s: Annotated[float, Quantity("s", above=0.0, high=60.0)] = Field(alias="period")
 

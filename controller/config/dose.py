@@ -15,7 +15,8 @@ from itertools import pairwise
 
 from controller.config.experiment import Placed
 from controller.config.scans import Raster, ScanBase
-from controller.config.steps import CellStep, Move, Step
+from controller.config.steps import Move
+from controller.config.timing import longest_s
 
 ELEMENTARY_COULOMB = 1.602176634e-19  # exact, SI 2019
 CM2_PER_UM2 = 1e-8
@@ -64,19 +65,8 @@ def longest_beam_s(placed: Placed) -> float:
     if step.timeout_s is not None:
         bounds.append(step.timeout_s)
     if step.until is None:
-        bounds += [max((_longest_s(other) for other in placed.companions), default=0.0)]
+        bounds += [max((longest_s(other) for other in placed.companions), default=0.0)]
     return min(bounds) * placed.repeats if bounds else 0.0
-
-
-def _longest_s(step: Step) -> float:
-    if isinstance(step, CellStep) and step.until.duration_s is not None:
-        return min(step.until.duration_s, step.timeout_s)
-    inside = getattr(step, "steps", ())
-    if inside:
-        lengths = [_longest_s(other) for other in inside]
-        return max(lengths) if step.do == "parallel" else sum(lengths) * int(getattr(step, "times", 1))
-    bound: float | None = getattr(step, "timeout_s", None)
-    return bound if bound is not None else float(getattr(step, "duration_s", 0.0))
 
 
 class DosePlan:

@@ -145,7 +145,7 @@ def experiment_from(source: Source) -> Experiment:
     problems = experiment_rules.check(source)
     calibration, table_problems = _calibration(source)
     problems += table_problems
-    context = {"capacity_coulomb": _capacity(source.data)}
+    context = _context(source.data)
     experiment = None
     try:
         experiment = Experiment.model_validate(source.data, context=context)
@@ -163,13 +163,19 @@ def experiment_from(source: Source) -> Experiment:
     return experiment
 
 
-def _capacity(raw: Mapping[str, Any]) -> float | None:
+def _context(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what steps must know of the sample while they are read: its capacity, and that of C-rates."""
     sample = raw.get("sample")
-    try:
-        capacity = parse(sample.get("capacity"), "C") if isinstance(sample, Mapping) else 0.0
-    except QuantityError:
-        return None
-    return capacity if capacity > 0.0 else None
+    found: dict[str, Any] = {}
+    for key in ("capacity", "theoretical_capacity"):
+        try:
+            value = parse(sample.get(key), "C") if isinstance(sample, Mapping) else 0.0
+        except QuantityError:
+            value = 0.0
+        found[f"{key}_coulomb"] = value if value > 0.0 else None
+    given = isinstance(sample, Mapping) and "theoretical_capacity" in sample
+    found["c_rate_coulomb"] = found["theoretical_capacity_coulomb" if given else "capacity_coulomb"]
+    return found
 
 
 def _calibration(source: Source) -> tuple[Calibration | None, list[Problem]]:

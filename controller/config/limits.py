@@ -21,6 +21,7 @@ from controller.config.sample import Analysis, Sample
 from controller.config.scans import ScanBase
 from controller.config.station import Station, load_station
 from controller.config.steps import USES, CellStep, Cool, Heat, Move, Pulse
+from controller.config.timing import planned_charge_coulomb
 
 SAME = 1e-9  # relative: limits are inclusive, and 40 uA is 0.04 mA
 
@@ -239,7 +240,7 @@ class _Check:
         bound = self.bounds.charge()
         net = 0.0
         for placed in self.placed:
-            planned = planned_charge_coulomb(placed, self.sample)
+            planned = planned_charge_coulomb(placed, self.sample, net)
             if planned is None:
                 continue
             net += planned
@@ -322,27 +323,3 @@ class _Check:
                         f"ends above the spectrum of {line.detector}, {limit}",
                         limit,
                     )
-
-
-def planned_charge_coulomb(placed: Placed, sample: Sample | None) -> float | None:
-    """Return the charge a step passes if it runs to its end, charging positive; None when nothing bounds it.
-
-    The smallest of the charge limit, current times duration, and the charge to the state of charge asked for;
-    times the repetitions around it.
-    """
-    step = placed.step
-    if isinstance(step, Pulse):
-        sign = 1.0 if step.direction == "charge" else -1.0
-        return sign * step.current_a * step.on_s * step.times * placed.repeats
-    if not isinstance(step, CellStep):
-        return None
-    candidates = []
-    if step.until.charge_coulomb is not None:
-        candidates.append(step.until.charge_coulomb)
-    if step.current_a is not None:
-        candidates.append(step.current_a * min(step.until.duration_s or step.timeout_s, step.timeout_s))
-    if step.until.soc is not None and sample is not None:
-        candidates.append(sample.capacity_coulomb)
-    if not candidates:
-        return None
-    return (1.0 if step.do == "charge" else -1.0) * min(candidates) * placed.repeats

@@ -184,8 +184,8 @@ class Quantity:
     """Pydantic annotation: text with a unit in the file, a float in ``unit`` in the model.
 
     ``Annotated[float, Quantity("s", above=0)]``; ``low`` and ``high`` are inclusive bounds in the kept unit,
-    ``above`` is exclusive. ``c_rate=True`` (currents) also takes C-rates, with the capacity that the
-    validation context carries as ``capacity_coulomb``.
+    ``above`` is exclusive. ``c_rate=True`` (currents) also takes C-rates, of the capacity that the validation
+    context carries as ``c_rate_coulomb``.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ class Quantity:
         def validate(text: object, info: core_schema.ValidationInfo) -> float:
             context = info.context if isinstance(info.context, dict) else {}
             try:
-                return self.read(text, context.get("capacity_coulomb"))
+                return self.read(text, context.get("c_rate_coulomb"))
             except QuantityError as error:
                 raise PydanticCustomError(
                     "rule", "{complaint}", {"complaint": str(error), "limit": error.limit}

@@ -45,6 +45,9 @@ class Layer(Table):
     host: str | None = None
     mass_fractions: dict[str, Annotated[float, Field(ge=0.0, le=1.0)]] = Field(default_factory=dict)
     normaliser: str | None = None
+    in_field: Annotated[float, Quantity("1", above=0.0, high=1.0)] | None = (
+        None  # share of the raster, for estimates
+    )
 
     @field_validator("host")
     @classmethod
@@ -112,6 +115,9 @@ class Sample(Table):
     chemistry: str
     capacity_coulomb: Annotated[float, Quantity("C", above=0.0)] = Field(alias="capacity")
     capacity_error: Annotated[float, Quantity("1", above=0.0, high=1.0)]
+    theoretical_capacity_coulomb: Annotated[float, Quantity("C", above=0.0)] | None = Field(
+        alias="theoretical_capacity", default=None
+    )  # what C-rates refer to; default: capacity
     leakage_a: Annotated[float, Quantity("A", low=0.0)] = Field(alias="leakage", default=0.0)
     soc: Annotated[float, Quantity("1", low=0.0, high=1.0)] = 0.0  # at the start
     limits: SampleLimits = SampleLimits()

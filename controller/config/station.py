@@ -98,11 +98,18 @@ class LithiumLine(Table):
 
 
 class Rates(Table):
-    """Expected count rates, for estimates only: whole detectors, and net lithium counts of the host layer."""
+    """Expected count rates, for estimates only, at the nominal current.
+
+    ``pixe`` and ``pige`` are whole detectors; ``lithium`` are net counts of the lithium line and
+    ``lithium_background`` the continuum inside its window, both while the beam is on the host layer.
+    """
 
     pixe_hz: Annotated[float, Quantity("1/s", above=0.0)] = Field(alias="pixe")
     pige_hz: Annotated[float, Quantity("1/s", above=0.0)] = Field(alias="pige")
     lithium_hz: Annotated[float, Quantity("1/s", above=0.0)] = Field(alias="lithium")
+    lithium_background_hz: Annotated[float, Quantity("1/s", low=0.0)] | None = Field(
+        alias="lithium_background", default=None
+    )
 
 
 class Beam(Table):

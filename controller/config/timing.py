@@ -1,0 +1,200 @@
+"""How long steps take and how much charge they pass: expected, and at the longest.
+
+Nothing here measures: a cell that takes less current than asked for needs longer, up to the timeout. What had
+to be assumed stands below as constants and is repeated by ``assumptions``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from controller.config.experiment import Placed, walk
+from controller.config.sample import Sample
+from controller.config.scans import Raster, ScanBase
+from controller.config.steps import CellStep, Cool, Heat, Impedance, Message, Parallel, Pulse, Repeat, Step
+
+AMBIENT_K = 298.0
+COOLING_S = 600.0  # time constant of a small sealed holder left to itself
+APPROACH_S = 90.0  # from the end of a ramp into the band
+LINE_WALL_S = 0.002  # to start a line that is already loaded
+PASS_WALL_S = 0.15  # counters, FIFO and files between two passes
+EIS_PERIODS = 3.0  # periods measured at each frequency
+COUNTS_PER_LITHIUM = {"Li": 1.0, "Co": 13.1}  # Co/Li of the paper's operando cell, 13.1 +- 0.2
+
+
+@dataclass(frozen=True)
+class PassTime:
+    """Where the time of one pass goes, lab seconds."""
+
+    beam_s: float
+    parked_s: float  # settling, the parking pulse of each line
+    handling_s: float  # refills, counters, files: wall time, hence more lab time on a fast bench
+
+    @property
+    def total_s(self) -> float:
+        """The whole pass."""
+        return self.beam_s + self.parked_s + self.handling_s
+
+    @property
+    def dominates(self) -> str:
+        """Return what takes most of the time, in words."""
+        parts = {
+            "beam": self.beam_s,
+            "parking": self.parked_s,
+            "handling between lines and passes": self.handling_s,
+        }
+        name = max(parts, key=lambda part: parts[part])
+        return f"{name} ({100.0 * parts[name] / self.total_s:.0f} %)"
+
+
+def pass_time(raster: Raster, settle_s: float, speed: float = 1.0) -> PassTime:
+    """Return the time of one pass.
+
+    beam = nx ny dwell; parked = ny (settle + dwell); handling = speed (ny LINE_WALL_S + PASS_WALL_S).
+    """
+    _, ny = raster.pixels
+    return PassTime(
+        beam_s=raster.scan().pass_s,
+        parked_s=ny * (settle_s + raster.dwell_s),
+        handling_s=speed * (ny * LINE_WALL_S + PASS_WALL_S),
+    )
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Durations of the steps of an experiment on a station."""
+
+    sample: Sample
+    settle_s: float
+    lithium_hz: float  # mean over a raster, for counting goals
+    speed: float = 1.0
+
+    def expected_s(self, placed: Placed, start_k: float = AMBIENT_K) -> float:
+        """Return the expected duration of a step, lab seconds; ``start_k`` is the temperature before it."""
+        step = placed.step
+        if isinstance(step, Heat):
+            return min(
+                step.timeout_s, abs(step.to_k - start_k) / step.ramp_k_per_s + APPROACH_S + step.stable_s
+            )
+        if isinstance(step, Cool):
+            return min(step.timeout_s, _cooling_s(step, start_k))
+        if isinstance(step, CellStep):
+            return self._cell_s(placed, step)
+        if isinstance(step, ScanBase):
+            return self._scan_s(placed, step)
+        if isinstance(step, Impedance):
+            return min(step.timeout_s, _sweep_s(step))
+        if isinstance(step, Parallel | Repeat):
+            inside = [one for one in walk((step,)) if len(one.path) == 4]
+            children = [self.expected_s(Placed(one.path, one.step, (step,)), start_k) for one in inside]
+            return max(children) if isinstance(step, Parallel) else step.times * sum(children)
+        return longest_s(step)
+
+    def passes(self, placed: Placed) -> float:
+        """Return the expected number of passes of a scan (not whole where time ends it)."""
+        step = placed.step
+        if not isinstance(step, ScanBase):
+            return 0.0
+        return self._scan_s(placed, step) / pass_time(step.raster, self.settle_s, self.speed).total_s
+
+    def _cell_s(self, placed: Placed, step: CellStep) -> float:
+        """At least the time that the planned charge needs at full current."""
+        longest = longest_s(step)
+        planned = planned_charge_coulomb(Placed(placed.path, step), self.sample)
+        if step.current_a is None or planned is None:
+            return longest
+        return min(longest, abs(planned) / step.current_a)
+
+    def _scan_s(self, placed: Placed, step: ScanBase) -> float:
+        if step.until is None:
+            together = [
+                one for one in placed.companions if not (isinstance(one, ScanBase) and one.until is None)
+            ]
+            return max((self.expected_s(Placed(placed.path, one)) for one in together), default=0.0)
+        one_pass = pass_time(step.raster, self.settle_s, self.speed)
+        ends = [step.timeout_s] if step.timeout_s is not None else []
+        if step.until.duration_s is not None:
+            ends.append(step.until.duration_s)
+        if step.until.passes is not None:
+            ends.append(step.until.passes * one_pass.total_s)
+        if step.until.counts is not None and step.until.counts.element in COUNTS_PER_LITHIUM:
+            rate_hz = self.lithium_hz * COUNTS_PER_LITHIUM[step.until.counts.element]
+            wanted_s = step.until.counts.at_least / rate_hz
+            ends.append(math.ceil(wanted_s / one_pass.beam_s) * one_pass.total_s)
+        return min(ends)
+
+
+def longest_s(step: Step) -> float:
+    """Return the longest a step can take by its own file, lab seconds."""
+    if isinstance(step, CellStep):
+        return min(step.timeout_s, step.until.duration_s or step.timeout_s)
+    if isinstance(step, Pulse):
+        return step.times * (step.on_s + step.rest_s)
+    if isinstance(step, Parallel):
+        return max(longest_s(one) for one in step.steps)
+    if isinstance(step, Repeat):
+        return step.times * sum(longest_s(one) for one in step.steps)
+    if isinstance(step, Message):
+        return (step.timeout_s or 0.0) if step.wait else 0.0
+    bound: float | None = getattr(step, "timeout_s", None)
+    return bound if bound is not None else float(getattr(step, "duration_s", 0.0))
+
+
+def planned_charge_coulomb(placed: Placed, sample: Sample | None, net_coulomb: float = 0.0) -> float | None:
+    """Return the charge a step passes if it runs to its end, charging positive; None when nothing bounds it.
+
+    The smallest of the charge limit, current times the longest duration, and the charge from ``net_coulomb``
+    (passed before, counted from the start) to the state of charge asked for; times the repetitions around it.
+    """
+    step = placed.step
+    if isinstance(step, Pulse):
+        sign = 1.0 if step.direction == "charge" else -1.0
+        return sign * step.current_a * step.on_s * step.times * placed.repeats
+    if not isinstance(step, CellStep):
+        return None
+    sign = -1.0 if step.do == "discharge" else 1.0
+    ends = []
+    if step.until.charge_coulomb is not None:
+        ends.append(step.until.charge_coulomb)
+    if step.current_a is not None:
+        ends.append(step.current_a * longest_s(step))
+    if step.until.soc is not None and sample is not None:
+        now = sample.soc * sample.capacity_coulomb + net_coulomb
+        ends.append(max(sign * (step.until.soc * sample.capacity_coulomb - now), 0.0))
+    return sign * min(ends) * placed.repeats if ends else None
+
+
+def assumptions(steps: Iterable[Placed]) -> list[str]:
+    """Return in plain words what the durations assume."""
+    kinds = {type(placed.step) for placed in steps}
+    found = []
+    if Heat in kinds:
+        found.append(
+            f"heating begins at {AMBIENT_K:.0f} K and needs {APPROACH_S:.0f} s from the ramp into the band"
+        )
+    if Cool in kinds:
+        found.append(f"the holder cools by itself with a time constant of {COOLING_S / 60.0:.0f} min")
+    if any(issubclass(kind, CellStep) for kind in kinds):
+        found.append(
+            "the cell takes the full current; where it does not, charging takes longer, up to its limit"
+        )
+    return found
+
+
+def _cooling_s(step: Cool, start_k: float) -> float:
+    """T(t) = ambient + (start - ambient) exp(-t / COOLING_S), until the target's band is reached."""
+    if step.ramp_k_per_s is not None:
+        return abs(start_k - step.to_k) / step.ramp_k_per_s + APPROACH_S
+    end_k = step.to_k + step.within_k
+    if start_k <= end_k:
+        return 0.0
+    if end_k <= AMBIENT_K:
+        return step.timeout_s
+    return COOLING_S * math.log((start_k - AMBIENT_K) / (end_k - AMBIENT_K))
+
+
+def _sweep_s(step: Impedance) -> float:
+    ratio = (step.stop_hz / step.start_hz) ** (1.0 / (step.points - 1))
+    return sum(EIS_PERIODS / (step.start_hz * ratio**index) for index in range(step.points))
