@@ -81,7 +81,7 @@ class Timing:
         if isinstance(step, Cool):
             return min(step.timeout_s, _cooling_s(step, start_k))
         if isinstance(step, CellStep):
-            return self._cell_s(placed, step)
+            return self._cell_s(placed, step.current_a)
         if isinstance(step, ScanBase):
             return self._scan_s(placed, step)
         if isinstance(step, Impedance):
@@ -99,13 +99,13 @@ class Timing:
             return 0.0
         return self._scan_s(placed, step) / pass_time(step.raster, self.settle_s, self.speed).total_s
 
-    def _cell_s(self, placed: Placed, step: CellStep) -> float:
+    def _cell_s(self, placed: Placed, current_a: float | None) -> float:
         """At least the time that the planned charge needs at full current."""
-        longest = longest_s(step)
-        planned = planned_charge_coulomb(Placed(placed.path, step), self.sample)
-        if step.current_a is None or planned is None:
+        longest = longest_s(placed.step)
+        planned = planned_charge_coulomb(Placed(placed.path, placed.step), self.sample)
+        if current_a is None or planned is None:
             return longest
-        return min(longest, abs(planned) / step.current_a)
+        return min(longest, abs(planned) / current_a)
 
     def _scan_s(self, placed: Placed, step: ScanBase) -> float:
         if step.until is None:
@@ -196,5 +196,6 @@ def _cooling_s(step: Cool, start_k: float) -> float:
 
 
 def _sweep_s(step: Impedance) -> float:
-    ratio = (step.stop_hz / step.start_hz) ** (1.0 / (step.points - 1))
-    return sum(EIS_PERIODS / (step.start_hz * ratio**index) for index in range(step.points))
+    decades = math.log10(step.stop_hz / step.start_hz)
+    exponents = (decades * index / (step.points - 1) for index in range(step.points))
+    return sum(EIS_PERIODS / (step.start_hz * math.pow(10.0, exponent)) for exponent in exponents)
