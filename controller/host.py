@@ -493,12 +493,11 @@ async def _main(args: argparse.Namespace) -> int:
         except BenchError as error:
             print(error, file=sys.stderr)
             return EXIT_INSTRUMENT
+    args.estimate_s = estimate(station, experiment).expected_s
     host = Host(args, station, experiment, clock)
-    host_estimate = estimate(station, experiment)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.abort, signal.Signals(number).name)
-    del host_estimate
     return await host.run()
 
 

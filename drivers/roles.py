@@ -331,6 +331,10 @@ class Potentiostat(Device, Protocol):
         """Abort the program and open the circuit; verified."""
         ...
 
+    async def read_ocv(self) -> float:
+        """Open the circuit and return the voltage, V; Refused while a program is running."""
+        ...
+
 
 @runtime_checkable
 class BeamScanner(Device, Protocol):

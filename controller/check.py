@@ -1,0 +1,183 @@
+"""``operando check``: validate the files, identify and read every instrument, energise nothing, estimate.
+
+What it prints is what a scientist needs before leaving: who answered, what each instrument cannot protect by
+itself, what a person confirmed, how long it will take, and what change can be seen at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from controller.clock import BenchError, bench_clock
+from controller.config import ConfigErrors, check_files, load_station
+from controller.devices import build
+from controller.estimate import estimate
+from controller.stamps import confirmed_by_person
+from drivers.clock import RealClock
+from drivers.errors import DriverError
+
+if TYPE_CHECKING:
+    from controller.config import Experiment, Station
+    from controller.devices import Bench
+    from drivers.clock import Clock
+
+EXIT_DONE, EXIT_FILES, EXIT_INSTRUMENT = 0, 2, 3
+DEVICE_TIMEOUT_S = 15.0
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; return its exit code."""
+    try:
+        station, experiment = _load(args.station, args.experiment)
+    except ConfigErrors as error:
+        return _refuse(error, as_json=args.json)
+    found: dict[str, Any] = {
+        "station": station.name,
+        "devices": [],
+        "confirmed": confirmed_by_person(station),
+    }
+    if not args.files_only:
+        try:
+            found["devices"] = asyncio.run(_look(station))
+        except BenchError as error:
+            print(error, file=sys.stderr)
+            return EXIT_INSTRUMENT
+    if experiment is not None:
+        found["estimate"] = estimate(station, experiment, _speed(station))
+    if args.json:
+        print(json.dumps({**found, "estimate": _plain(found.get("estimate"))}, default=str))
+    else:
+        _print(found)
+    return EXIT_DONE if all(device["ok"] for device in found["devices"]) else EXIT_INSTRUMENT
+
+
+def _load(station_file: Path, experiment_file: Path | None) -> tuple[Station, Experiment | None]:
+    if experiment_file is None:
+        return load_station(station_file), None
+    return check_files(station_file, experiment_file)
+
+
+def _speed(station: Station) -> float:
+    return station.bench.speed if station.bench is not None else 1.0
+
+
+def _refuse(error: ConfigErrors, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"problems": [asdict(problem) for problem in error.problems]}))
+    else:
+        for problem in error.problems:
+            print(problem.message, file=sys.stderr)
+        number = len(error.problems)
+        print(f"{number} problem{'s' if number > 1 else ''}; nothing was started", file=sys.stderr)
+    return EXIT_FILES
+
+
+async def _look(station: Station) -> list[dict[str, Any]]:
+    """Identify, make safe and read every device; one that fails does not hide the others."""
+    clock: Clock = RealClock()
+    if station.bench is not None:
+        clock = await bench_clock(station.bench.model_dump())
+    bench = build(station, clock)
+    try:
+        return [await _device(bench, station, name) for name in bench.devices]
+    finally:
+        await bench.close()
+
+
+async def _device(bench: Bench, station: Station, name: str) -> dict[str, Any]:
+    device, line = bench.devices[name], bench.lines[station.devices[name].line]
+    row: dict[str, Any] = {
+        "name": name,
+        "driver": station.devices[name].driver,
+        "where": line.where,
+        "ok": False,
+    }
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(DEVICE_TIMEOUT_S):
+            await line.open()
+            identity = await device.identify()
+            row["identity"] = asdict(identity)
+            row["notes"] = await device.prepare()
+            row["reading"] = await _reading(bench, name)
+            row["ok"] = True
+    except TimeoutError:
+        row["error"] = f"no complete answer within {DEVICE_TIMEOUT_S:g} s"
+    except DriverError as error:
+        row["error"] = str(error)
+    stats = line.stats
+    row["requests"], row["errors"] = stats.requests, stats.timeouts + stats.bad_replies
+    row["latency_ms"] = 1e3 * stats.latency_sum_s / stats.replies if stats.replies else None
+    row["seconds"] = time.monotonic() - began
+    return row
+
+
+async def _reading(bench: Bench, name: str) -> str:
+    device = bench.devices[name]
+    if device is bench.heater:
+        heater = await bench.heater.read()
+        temperature = "invalid" if heater.temperature_k is None else f"{heater.temperature_k:.1f} K"
+        return f"{temperature}, output {heater.output_fraction:.0%}"
+    if device is bench.io:
+        io = await bench.io.read()
+        beam = "unknown" if io.beam_current_a is None else f"{io.beam_current_a * 1e12:.1f} pA"
+        blanked = "blanked" if io.blanked else "NOT BLANKED"
+        return f"beam {beam}, {blanked}, permit {'yes' if io.permit else 'NO'}"
+    for detector in bench.detectors.values():
+        if device is detector:
+            status = await detector.status()
+            return f"{status.slow_counts} counts in {status.real_s:.1f} s" + (
+                f", {status.temperature_k:.0f} K" if status.temperature_k is not None else ""
+            )
+    if device is bench.cell:
+        return f"{await bench.cell.read_ocv():.4f} V at open circuit"
+    return "no reading for this role"
+
+
+def _plain(found: Any) -> Any:
+    return found.as_dict() if found is not None else None
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if found["devices"]:
+        table = Table(title=f"station {found['station']}", title_justify="left", header_style="bold")
+        for column in ("device", "who answered", "on", "reads", "latency", "errors"):
+            table.add_column(column, overflow="fold")
+        for row in found["devices"]:
+            table.add_row(*_row(row))
+        console.print(table)
+        for row in found["devices"]:
+            for note in row.get("notes", []):
+                console.print(f"  [yellow]note[/] {row['name']}: {note}", highlight=False)
+    for entry in found["confirmed"]:
+        console.print(
+            f"  [yellow]confirmed by a person[/] {entry['device']}: {entry['what']} = {entry['setting']}, "
+            f"by {entry['by']} on {entry['on']}",
+            highlight=False,
+        )
+    if found.get("estimate") is not None:
+        for line in found["estimate"].lines():
+            console.print(line, highlight=False)
+
+
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    identity = row.get("identity") or {}
+    who = " ".join(str(v) for v in (identity.get("manufacturer"), identity.get("model")) if v)
+    if identity.get("serial"):
+        who += f", serial {identity['serial']}"
+    if identity.get("firmware"):
+        who += f", firmware {identity['firmware']}"
+    latency = f"{row['latency_ms']:.1f} ms" if row["latency_ms"] is not None else "-"
+    reads = row.get("reading") or f"[red]{row.get('error', '')}[/]"
+    return row["name"], who or "[red]nobody[/]", row["where"], reads, latency, str(row["errors"])
