@@ -8,7 +8,6 @@ in counts is exact while the FWHM exceeds 1.5 channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +64,7 @@ class TemplateFit:
 
     amplitudes: Floats  # (k,)
     covariance: Floats  # (k, k), Poisson
+    gain: Floats  # (k, n): amplitudes = gain @ (counts - offset)
     model: Floats  # (n,)
     chi2: float
     ndf: int
@@ -78,7 +78,7 @@ def gaussian(channel: ArrayLike, centroid: float, fwhm: float) -> Floats:
 
 
 def find_peaks(
-    counts: ArrayLike, fwhm: Callable[[Floats], Floats], *, threshold: float = 5.0, first: int = 0
+    counts: ArrayLike, fwhm: ArrayLike, *, threshold: float = 5.0, first: int = 0
 ) -> list[Candidate]:
     """Find peaks by matched zero-area filtering.
 
@@ -89,7 +89,7 @@ def find_peaks(
 
     Args:
         counts: shape (n,), not negative.
-        fwhm: FWHM in channels expected at given channels, vectorised, above 1.
+        fwhm: FWHM expected at each channel, in channels, shape (n,) or scalar.
         threshold: smallest significance, standard deviations.
         first: channels below are not searched.
 
@@ -100,7 +100,7 @@ def find_peaks(
     y = np.asarray(counts, np.float64)
     if y.ndim != 1 or (y.size and y.min() < 0):
         raise ValueError("counts must be one spectrum without negative entries")
-    widths = np.asarray(fwhm(np.arange(y.size, dtype=np.float64)), np.float64)
+    widths = np.maximum(np.broadcast_to(np.asarray(fwhm, np.float64), y.shape), 1.0)
     score = _filtered(y, widths, first)
     found: list[Candidate] = []
     for channel in np.argsort(score)[::-1]:
@@ -152,7 +152,7 @@ def fit_peaks(
     first: int,
     last: int,
     degree: int = 1,
-    fixed_position: bool = False,
+    linked: bool = False,
     fixed_width: bool = False,
 ) -> PeakFit:
     """Fit Gaussians of one common width on a polynomial background.
@@ -167,7 +167,7 @@ def fit_peaks(
         first: first fitted channel.
         last: last fitted channel, included.
         degree: of the background polynomial.
-        fixed_position: hold the centroids.
+        linked: hold the distances between the centroids, which then shift together.
         fixed_width: hold the width.
 
     Returns: peaks in the order of ``centroids``; NaN values and converged = False if no fit was found.
@@ -176,24 +176,24 @@ def fit_peaks(
     """
     y_all = np.asarray(counts, np.float64)
     start = np.atleast_1d(np.asarray(centroids, np.float64))
-    free = start.size * (1 if fixed_position else 2) + (not fixed_width) + degree + 1
+    free = start.size + (1 if linked else start.size) + (not fixed_width) + degree + 1
     if not 0 <= first <= last < y_all.size or last - first + 1 < free:
         raise ValueError(f"channels {first} to {last} cannot carry a fit of {free} parameters")
     y = y_all[first : last + 1]
     if y.min() < 0:
         raise ValueError("counts must not be negative")
-    problem = _Problem(y, first, start, fwhm, degree, not fixed_position, not fixed_width)
-    return problem.solve()
+    return _Problem(y, first, start, fwhm, degree, linked, not fixed_width).solve()
 
 
 class _Problem:
-    """The likelihood of one region; parameters are areas, background, then (if free) centroids and width."""
+    """The likelihood of one region; parameters are areas, background, shifts, width (if free)."""
 
     def __init__(
-        self, y: Floats, first: int, start: Floats, fwhm: float, degree: int, positions: bool, width: bool
+        self, y: Floats, first: int, start: Floats, fwhm: float, degree: int, linked: bool, width: bool
     ) -> None:
         self.y, self.first, self.start, self.fwhm = y, first, start, fwhm
-        self.k, self.degree, self.positions, self.width = start.size, degree, positions, width
+        self.k, self.degree, self.linked, self.width = start.size, degree, linked, width
+        self.shifts = 1 if linked else self.k
         self.x = np.arange(first, first + y.size, dtype=np.float64)
         middle, half = self.x.mean(), max(1.0, 0.5 * (y.size - 1))
         self.powers = ((self.x - middle) / half)[:, None] ** np.arange(degree + 1)
@@ -202,8 +202,7 @@ class _Problem:
     def shape(self, p: Floats) -> tuple[Floats, float]:
         """Return centroids and FWHM of a parameter vector."""
         n = self.linear
-        centroids = p[n : n + self.k] if self.positions else self.start
-        return centroids, float(p[-1]) if self.width else self.fwhm
+        return self.start + p[n : n + self.shifts], float(p[-1]) if self.width else self.fwhm
 
     def design(self, p: Floats) -> Floats:
         """Return the linear part: unit Gaussians and background powers, shape (n, k + degree + 1)."""
@@ -218,8 +217,8 @@ class _Problem:
         bumps = design[:, : self.k] * p[: self.k]
         z = (self.x[:, None] - centroids) / sigma
         columns = [design]
-        if self.positions:
-            columns.append(bumps * z / sigma)
+        moves = bumps * z / sigma
+        columns.append(np.sum(moves, axis=1, keepdims=True) if self.linked else moves)
         if self.width:
             columns.append(np.sum(bumps * (z * z - 1), axis=1, keepdims=True) / fwhm)
         return design @ p[: self.linear], np.concatenate(columns, axis=1)
@@ -238,9 +237,9 @@ class _Problem:
 
     def begin(self) -> Floats:
         """Return starting parameters: the linear part from two reweighted least squares."""
-        extra = [self.start] if self.positions else []
-        extra += [np.array([self.fwhm])] if self.width else []
-        p = np.concatenate([np.zeros(self.linear), *extra])
+        p = np.zeros(self.linear + self.shifts + self.width)
+        if self.width:
+            p[-1] = self.fwhm
         design = self.design(p)
         p[: self.linear] = fit_templates(self.y, design.T).amplitudes
         return p
@@ -281,7 +280,7 @@ class _Problem:
         sigma = np.sqrt(np.maximum(np.diag(_inverse(jac.T @ (jac * weight[:, None]))), 0.0))
         centroids, fwhm = self.shape(p)
         n = self.linear
-        centroid_sigma = sigma[n : n + self.k] if self.positions else np.zeros(self.k)
+        centroid_sigma = np.broadcast_to(sigma[n : n + self.shifts], self.k)
         width_sigma = float(sigma[-1]) if self.width else 0.0
         blank = 1.0 if converged else float("nan")
         peaks = tuple(
@@ -354,6 +353,7 @@ def fit_templates(
     return TemplateFit(
         amplitudes=amplitudes / scale,
         covariance=covariance / np.outer(scale, scale),
+        gain=gain / scale[:, None],
         model=model,
         chi2=float(np.sum((y - model) ** 2 / safe)),
         ndf=y.size - shapes.shape[0],
