@@ -165,10 +165,3 @@ def _scale(lines: Sequence[GammaLine], fits: Sequence[PeakFit]) -> ScaleFit:
     straight = fit_scale(places, sigma, energies)
     bent = len(lines) >= 4 and straight.excess_kev > 0
     return fit_scale(places, sigma, energies, powers=(0, 1, 2)) if bent else straight
-
-
-def resolution_at(result: BroadResult, energy_kev: float) -> float:
-    """Return FWHM / E at an energy from the width law and the scale (no unit)."""
-    channel = result.scale.scale.channel(energy_kev)
-    gain = float(result.scale.scale.gain_kev(channel))
-    return result.width * math.sqrt(max(channel, 0.0)) * gain / energy_kev
