@@ -59,7 +59,7 @@ def one_line(status: Status) -> str:
     """Return the state of a run in one plain line."""
     step = status.get("step") or {}
     parts = [
-        f"[{_clock(status.get('lab_s'))}]",
+        f"[{_clock(status.get('elapsed_s'))}]",
         f"step {step.get('number', '-')}/{step.get('of', '-')} {step.get('title', '')}",
         f"T {_value(status.get('temperature_k'), 'K', 1)}",
         f"E {_value(status.get('voltage_v'), 'V', 3)}",
@@ -86,12 +86,12 @@ def panel(status: Status) -> Panel:
             (f"step {step.get('number', '-')} of {step.get('of', '-')}  ", "dim"),
             (step.get("title", ""), "bold"),
         ),
-        Text(f"lab time {_clock(status.get('lab_s'))}{speed}", style="dim"),
+        Text(f"lab time {_clock(status.get('elapsed_s'))}{speed}", style="dim"),
     )
     rows: list[Any] = [head]
     total = status.get("estimate_s") or 0.0
     if total > 0:
-        rows.append(ProgressBar(total=total, completed=min(status.get("lab_s", 0.0), total)))
+        rows.append(ProgressBar(total=total, completed=min(status.get("elapsed_s", 0.0), total)))
     rows.append(_readings(status))
     scan = status.get("scan")
     if scan:
@@ -134,7 +134,7 @@ def _quantities(quantities: dict[str, Any]) -> Table:
 
 
 def _line(event: Status) -> str:
-    return f"[{_clock(event.get('lab_s'))}] {event.get('text', '')}"
+    return f"[{_clock(event.get('elapsed_s'))}] {event.get('text', '')}"
 
 
 def _value(value: float | None, unit: str, digits: int, scale: float = 1.0) -> str:

@@ -87,7 +87,7 @@ class Heating:
         await self._io.set_relay(closed=True)
 
     async def off(self) -> None:
-        """Heater off: set-point to its low limit and the series relay open; both are tried whatever happens."""
+        """Heater off: set-point to its low limit and the series relay open; both are tried."""
         self.target_k = None
         self._guard.release("heater")
         results = await asyncio.gather(

@@ -95,6 +95,7 @@ class Host:
         self._result = asyncio.Event()
         self._blanked: bool | None = None
         self._early = ""
+        self._began_s = clock.now_s()
         self._beam_a: float | None = None
         self._notes: dict[str, Any] = {}
         self._tasks: asyncio.TaskGroup
@@ -107,7 +108,7 @@ class Host:
 
     async def run(self) -> int:
         """Run the experiment; whatever happens, every output is off when this returns."""
-        began_s, began_wall = self.clock.now_s(), time.time()
+        began_s, began_wall = self._began_s, time.time()
         await self._open()
         code, outcome = EXIT_DONE, "done"
         try:
@@ -389,7 +390,8 @@ class Host:
         cell = self.cycling.now
         scan = self.sequence.scan_status()
         return {
-            "run": self.run_id, "lab_s": self.clock.now_s(), "t": time.time(), "speed": self.clock.speed,
+            "run": self.run_id, "lab_s": self.clock.now_s(), "elapsed_s": self.clock.now_s() - self._began_s,
+            "t": time.time(), "speed": self.clock.speed,
             "state": self.sequence.state, "paused": self.sequence.paused, "step": self.sequence.where(),
             "estimate_s": self.sequence.estimate_s, "temperature_k": self.heating.temperature_k(),
             "target_k": self.heating.target_k, "voltage_v": cell.voltage_v, "current_a": cell.current_a,

@@ -37,6 +37,7 @@ class Recorder:
         self.run = run
         self.documents = RunStreams(journal, run, clock)
         self._broadcast = broadcast
+        self._began_s = clock.now_s()
         self._said: dict[str, float] = {}
         self.gaps: list[dict[str, Any]] = []
         self.trips: list[dict[str, Any]] = []
@@ -159,7 +160,8 @@ class Recorder:
     def line(self, text: str) -> None:
         """One line for people."""
         self.post("log", "host", {"text": text})
-        self._broadcast({"event": "line", "text": text, "lab_s": self._clock.now_s(), "t": time.time()})
+        elapsed_s = self._clock.now_s() - self._began_s
+        self._broadcast({"event": "line", "text": text, "elapsed_s": elapsed_s, "t": time.time()})
 
     def count(self, name: str, by: int = 1) -> None:
         """Count something for the summary."""
