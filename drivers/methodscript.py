@@ -204,15 +204,21 @@ def literal(value: float) -> str:
     """
     if not math.isfinite(value):
         raise ValueError(f"{value} cannot be written into a script")
-    number = Decimal(repr(float(value)))
-    if number == 0:
-        return "0"
-    for prefix, exponent in reversed(list(PREFIX_EXPONENTS.items())):
-        count = number.scaleb(-exponent)
-        if abs(count) <= LARGEST_COUNT and count == count.to_integral_value():
-            return f"{int(count)}{prefix.strip()}"
-    for prefix, exponent in PREFIX_EXPONENTS.items():
+    exact = Decimal(repr(float(value)))
+    for number in (exact, _rounded(exact)):
+        if number == 0:
+            return "0"
+        for prefix, exponent in reversed(list(PREFIX_EXPONENTS.items())):
+            count = number.scaleb(-exponent)
+            if abs(count) <= LARGEST_COUNT and count == count.to_integral_value():
+                return f"{int(count)}{prefix.strip()}"
+    raise ValueError(f"{value} is too large for a script literal")
+
+
+def _rounded(number: Decimal) -> Decimal:
+    """Return the number in counts of the finest prefix that fits."""
+    for exponent in PREFIX_EXPONENTS.values():
         count = number.scaleb(-exponent).to_integral_value(ROUND_HALF_EVEN)
         if abs(count) <= LARGEST_COUNT:
-            return f"{int(count)}{prefix.strip()}" if count else "0"
-    raise ValueError(f"{value} is too large for a script literal")
+            return count.scaleb(exponent)
+    return number

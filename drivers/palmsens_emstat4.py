@@ -201,7 +201,7 @@ class EmStat4:
         await self._line.close()
 
     async def _make_safe(self) -> float:
-        """End a script, open the circuit, prove it; return the voltage. All of it may safely be repeated once."""
+        """End a script, open the circuit, prove it; return the voltage. Repeating all of it is safe."""
         try:
             await self._abort_script()
             return await self._open_circuit()
