@@ -1,0 +1,94 @@
+"""Finding drivers: ours, a stranger's installed one, and every way in which that fails."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from drivers import registry
+from drivers.amptek_dp5 import AmptekDp5
+from drivers.eurotherm_3200 import Eurotherm3200
+from drivers.registry import UnknownDriver, driver_class, driver_names
+from drivers.roles import Device
+
+ROOT = Path(registry.__file__).parents[1]
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Install a package of a third party: a module and the metadata that pip would write."""
+
+    def install(entry_points, source):
+        (tmp_path / "acme_operando.py").write_text(source)
+        info = tmp_path / "acme_operando-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-operando\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[operando.drivers]\n{entry_points}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "acme_operando", raising=False)
+
+    yield install
+    sys.modules.pop("acme_operando", None)
+
+
+def test_built_in_drivers_are_those_of_the_project_file():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["operando.drivers"] == registry.BUILT_IN
+
+
+def test_built_in_drivers_are_found():
+    assert driver_class("eurotherm_3200") is Eurotherm3200
+    assert driver_class("amptek_dp5") is AmptekDp5
+    assert {"amptek_dp5", "eurotherm_3200", "labjack_t7", "palmsens_emstat4"} <= set(driver_names())
+
+
+def test_unknown_name_lists_what_exists():
+    with pytest.raises(
+        UnknownDriver, match=r"'keithly' is not installed; there are .*amptek_dp5, eurotherm_3200"
+    ):
+        driver_class("keithly")
+
+
+def test_a_third_party_adds_a_driver_without_touching_our_tree(installed):
+    source = "\n".join(
+        [
+            "class Thermometer:",
+            "    roles = frozenset()",
+            "    def __init__(self, line, *, name, clock, settings):",
+            "        self.name = name",
+            "    async def identify(self): ...",
+            "    async def prepare(self): return []",
+            "    async def off(self): ...",
+            "    async def close(self): ...",
+        ]
+    )
+    installed("acme_thermometer = acme_operando:Thermometer", source)
+    assert "acme_thermometer" in driver_names()
+    device = driver_class("acme_thermometer")(None, name="oven", clock=None, settings={})
+    assert isinstance(device, Device)
+    assert device.name == "oven"
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "source", "message"),
+    [
+        ("broken = acme_operando:Missing", "", "cannot be loaded: .*Missing"),
+        (
+            "broken = acme_operando:X",
+            "import no_such_module",
+            "cannot be loaded: No module named 'no_such_module'",
+        ),
+        ("broken = acme_operando:X", "X = 5", r"\(acme_operando:X\) is no class"),
+    ],
+)
+def test_driver_that_cannot_be_used(installed, entry_point, source, message):
+    installed(entry_point, source)
+    with pytest.raises(UnknownDriver, match=message):
+        driver_class("broken")
+
+
+def test_two_packages_that_claim_a_name(installed):
+    installed("eurotherm_3200 = acme_operando:Heater", "class Heater: ...")
+    with pytest.raises(UnknownDriver, match=r"claimed by acme_operando:Heater and by drivers\.eurotherm"):
+        driver_class("eurotherm_3200")
