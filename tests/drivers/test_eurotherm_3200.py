@@ -393,6 +393,19 @@ async def test_off_goes_to_manual_if_the_set_point_is_refused(script, limited, r
     await limited.off()
 
 
+async def test_off_goes_to_manual_if_the_set_point_reads_back_differently(script, limited):
+    script.set_float(26, 0.0, got=60.0).set_word(273, 1).set_float(3, 0.0).five(percent=0.0)
+    await limited.off()
+
+
+async def test_after_off_the_old_set_point_is_not_missed(script, limited):
+    script.set_float(26, 60.0).set_word(276, 1).status().off()
+    await limited.set_target_k(333.15)
+    await limited.off()
+    script.five(target_c=0.0).status()
+    assert (await limited.read()).problems == ()
+
+
 async def test_off_that_nothing_confirms(script, limited):
     script.setpoint_down()
     for _ in range(7):
@@ -542,6 +555,21 @@ async def test_preparing_reports_alarms_and_manual_mode(script, heater):
 async def test_decimals_are_recognised(script, heater, shown, limits, decimals):
     prepared(script, shown=shown, limits=limits).talk(read_float(24), floats(20.0)).status()
     assert f"{decimals} decimals" in "\n".join(await heater.prepare())
+
+
+async def test_per_cent_have_decimals_of_their_own(script, heater):
+    script.talk(read(75, 2), words(0, 0xFFFF)).talk(read(107), ILLEGAL_ADDRESS).setpoint_limits().off()
+    script.five(25.13, 0.0, 50.0, 0.0, 0.0).talk(READ_FIVE_WORDS, words(2513, 0, 500, 0, 0))
+    script.setpoint_limits().talk(read(111, 2), words(20000, 0))
+    script.talk(read_float(11, 2), floats(-50.0, 400.0)).talk(read_float(24), floats(20.0)).status()
+    assert "2 decimals" in "\n".join(await heater.prepare())
+
+
+def test_one_count_off_is_not_the_same_value():
+    assert reg.decimals_shown([25.0, 30.0], [250, 300]) == 1
+    assert reg.decimals_shown([25.0, 30.0], [250, 301]) is None
+    assert reg.decimals_shown([25.0, 30.0], [260, 300]) == 1  # the first may move by one unit
+    assert reg.decimals_shown([25.0, 30.0], [261, 300]) is None
 
 
 def test_two_decimals_end_at_the_range_of_16_bits():

@@ -72,7 +72,7 @@ async def test_the_rest_of_a_late_reply_is_recognised_too(line, port):
     port.expect(b"a\n", (0.4, b"A"), (0.6, b"\n"))
     port.expect(b"b\n", b"B\n")
     with pytest.raises(NoReply):
-        await line.ask(b"a\n", until_lf, timeout_s=0.5)
+        await line.ask(b"a\n", lambda buffer: buffer if buffer == b"A\n" else None, timeout_s=0.5)
     assert await line.ask(b"b\n", until_lf, timeout_s=0.2) == b"B\n"
     assert port.sent[1][0] - port.sent[0][0] == pytest.approx(0.6)
 
@@ -145,6 +145,15 @@ async def test_silence_between_frames(line, port, clock):
     await line.ask(b"12345678", until_lf, timeout_s=0.5, silence_s=0.0035)
     await line.ask(b"b\n", until_lf, timeout_s=0.5, silence_s=0.0035)
     assert port.sent[1][0] - port.sent[0][0] == pytest.approx(0.0235)
+
+
+async def test_silence_begins_when_the_last_character_has_left(line, port):
+    port.character_s = 0.001
+    port.expect(b"12345678")
+    port.expect(b"b\n", b"B\n")
+    await line.send(b"12345678")
+    await line.ask(b"b\n", until_lf, timeout_s=0.5, silence_s=0.0035)
+    assert port.sent[1][0] - port.sent[0][0] == pytest.approx(0.0115)
 
 
 async def test_silence_starts_again_with_every_byte(line, port, clock):

@@ -206,6 +206,8 @@ ASK_TCP = "00 01 00 00 00 06 01 03 00 00 00 01"
         ("00 01 00 00 00 05 02 03 02 00 07", "reply of unit 2 instead of 1"),
         ("00 01 00 00 00 05 01 04 02 00 07", "reply to function 4 instead of 3"),
         ("00 01 00 00 00 07 01 03 04 00 07 00 08", "4 bytes instead of 2"),
+        ("00 01 00 00 00 05 01 03 04 00 07", "4 bytes instead of 2"),
+        ("00 01 00 00 00 04 01 83 02 00", "reply to function 131 instead of 3"),
         ("00 01 00 00 00 06 01 03 02 00 07 00", "2 bytes instead of 2"),
         ("00 01 00 00 00 04 01 03 02 00", "2 bytes instead of 2"),
     ],
@@ -235,6 +237,17 @@ async def test_tcp_transaction_numbers_go_round_and_leave_out_zero(port, tcp):
     port.expect(ASK_TCP, stale + bytes.fromhex("00 01 00 00 00 05 01 03 02 00 08"))
     assert await tcp.read_holding(0) == [7]
     assert await tcp.read_holding(0) == [8]
+
+
+async def test_tcp_goes_on_at_once_after_a_reply_that_never_comes(port, tcp, clock):
+    port.expect(ASK_TCP)
+    port.expect(
+        "00 02 00 00 00 06 01 03 00 00 00 01", (0.01, bytes.fromhex("00 02 00 00 00 05 01 03 02 00 16"))
+    )
+    with pytest.raises(NoReply):
+        await tcp.read_holding(0)
+    assert await tcp.read_holding(0) == [22]
+    assert clock.time_s == pytest.approx(1000.51)
 
 
 async def test_tcp_late_reply_does_no_harm_and_costs_no_waiting(port, tcp, clock):
@@ -283,6 +296,12 @@ async def test_04_noise_byte_by_byte(port, unit):
     reply = bytes.fromhex("00") + rtu("01 03 02 00 0b")
     port.expect(rtu(READ_2), *((0.001 * n, reply[n : n + 1]) for n in range(len(reply))))
     assert await unit.read_holding(2) == [11]
+
+
+async def test_04_noise_that_looks_like_a_shorter_frame(port, unit):
+    reply = bytes.fromhex("00") + bytes.fromhex(REPLY_5)  # 00 01 03: as if eight bytes of unit 0
+    port.expect(READ_5, *((0.001 * n, reply[n : n + 1]) for n in range(len(reply))))
+    assert await unit.read_holding(1, 5) == [251, 300, 0, 123, 300]
 
 
 async def test_04_damaged_reply_is_reported_at_once_and_trailing_noise_is_drained(port, unit, clock, line):

@@ -1,6 +1,7 @@
 """The three kinds of port against real pseudo-terminals and sockets of this machine."""
 
 import asyncio
+import gc
 import os
 import pty
 import tty
@@ -98,6 +99,8 @@ async def test_serial_round_trip():
 
 
 async def test_serial_hang_up_is_link_lost_and_replugging_is_found():
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     toy = Toy()
     port = SerialPort(toy.path)
     line = Line("heater", port, reopen_every_s=0.0)
@@ -112,6 +115,8 @@ async def test_serial_hang_up_is_link_lost_and_replugging_is_found():
     assert await line.ask(b"a\n", until_lf, timeout_s=1.0) == b"A\n"
     await line.close()
     again.unplug()
+    gc.collect()  # a forgotten task would complain now; the library itself reports the failed write
+    assert {context["message"] for context in complaints} <= {"Fatal write error on serial transport"}
 
 
 async def test_serial_port_that_does_not_exist():
@@ -194,6 +199,17 @@ async def test_udp_datagrams_come_one_by_one_and_from_one_socket(udp_toy):
     await line.close()
 
 
+async def test_udp_datagrams_that_wait_together_are_still_apart(udp_toy):
+    port = UdpPort("127.0.0.1", udp_toy.number)
+    await port.open()
+    udp_toy.answers = [b"head", b"tail"]
+    await port.write(b"?")
+    while len(port._inbox._chunks) < 2:
+        await asyncio.sleep(0.001)
+    assert [await port.read(0.0), await port.read(0.0), await port.read(0.0)] == [b"head", b"tail", b""]
+    await port.close()
+
+
 async def test_udp_late_datagram_is_left_behind_on_the_old_socket(udp_toy):
     line = open_line("pixe", {"kind": "udp", "host": "127.0.0.1", "port": udp_toy.number})
     await line.open()
@@ -258,6 +274,16 @@ async def test_inbox_loses_nothing_when_reading_is_cancelled():
     with pytest.raises(asyncio.CancelledError):
         await reading
     assert await inbox.read(0.0) == b"a"
+
+
+async def test_inbox_waits_its_own_time_after_an_earlier_wait_ended_early():
+    inbox = Inbox("x")
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.005, inbox.data_received, b"a")
+    assert await inbox.read(0.02) == b"a"
+    started_s = loop.time()
+    assert await inbox.read(0.04) == b""
+    assert loop.time() - started_s >= 0.039
 
 
 async def test_flood_that_nobody_reads_ends_the_link():
