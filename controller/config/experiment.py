@@ -116,7 +116,7 @@ class Experiment(Table):
         if step.name == self.analysis.reference:
             return "reference"
         together = {companion.do for companion in placed.companions}
-        for kind, purpose in (("charge", "charging"), ("discharge", "discharging"), ("cool", "cooling")):
+        for kind, purpose in (("charge", "charging"), ("pulse", "charging"), ("discharge", "discharging")):
             if kind in together:
                 return purpose
         order = [

@@ -137,7 +137,7 @@ class Scan(ScanBase):
 
     do: Literal["scan"]
     name: Title
-    purpose: Literal["overview", "reference", "charging", "discharging", "cooling", "after"] | None = None
+    purpose: Literal["overview", "reference", "charging", "discharging", "after"] | None = None
 
 
 class Calibrate(ScanBase):
