@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from controller import offpath
+from controller.broker import watch_line
 from controller.local import LocalServer
 from controller.paths import StateDir, StationBusy, StationLock
 
@@ -82,6 +83,7 @@ class Supervisor:
         if self.args.bench:
             self.args.station = await self._start_bench(json.loads(self.args.bench))
         broker = await self._start_broker() if self.args.broker == "embedded" else self.args.broker
+        self._tell_how_to_watch(broker)
         for name, command in self._helpers(broker).items():
             await self._start(name, command)
         ours, theirs = socket.socketpair()
@@ -100,7 +102,7 @@ class Supervisor:
         watchers = [
             asyncio.create_task(self._heartbeat(ours)),
             asyncio.create_task(self._watch_frozen(control)),
-            *(asyncio.create_task(self._keep(name)) for name in ("reduce", "link")),
+            *(asyncio.create_task(self._keep(name)) for name in ("reduce", "link", "broker")),
         ]
         code = await control.process.wait()
         self._ending = True
@@ -145,10 +147,14 @@ class Supervisor:
 
     async def _start_broker(self) -> str:
         """Start the embedded broker and return its connection as JSON."""
-        folder = str(self.state.path / "broker")
-        return await self._start_and_read(
-            "broker", [sys.executable, "-m", "controller.broker", "--dir", folder]
-        )
+        command = [sys.executable, "-m", "controller.broker", "--dir", str(self.state.path / "broker")]
+        return await self._start_and_read("broker", [*command, "--station", self.args.name])
+
+    def _tell_how_to_watch(self, broker: str) -> None:
+        """Write the exact mosquitto_sub line into the run's folder, readable by its owner only."""
+        path = self.run_dir / "watch.txt"
+        path.touch(mode=0o600)
+        path.write_text(watch_line(json.loads(broker), self.args.name) + "\n")
 
     async def _start_and_read(self, name: str, command: Sequence[str]) -> str:
         """Start a process that says one line when it is ready; return that line."""
@@ -158,7 +164,8 @@ class Supervisor:
             start_new_session=True,
         )  # fmt: skip
         log.close()
-        self._children[name] = Child(name, command, process, [time.monotonic()])
+        started = self._children[name].started if name in self._children else []
+        self._children[name] = Child(name, command, process, [*started, time.monotonic()])
         assert process.stdout is not None  # noqa: S101 - asked for above
         line = await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT_S)
         if not line:
@@ -167,7 +174,7 @@ class Supervisor:
 
     async def _keep(self, name: str) -> None:
         """Start a process again when it ends; give up, and say so, when it keeps dying."""
-        while True:
+        while name in self._children:
             child = self._children[name]
             code = await child.process.wait()
             if self._ending:
@@ -178,7 +185,10 @@ class Supervisor:
                 self._log(f"{name} keeps ending: not started again")
                 return
             await asyncio.sleep(0.2 * len(recent))
-            await self._start(name, child.command)
+            if name == "broker":
+                await self._start_broker()
+            else:
+                await self._start(name, child.command)
 
     async def _stop_children(self) -> None:
         """End what is left: politely by closing stdin and SIGTERM, then SIGKILL."""
