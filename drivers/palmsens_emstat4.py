@@ -15,7 +15,7 @@ from typing import Any
 
 from drivers.clock import Clock
 from drivers.errors import BadReply, NoReply, Refused
-from drivers.line import Line
+from drivers.line import Interrupted, Line
 from drivers.methodscript import (
     CAPABILITIES,
     CURRENT,
@@ -205,6 +205,8 @@ class EmStat4:
         try:
             await self._abort_script()
             return await self._open_circuit()
+        except Interrupted:
+            raise
         except (NoReply, BadReply):
             await asyncio.sleep(PAUSE_AFTER_ERROR_S)
             await self._abort_script()
