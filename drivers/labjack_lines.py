@@ -7,12 +7,14 @@ that the line before has come to its blanked end. Nothing here unblanks the beam
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from drivers import labjack_registers as t7
 from drivers.clock import Clock
-from drivers.errors import BadReply, Refused
+from drivers.errors import BadReply, DriverError, Refused
 from drivers.labjack_raster import SCAN_LIST_ENTRIES, LineBuffers, Plan
 from drivers.labjack_settings import BeamCurrent
 from drivers.labjack_stream import HEADER_WORDS, SAMPLES_PER_READ, Calibration, Tracker, parse_stream
@@ -188,3 +190,19 @@ class LinePlayer:
     def _allowed_s(self, deadline_s: float) -> float:
         """Lab time that a deadline allows at this speed."""
         return self._clock.wall_timeout_s(deadline_s) * self._clock.speed
+
+
+async def to_its_end(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, however often this task is cancelled meanwhile; then be cancelled."""
+    task = asyncio.ensure_future(coroutine)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except DriverError:
+            break
+    task.result()
+    if cancelled is not None:
+        raise cancelled

@@ -8,19 +8,18 @@ analogue inputs on request, so the beam current comes from the stream.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from drivers import labjack_registers as t7
 from drivers.clock import Clock
 from drivers.errors import BadReply, DriverError, OutOfRange, Refused
 from drivers.labjack_box import Box, arm_watchdog, prepare_monitor
-from drivers.labjack_lines import LinePlayer
+from drivers.labjack_lines import LinePlayer, to_its_end
 from drivers.labjack_raster import plan
 from drivers.labjack_settings import Scanner, t7_settings
 from drivers.labjack_stream import Calibration
@@ -56,6 +55,7 @@ class LabJackT7:
         self._player: LinePlayer | None = None
         self._streaming = False
         self._blankings = 0  # times that somebody asked for a blanked beam
+        self._offs = 0  # times that somebody asked for everything off
         self._prepared = False
         self._restarted = False
         self._openings = 0
@@ -99,10 +99,12 @@ class LabJackT7:
         """Stop any stream, make the outputs safe, arm and verify the watchdog, set up the inputs."""
         self._prepared = False
         self._blankings += 1
+        self._offs += 1
         await self.identify()
         await self._stop_stream()
         if (await self._io.read_u32(t7.STREAM_ENABLE))[0]:
             raise BadReply("a stream goes on after it was stopped", device=self.name)
+        self._streaming = False
         await self._set_safe()
         for line in self._wiring.inputs:
             await self._io.read_holding(t7.FIO + line)  # makes it an input
@@ -122,10 +124,10 @@ class LabJackT7:
     async def read(self) -> IoReading:
         """Poll once. The beam current is None while it is unknown: overload, or too old during a scan."""
         await self._check_restart()
-        levels = await self._levels()
-        now_s = time.monotonic()
         problems = ["the box has restarted: prepare it again"] if self._restarted else []
         current_a = await self._beam_current(problems)
+        levels = await self._levels()  # last: from here on nothing may change what was commanded
+        now_s = time.monotonic()
         relay_closed = self._high(levels, self._wiring.relay)
         if relay_closed != self._relay_closed:
             state = "closed" if relay_closed else "open"
@@ -156,7 +158,7 @@ class LabJackT7:
         """Close or open the relay in series with the heater; verified. Closing needs ``prepare``."""
         line = self._needed(self._wiring.relay, "relay")
         self._allowed(energise=closed, what="close its relay")
-        await self._io.write_register(t7.FIO + line, int(closed))
+        await self._switch(line, closed, "relay")
         self._relay_closed = closed
         await self._verify_level(line, closed, "relay")
 
@@ -164,9 +166,9 @@ class LabJackT7:
         """Open or close the shutter; the output is verified, the read-back line is in ``read``."""
         line = self._needed(self._wiring.shutter, "shutter")
         self._allowed(energise=open_, what="open its shutter")
+        await self._switch(line, open_, "shutter")
         if open_ != self._shutter_open:
             self._shutter_moved_s = time.monotonic()
-        await self._io.write_register(t7.FIO + line, int(open_))
         self._shutter_open = open_
         await self._verify_level(line, open_, "shutter")
 
@@ -178,7 +180,7 @@ class LabJackT7:
         scanner = self._wiring.scanner
         if scanner is None:
             return
-        if self._streaming:
+        if self._streaming or not self._prepared:
             await self._stop_stream(urgent=True)
         await self._set_blanked(scanner)
 
@@ -192,7 +194,7 @@ class LabJackT7:
     ) -> PassReport:
         """Play the lines ``first_line``..ny-1; stop between lines when asked; end blanked.
 
-        The watchdog is fed meanwhile, as long as ``should_stop`` does not say otherwise.
+        The watchdog is fed meanwhile, until ``blank`` or ``off`` is called.
 
         Raises:
             OutOfRange: the raster exceeds a limit; nothing was sent.
@@ -217,15 +219,15 @@ class LabJackT7:
             self._io, the_plan, monitor, self._calibration, clock=self._clock, name=self.name,
             may_go_on=may_go_on, meanwhile=self._feed_if_due,
         )  # fmt: skip
+        self._streaming = True
         try:
             await self._stop_stream()
-            self._streaming = True
             report = await self._player.play(first_line, on_line=on_line, should_stop=should_stop)
         except DriverError:
             may_go_on()  # if ``blank`` or ``off`` came in between, that is what ended it
             raise
         finally:
-            await _to_its_end(self._end_pass(scanner))
+            await to_its_end(self._end_pass(scanner))
         may_go_on()
         return report
 
@@ -233,6 +235,7 @@ class LabJackT7:
         """Blank the beam, open the relay, close the shutter; also while lines play. Verified."""
         self._line.interrupt()
         self._blankings += 1
+        self._offs += 1
         failures: list[DriverError] = []
         for _ in range(OFF_ATTEMPTS):
             failures.clear()
@@ -242,6 +245,7 @@ class LabJackT7:
                 except DriverError as error:  # the outputs come all the same
                     failures.append(error)
             if not failures:
+                self._streaming = False
                 return
         raise failures[-1]
 
@@ -268,6 +272,14 @@ class LabJackT7:
         if energise and not self._prepared:
             why = "has restarted" if self._restarted else "is not prepared"
             raise Refused(f"does not {what}: it {why}", device=self.name)
+
+    async def _switch(self, line: int, high: bool, what: str) -> None:
+        """Write one output; if ``off`` came while the request was waiting, undo it at once."""
+        offs = self._offs
+        await self._io.write_register(t7.FIO + line, int(high))
+        if high and self._offs != offs:
+            await self._io.write_register(t7.FIO + line, 0, urgent=True)
+            raise Refused(f"the {what} stays off: everything was switched off meanwhile", device=self.name)
 
     async def _verify_level(self, line: int, high: bool, what: str, *, urgent: bool = False) -> None:
         if self._high(await self._levels(urgent=urgent), line) != high:
@@ -306,7 +318,6 @@ class LabJackT7:
     async def _stop_stream(self, *, urgent: bool = False) -> None:
         with contextlib.suppress(Refused):  # none is running
             await self._io.write_u32(t7.STREAM_ENABLE, 0, urgent=urgent)
-        self._streaming = False
 
     async def _end_pass(self, scanner: Scanner) -> None:
         """Leave the stream stopped and the beam blanked, whatever happened."""
@@ -319,6 +330,7 @@ class LabJackT7:
         await self._io.write_register(t7.FIO + scanner.blank, 1, urgent=True)
         await self._io.write_register(t7.FIO + scanner.pixel_clock, 0, urgent=True)
         await self._verify_level(scanner.blank, True, "blank", urgent=True)
+        self._streaming = False
 
     async def _arm_watchdog(self) -> list[str]:
         timeout_s = self._wiring.watchdog_s
@@ -387,19 +399,3 @@ class LabJackT7:
         allowed_s = self._clock.wall_timeout_s(self._wiring.watchdog_s)
         if time.monotonic() - self._fed_s > allowed_s / FEEDS_PER_TIMEOUT:
             await self.feed_watchdog()
-
-
-async def _to_its_end(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, however often this task is cancelled meanwhile; then be cancelled."""
-    task = asyncio.ensure_future(coroutine)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except DriverError:
-            break
-    task.result()
-    if cancelled is not None:
-        raise cancelled

@@ -145,6 +145,19 @@ def test_skipped_scans_are_never_taken_for_a_current(first_lost):
     assert follow.report().charge_coulomb is None
 
 
+@pytest.mark.parametrize("gap", [True, False])
+def test_a_clock_that_was_left_high_is_not_taken_for_a_pulse(gap):
+    follow = tracker()
+    if gap:
+        follow.feed(reply([PARKED]))
+        follow.feed(StreamReply([0xFFFF, 0xFFFF], 2941, 5))
+    follow.feed(reply([PARKED | 1, PARKED]))
+    follow.expect(0)
+    follow.feed(reply(LINE))
+    assert follow.ended
+    assert follow.report().charge_coulomb is not None
+
+
 def test_skipped_scans_count_as_time():
     follow = tracker()
     follow.expect(0)

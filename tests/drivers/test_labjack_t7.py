@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -95,8 +96,8 @@ async def test_worked_frames():
 async def test_beam_current_frame():
     settings = {key: SETTINGS[key] for key in ("beam_current", "permit", "watchdog")}
     port = Scripted(
-        ("00 01 00 00 00 06 01 03 0a f0 00 02", "00 01 00 00 00 07 01 03 04 00 00 00 20"),
-        ("00 02 00 00 00 06 01 04 00 00 00 02", "00 02 00 00 00 07 01 04 04 40 6c cc cd"),
+        ("00 01 00 00 00 06 01 04 00 00 00 02", "00 01 00 00 00 07 01 04 04 40 6c cc cd"),
+        ("00 02 00 00 00 06 01 03 0a f0 00 02", "00 02 00 00 00 07 01 03 04 00 00 00 20"),
     )
     driver = LabJackT7(Line("io", port), name="io", clock=FakeClock(), settings=settings)
     reading = await driver.read()
@@ -307,6 +308,29 @@ async def test_off(bench):
     assert bench.t7.levels & 0x0F == BLANK
     assert [register for register, _ in bench.t7.written] == [4990, 2001, 2000, 2002, 2003]
     await bench.driver.off()
+
+
+@pytest.mark.parametrize(("switch", "bit"), [("set_relay", RELAY), ("set_shutter", SHUTTER)])
+async def test_off_wins_over_a_request_that_waits_in_the_queue(bench, switch, bit):
+    reading = asyncio.create_task(bench.driver.read())
+    await asyncio.sleep(0)  # the line is busy with it
+    how = {"closed": True} if switch == "set_relay" else {"open_": True}
+    switching = asyncio.create_task(getattr(bench.driver, switch)(**how))
+    await asyncio.sleep(0)
+    await bench.driver.off()
+    with pytest.raises(Refused, match="stays off: everything was switched off"):
+        await switching
+    assert not bench.high(bit)
+    await asyncio.gather(reading, return_exceptions=True)
+
+
+async def test_a_reading_never_mixes_old_levels_with_a_new_command(bench):
+    for closed in (True, False) * 20:
+        reading = asyncio.create_task(bench.driver.read())
+        for _ in range(closed * 3):
+            await asyncio.sleep(0)
+        await bench.driver.set_relay(closed=closed)
+        assert (await reading).problems == ()
 
 
 async def test_off_goes_on_when_a_step_fails(bench):
@@ -559,24 +583,37 @@ async def test_off_and_blank_end_the_lines_at_once(bench, how):
     assert len(bench.reports) == 3
 
 
+@pytest.mark.parametrize("how", ["off", "blank"])
 @pytest.mark.parametrize("at_write", range(1, 34))
-async def test_off_at_any_moment(at_write):
-    """Whatever was being written when somebody calls ``off``: nothing unblanks the beam after it."""
+@pytest.mark.parametrize("turns", [0, 2, 5])
+async def test_off_at_any_moment(at_write, how, turns):
+    """Whatever was written, or waited in the queue behind a reading: nothing unblanks the beam after it."""
     bench = Bench()
     await bench.driver.prepare()
     bench.t7.written.clear()
+
+    async def poll() -> None:
+        while True:
+            with contextlib.suppress(NoReply, Refused):
+                await bench.driver.read()
+
+    poller = asyncio.create_task(poll())
     scan = asyncio.create_task(bench.scan())
     while len(bench.t7.written) < at_write and not scan.done():
         await asyncio.sleep(0)
-    await bench.driver.off()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await getattr(bench.driver, how)()
     before = bench.t7.history
     after = len(before)
-    with pytest.raises(Refused, match="was told to blank"):
+    with contextlib.suppress(Refused):
         await scan
+    poller.cancel()
     assert bench.high(BLANK)
     assert not bench.t7.streaming
     since = bench.t7.history[after:] if bench.t7.history is before else bench.t7.history
     assert all(levels & BLANK for _, _, levels in since)
+    assert scan.exception() is not None or len(bench.reports) == 3
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -611,6 +648,18 @@ async def test_a_line_that_does_not_play_is_given_up(bench):
     with pytest.raises(BadReply, match="did not come to its end in time"):
         await bench.scan()
     assert bench.high(BLANK)
+
+
+async def test_a_fresh_driver_blanks_through_the_stream_of_a_dead_host(bench):
+    scan = asyncio.create_task(bench.scan())
+    while len(edges(bench.t7.history)) < 2:
+        await asyncio.sleep(0)
+    other = LabJackT7(Line("io", bench.t7), name="io", clock=bench.clock, settings=SETTINGS)
+    await other.blank()
+    assert not bench.t7.streaming
+    assert bench.high(BLANK)
+    with pytest.raises(Refused, match="2620: no stream is running"):
+        await scan
 
 
 async def test_a_blank_that_does_not_follow_is_told(bench):
