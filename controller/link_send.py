@@ -1,0 +1,98 @@
+"""From rows of the outbox to messages on the wire."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controller import payloads
+from controller.link_control import ControlSide
+from controller.mqtt import Message, Session
+from controller.outbox import Lanes, OutboxReader, Row
+from controller.payloads import Envelope, PayloadError
+
+BATCH = 20  # messages on their way at once: as many as the client library keeps in flight
+BATCH_BYTES = 1 << 20
+TELE_EXPIRY_S = 86400
+
+
+class Sender:
+    """Publishes what the lanes give out, and tells control what became of it."""
+
+    def __init__(self, prefix: str, reader: OutboxReader, control: ControlSide, lanes: Lanes) -> None:
+        self.reader = reader
+        self._prefix = prefix
+        self._control = control
+        self._lanes = lanes
+
+    async def birth(self, session: Session) -> None:
+        """Publish every retained value: the broker may have lost them, or be another one."""
+        self._lanes.restart()
+        after = ""
+        while page := self.reader.retained(after, BATCH):
+            after = page[-1].topic
+            messages = []
+            for value in page:
+                envelope = Envelope(value.boot, value.seq, value.prev, hist=False)
+                messages.append(self._message(value.topic, value.body, envelope, retain=True))
+            _, failure = await session.publish_many(messages)
+            if failure is not None:
+                raise failure
+
+    async def send_next(self, session: Session) -> bool:
+        """Publish the next few messages; False if there is nothing to do now. Raises MqttLost."""
+        rows, history = self._lanes.next(BATCH)
+        if not rows:
+            return False
+        messages: list[Message] = []
+        positions: list[int] = []  # of the messages, among the rows
+        refused: dict[int, str] = {}
+        size = taken = 0
+        for row in rows:
+            if size > BATCH_BYTES:
+                break
+            taken += 1
+            try:
+                message = self._compose(row, late=history or self._lanes.is_late(row))
+            except (PayloadError, OSError) as error:
+                refused[row.seq] = str(error)
+                continue
+            if message is None:
+                continue
+            if len(message.payload) > session.address.max_payload:
+                refused[row.seq] = f"{len(message.payload)} bytes are too many"
+                continue
+            size += len(message.payload)
+            messages.append(message)
+            positions.append(taken - 1)
+        sent, failure = await session.publish_many(messages)
+        settled = [row.seq for row in rows[: taken if failure is None else positions[sent]]]
+        self._lanes.advance(settled, history=history)
+        self._control.acknowledge([seq for seq in settled if seq not in refused])
+        self._control.refuse([(seq, refused[seq]) for seq in settled if seq in refused])
+        if failure is not None:
+            raise failure
+        return True
+
+    def _compose(self, row: Row, *, late: bool) -> Message | None:
+        """Return the message of a row; None if a newer one has made it pointless."""
+        if row.path is not None:
+            body = Path(row.path).read_bytes()
+            if not body:
+                raise PayloadError(f"{row.path} is empty")
+        else:
+            body = row.body or b""
+            if not body and not row.retain:
+                return None  # cleared, and set again since
+        envelope = Envelope(row.boot, row.seq, row.prev, late)
+        return self._message(row.topic, body, envelope, retain=row.retain, qos=row.qos)
+
+    def _message(self, topic: str, body: bytes, envelope: Envelope, *, retain: bool, qos: int = 1) -> Message:
+        return Message(
+            f"{self._prefix}/{topic}",
+            payloads.wrap(topic, body, envelope),
+            qos,
+            retain,
+            payloads.content_type(topic),
+            TELE_EXPIRY_S if topic == "tele" else None,
+            {"boot": envelope.boot, "seq": str(envelope.seq), "hist": str(envelope.hist).lower()},
+        )
