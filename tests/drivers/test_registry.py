@@ -1,5 +1,6 @@
 """Finding drivers: ours, a stranger's installed one, and every way in which that fails."""
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from drivers import registry
 from drivers.amptek_dp5 import AmptekDp5
+from drivers.errors import BadReply
 from drivers.eurotherm_3200 import Eurotherm3200
 from drivers.registry import UnknownDriver, driver_class, driver_names
 from drivers.roles import Device
@@ -50,24 +52,20 @@ def test_unknown_name_lists_what_exists():
         driver_class("keithly")
 
 
-def test_a_third_party_adds_a_driver_without_touching_our_tree(installed):
-    source = "\n".join(
-        [
-            "class Thermometer:",
-            "    roles = frozenset()",
-            "    def __init__(self, line, *, name, clock, settings):",
-            "        self.name = name",
-            "    async def identify(self): ...",
-            "    async def prepare(self): return []",
-            "    async def off(self): ...",
-            "    async def close(self): ...",
-        ]
-    )
-    installed("acme_thermometer = acme_operando:Thermometer", source)
+async def test_a_third_party_adds_the_driver_of_the_readme(installed, line, port):
+    readme = (ROOT / "drivers" / "README.md").read_text()
+    (source,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (entry_point,) = re.findall(r"^acme_thermometer = \"(.*)\"$", readme, re.MULTILINE)
+    installed(f"acme_thermometer = {entry_point}", source)
     assert "acme_thermometer" in driver_names()
-    device = driver_class("acme_thermometer")(None, name="oven", clock=None, settings={})
+    device = driver_class("acme_thermometer")(line, name="oven", clock=None, settings={})
     assert isinstance(device, Device)
-    assert device.name == "oven"
+    port.expect(b"T?\n", b"29", b"8.15\n")
+    assert await device.temperature_k() == 298.15
+    port.expect(b"T?\n", b"hot\n")
+    with pytest.raises(BadReply, match="not a number"):
+        await device.temperature_k()
+    await device.close()
 
 
 @pytest.mark.parametrize(
