@@ -316,6 +316,9 @@ class LabJackT7:
             raise BadReply(f"{names} did not take its direction", device=self.name)
 
     async def _stop_stream(self, *, urgent: bool = False) -> None:
+        """Stop the stream; in a hurry without asking first whether one is running."""
+        if not urgent and not (await self._io.read_u32(t7.STREAM_ENABLE))[0]:
+            return
         with contextlib.suppress(Refused):  # none is running
             await self._io.write_u32(t7.STREAM_ENABLE, 0, urgent=urgent)
 
