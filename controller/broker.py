@@ -66,6 +66,9 @@ async def serve(
     """Run the broker until stdin closes; return the exit code."""
     from amqtt.broker import Broker
 
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     credentials = folder / "broker.json"
     known = load_or_make(credentials)
@@ -89,7 +92,7 @@ async def serve(
     told = {"kind": "embedded", "host": HOST, "port": known["port"], "credentials": str(credentials)}
     print(json.dumps(told), flush=True)
     try:
-        return await _until_told(max_rss_mb)
+        return await _until_told(stop, max_rss_mb)
     finally:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(broker.shutdown(), 2.0)
@@ -113,12 +116,9 @@ def _port_of(broker: Any) -> int:
     return int(broker._servers["default"].instance.sockets[0].getsockname()[1])
 
 
-async def _until_told(max_rss_mb: float) -> int:
-    """Wait for the end of stdin, for SIGTERM or SIGINT, or for too much memory in use."""
+async def _until_told(stop: asyncio.Event, max_rss_mb: float) -> int:
+    """Wait for the end of stdin, for a signal, or for too much memory in use."""
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     reader = asyncio.StreamReader()
     with contextlib.suppress(ValueError, OSError):  # a stdin that cannot be watched, such as a plain file
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
