@@ -139,7 +139,7 @@ class AmptekDp5:
             list_mode=status.list_option and status.list_sync == FRAME_SYNC,
             rebooted=self._rebooted,
             configured=self._prepared,
-            temperature_k=status.detector_k,
+            temperature_k=status.detector_k or None,  # 0 K: no sensor
             high_voltage_v=status.high_voltage_v,
             problems=tuple(self._problems(status)),
         )

@@ -258,6 +258,7 @@ async def test_counting(port):
         False,
     )
     assert status.problems == ()
+    assert (status.temperature_k, status.high_voltage_v) == (None, 0.0)  # no sensor, no bias
     await driver.stop()
     assert not (await driver.status()).mca_enabled
     await driver.clear()
