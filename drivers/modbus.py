@@ -116,7 +116,8 @@ def parse_rtu(buffer: bytes, request: Request) -> list[int] | None:
     """Return the registers of the reply in ``buffer``, or None while it is not complete.
 
     Up to eight bytes of noise in front are skipped if a frame follows whose checksum, unit and function are
-    right. What follows the frame is left to the line, which drains it.
+    right. Noise behind it is left to the line, which drains it; a second reply is not: then the first one may
+    be the late answer to an earlier request.
     """
     waiting = damaged = False
     for start in range(min(len(buffer), LONGEST_NOISE + 1)):
@@ -127,6 +128,9 @@ def parse_rtu(buffer: bytes, request: Request) -> list[int] | None:
         if frame is None:
             waiting = True
         elif crc16(frame[:-2]) == frame[-2:]:
+            behind = rest[len(frame) :]
+            if len(behind) >= 2 and _may_be_reply(behind, request):
+                raise request.bad("two replies to one request", buffer)
             return _check_rtu(frame, request)
         else:
             damaged = True

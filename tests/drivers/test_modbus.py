@@ -136,7 +136,7 @@ def test_reply_one_byte_at_a_time_with_and_without_what_follows():
     reply = bytes.fromhex(REPLY_5)
     for n in range(len(reply)):
         assert modbus.parse_rtu(reply[:n], request) is None
-    for rest in (b"", b"\0", reply):
+    for rest in (b"", b"\0", b"\1", b"\1\0\3"):
         assert modbus.parse_rtu(reply + rest, request) == [251, 300, 0, 123, 300]
 
 
@@ -296,6 +296,13 @@ async def test_04_noise_byte_by_byte(port, unit):
     reply = bytes.fromhex("00") + rtu("01 03 02 00 0b")
     port.expect(rtu(READ_2), *((0.001 * n, reply[n : n + 1]) for n in range(len(reply))))
     assert await unit.read_holding(2) == [11]
+
+
+@pytest.mark.parametrize("late", ["01 03 02 00 0b", "01 83 06"])
+async def test_03_two_replies_at_once_are_not_believed(port, unit, late):
+    port.expect(rtu(READ_2), rtu(late) + rtu("01 03 02 00 16"))
+    with pytest.raises(BadReply, match="two replies to one request"):
+        await unit.read_holding(2)
 
 
 async def test_04_noise_that_looks_like_a_shorter_frame(port, unit):
