@@ -208,11 +208,24 @@ class LabJackT7Twin:
             return self.beam.monitor_a(count) / float(self.settings["beam_a_per_v"])
         return np.zeros(count)
 
-    def _sample(self, address: int, count: int) -> Integers | None:
-        """Read a streamable input; None if this address cannot be streamed."""
+    def _sample(
+        self, address: int, count: int, outputs: Mapping[int, Integers], after_outputs: bool
+    ) -> Integers | None:
+        """Read a streamable input; None if this address cannot be streamed.
+
+        A digital port shows what the stream-outs wrote: in the same scan if they come before it in the scan
+        list, else in the scan before.
+        """
         if address in STATE_PORTS:
-            port = STATE_PORTS[address]
-            return np.full(count, (self.dio.levels() & port.mask) >> port.first, dtype=np.int64)
+            port, present = STATE_PORTS[address], self.dio.latch
+            latches = np.full(count, present, dtype=np.int64)
+            for target, values in outputs.items():
+                if target in STATE_PORTS and count:
+                    latches = self.dio.streamed(STATE_PORTS[target], values)
+            self.dio.latch = present
+            if not after_outputs and count:
+                latches = np.concatenate(([present], latches[:-1]))
+            return (self.dio.levels_of(latches) & port.mask) >> port.first
         if address % 2 or not 0 <= address < 2 * AIN_CHANNELS:
             return None
         return self.analogue.binary(address // 2, count)

@@ -17,7 +17,7 @@ What the vendor documents, and what is assumed here:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,14 +58,15 @@ class Stream:
 
     Args:
         now_s: lab time.
-        sample: reads one streamable input, ``count`` scans at once, as 16-bit values.
+        sample: reads one streamable input, ``count`` scans at once, as 16-bit values; gets what the
+            stream-outs write in these scans, and whether they come before it in the scan list.
         interrupts: whether new stream-out data break into data that are being played.
     """
 
     def __init__(
         self,
         now_s: Callable[[], float],
-        sample: Callable[[int, int], Integers | None],
+        sample: Callable[[int, int, Mapping[int, Integers], bool], Integers | None],
         *,
         interrupts: bool = False,
     ) -> None:
@@ -185,7 +186,7 @@ class Stream:
             if 4800 <= address < 4800 + STREAM_OUTS:
                 if not self.outs[address - 4800].enabled:
                     raise DeviceError(OUT_DISABLED)
-            elif self._sample(address, 0) is None:
+            elif self._sample(address, 0, {}, False) is None:
                 raise DeviceError(CANNOT_STREAM)
 
     def _scan_list(self) -> list[int]:
@@ -215,8 +216,12 @@ class Stream:
                 values = out.take(count * addresses.count(address)) if address not in outputs else None
                 if values is not None:
                     outputs[out.target] = values[addresses.count(address) - 1 :: addresses.count(address)]
+        begun = False
+        for address in addresses:
+            if 4800 <= address < 4800 + STREAM_OUTS:
+                begun = True
             else:
-                sampled = self._sample(address, count)
+                sampled = self._sample(address, count, outputs, begun)
                 columns.append(np.zeros(count, np.int64) if sampled is None else sampled)
         self.scans_done += count
         if columns:
