@@ -70,8 +70,13 @@ def build(
         if table.line not in lines:
             lines[table.line] = open_line(table.line, station.lines[table.line].model_dump(), trace=trace)
         settings = table.settings()
+        limits = station.limits
         if table.driver == "labjack_t7":
-            settings["dwell_limit_s"] = station.limits.dwell_s
+            settings["dwell_limit_s"] = limits.dwell_s
+        elif name == station.roles.heater:  # the lowest layer refuses what no experiment may ask for
+            settings["temperature_low_k"] = limits.temperature.low_k
+            settings["temperature_high_k"] = limits.temperature.high_k
+            settings["temperature_rate_k_per_s"] = limits.temperature_rate_k_per_s
         driver = driver_class(table.driver)
         devices[name] = driver(lines[table.line], name=name, clock=clock, settings=settings)
     roles = station.roles
