@@ -24,6 +24,7 @@ from typing import Any
 from hil_tests.sim.clock import BenchClock
 from hil_tests.sim.emstat_front import GALVANOSTAT, HIGH_SPEED, MODE_MISMATCH, Front, FrontError, Reading
 from hil_tests.sim.emstat_script import (
+    UNDECLARED,
     Argument,
     Block,
     Choice,
@@ -363,9 +364,11 @@ class Runner:
             self._emit("T" + body)
 
     def _shown(self, name: str) -> str:
-        base, _, index = name.partition("[")
-        operand = Variable(base, Variable(index[:-1]) if index else None)
-        return f"{self._number(operand):g}"
+        found = re.fullmatch(r"(\w+)(?:\[(?:(\d+)i|(\w+))\])?", name)
+        if found is None or found[1] not in {**self._variables, **self._arrays}:
+            raise FrontError(UNDECLARED)
+        index = Number(float(found[2]), True) if found[2] else Variable(found[3]) if found[3] else None
+        return f"{self._number(Variable(found[1], index)):g}"
 
     def _store(self, variable: Argument, reading: Reading, kind: str) -> None:
         self._set(variable, Value(reading.value, kind, False, reading.status, reading.range_index))

@@ -53,6 +53,7 @@ _OCV_X = [point[0] for point in OCV_POINTS_V]
 
 Mode = Literal["open", "galvanostat", "potentiostat"]
 MAX_STEP_S = 2.0
+MAX_NEWTON_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -190,13 +191,14 @@ class Cell:
     def _step(self, dt_s: float) -> None:
         source = self._source(dt_s)
         leak_siemens = self._leak_siemens()
-        side_a = self._side_a()
         if self.mode == "potentiostat":
             volt = self._set_value
+            side_a = self._side_a(volt)
             ampere = (volt - source.volt) / source.ohm + leak_siemens * volt + side_a
         else:
             ampere = self._set_value if self.mode == "galvanostat" else 0.0
-            volt = (ampere - side_a + source.volt / source.ohm) / (1.0 / source.ohm + leak_siemens)
+            volt = self._balance_v(source, ampere, leak_siemens)
+            side_a = self._side_a(volt)
         lithium_a = (volt - source.volt) / source.ohm
         self._voltage_v, self._current_a = volt, ampere
         if dt_s == 0.0:
@@ -233,10 +235,31 @@ class Cell:
     def _leak_siemens(self) -> float:
         return 1.0 / self.parameters.leak_ohm + 1.0 / self.short_ohm
 
-    def _side_a(self) -> float:
-        """Explicit in the last voltage (it is tiny), limited so that no voltage makes it explode."""
+    def _side_a(self, volt: float) -> float:
+        """Tafel law; limited, so that no voltage of a potentiostat overflows it."""
         p = self.parameters
-        return p.side_a_at_4v * math.pow(10.0, min((self._voltage_v - 4.0) / p.side_decade_v, 4.0))
+        return p.side_a_at_4v * math.pow(10.0, min((volt - 4.0) / p.side_decade_v, 8.0))
+
+    def _balance_v(self, source: _Source, ampere: float, leak_siemens: float) -> float:
+        """Find the voltage at which lithium, leak and side reaction together take ``ampere``.
+
+        Newton from above: the sum rises with the voltage and is convex, so the iteration falls onto the
+        answer. It starts at the lower one of two bounds, where either of the two paths takes everything.
+        """
+        p = self.parameters
+        siemens = 1.0 / source.ohm + leak_siemens
+        volt = (ampere + source.volt / source.ohm) / siemens
+        if ampere > 0.0:
+            alone_v = 4.0 + p.side_decade_v * math.log10(ampere / p.side_a_at_4v)
+            volt = min(volt, max(source.volt, alone_v))
+        for _ in range(MAX_NEWTON_STEPS):
+            side_a = self._side_a(volt)
+            excess_a = (volt - source.volt) / source.ohm + leak_siemens * volt + side_a - ampere
+            step_v = excess_a / (siemens + side_a * math.log(10.0) / p.side_decade_v)
+            volt -= step_v
+            if abs(step_v) < 1e-12:
+                break
+        return volt
 
     def _at_temperature(self, ohm: float, ev: float) -> float:
         kelvin = self.temperature_k()
