@@ -120,8 +120,8 @@ class Change:
         if self.expected_soc:
             needed = _count(self.counts_needed)
             yield (
-                f"{self.layer}: a 3 sigma proof of {change} needs about {needed} counts per element and scan; "
-                f"at this station's rates {_count(self.lithium_needed)} Li counts, "
+                f"{self.layer}: a 3 sigma proof of {change} needs about {needed} counts per element and "
+                f"scan; at this station's rates {_count(self.lithium_needed)} Li counts, "
                 f"{self.hours_needed:.2g} h for each of the two scans"
             )
 

@@ -25,7 +25,7 @@ XRAY_LINES: dict[str, tuple[str, ...]] = {
     "Fe": ("Ka", "Kb"),
     "Co": ("Ka", "Kb"),
     "Ni": ("Ka", "Kb"),
-    "Cu": ("Ka", "Kb"),
+    "Cu": ("Ka",),
     "Zr": ("La", "Ka", "Kb"),
     "La": ("La", "Lb"),
     "Ta": ("La",),

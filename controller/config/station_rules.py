@@ -110,7 +110,7 @@ class _Rules:
             seen[name] = role
             driver = device.get("driver")
             if driver in ROLE_DRIVERS.values() and driver != ROLE_DRIVERS[role]:
-                yield self.broken(path, f"is a {driver}, which cannot be the {role}")
+                yield self.broken(path, f"has the driver {driver}, which cannot be the {role}")
             elif role == "scanner" and driver == "labjack_t7" and "scanner" not in device:
                 yield self.broken(path, f"has no scanner wiring: device.{name}.scanner is missing")
             elif role in ROLE_DETECTORS and device.get("detector") not in (None, ROLE_DETECTORS[role]):

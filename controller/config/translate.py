@@ -148,7 +148,8 @@ def _sentence(kind: str, message: str, context: Mapping[str, Any], path: Path) -
         key = str(context["discriminator"]).strip("'")
         return "is not known" + did_you_mean(str(context["tag"]), known), (*path, key)
     if kind == "literal_error":
-        return "must be one of " + str(context["expected"]).replace("'", '"'), path
+        choice = str(context["expected"]).replace("'", '"')
+        return f"must be {'one of ' if ' or ' in choice else ''}{choice}", path
     if kind == "string_pattern_mismatch":
         return "must be a short name: letters, digits, - and _ (at most 40)", path
     if kind == "string_too_short":
