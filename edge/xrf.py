@@ -1,0 +1,295 @@
+"""X-ray fluorescence spectra: areas of line groups by a linear fit, with the energy scale and width refined.
+
+A spectrum is the sum of groups of lines in fixed ratio (each with its silicon escape peaks), a smooth
+continuum and a pile-up term; the areas are linear, only offset, gain, noise and Fano factor are not. K-alpha
+and K-beta are groups of their own: absorption changes their ratio, so it is not fixed but tied softly to the
+ratio at the atom.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import least_squares
+from scipy.special import ndtr
+
+from edge.background import snip
+from edge.calibration import EnergyScale
+from edge.peaks import FLOOR_COUNTS, FWHM_PER_SIGMA
+from edge.xray_lines import (
+    SILICON_CM2_G,
+    SILICON_K_EDGE_KEV,
+    SILICON_K_JUMP,
+    SILICON_K_YIELD,
+    SILICON_KA_CM2_G,
+    SILICON_KA_KEV,
+    LineGroup,
+)
+
+Floats = NDArray[np.float64]
+
+EPSILON_KEV = 0.00385  # per electron-hole pair in silicon at working temperature (PyMca's convention)
+RATIO_TOLERANCE = 0.20  # relative, one sigma: how far absorption may move K-beta / K-alpha from the atom's
+MODEL_ERROR = 0.01  # of the model, in the weights: line shapes are not known better
+ROUNDS = 3  # of the weights
+PILE_UP = "pile-up"
+CONTINUUM = ("continuum", "constant", "slope")
+
+
+@dataclass(frozen=True)
+class Detector:
+    """FWHM^2 = noise^2 + (2.355)^2 F eps E, all in keV."""
+
+    noise_kev: float
+    fano: float
+
+    def fwhm_kev(self, energy_kev: ArrayLike) -> Floats:
+        """Return the FWHM in keV at energies in keV."""
+        energy = np.maximum(np.asarray(energy_kev, np.float64), 0.0)
+        return np.sqrt(self.noise_kev**2 + FWHM_PER_SIGMA**2 * self.fano * EPSILON_KEV * energy)
+
+
+@dataclass(frozen=True)
+class GroupArea:
+    """Area of one group of lines, counts. Errors are one sigma."""
+
+    group: LineGroup
+    area: float  # full-energy peaks, without escape
+    sigma_stat: float
+    sigma_sys: float
+
+
+@dataclass(frozen=True)
+class XrfFit:
+    """A fitted spectrum in channels ``first`` to ``first + n - 1``."""
+
+    scale: EnergyScale
+    detector: Detector
+    areas: tuple[GroupArea, ...]
+    covariance: Floats  # of the areas, statistical, in their order
+    first: int
+    counts: Floats
+    model: Floats
+    components: dict[str, Floats]  # group name, "continuum", "pile-up" -> counts per channel
+    gain: Floats  # (k, n): area of each group = gain @ counts; for maps
+    chi2: float
+    ndf: int
+
+    def element(self, element: str, series: str = "K") -> tuple[float, float, float]:
+        """Return area, statistical and systematic error of an element's series, its groups added."""
+        chosen = [
+            k for k, a in enumerate(self.areas)
+            if a.group.element == element and a.group.series.startswith(series)
+        ]  # fmt: skip
+        if not chosen:
+            raise ValueError(f"{element} {series} was not fitted")
+        stat = math.sqrt(float(self.covariance[np.ix_(chosen, chosen)].sum()))
+        return (
+            sum(self.areas[k].area for k in chosen),
+            stat,
+            math.sqrt(sum(self.areas[k].sigma_sys ** 2 for k in chosen)),
+        )
+
+
+def escape_fraction(energy_kev: float) -> float:
+    """Return escape peak over full-energy peak of a silicon detector at normal incidence.
+
+    f = (w / 2)(1 - 1/r)[1 - (m_K / m_E) ln(1 + m_E / m_K)], e = f / (1 - f), with fluorescence yield w, jump
+    ratio r, and mass attenuations m_K of silicon for its own K-alpha, m_E for the photon. Zero below the
+    edge.
+
+    Source: Reed and Ware, J. Phys. E 5 (1972) 582.
+    """
+    if energy_kev <= SILICON_K_EDGE_KEV:
+        return 0.0
+    energies, attenuation = np.log(np.array(SILICON_CM2_G)).T
+    m_e = math.exp(float(np.interp(math.log(energy_kev), energies, attenuation)))
+    ratio = SILICON_KA_CM2_G / m_e
+    f = 0.5 * SILICON_K_YIELD * (1 - 1 / SILICON_K_JUMP) * (1 - ratio * math.log(1 + 1 / ratio))
+    return f / (1 - f)
+
+
+def fit_groups(
+    counts: ArrayLike,
+    scale: EnergyScale,
+    detector: Detector,
+    groups: Sequence[LineGroup],
+    *,
+    low_kev: float,
+    high_kev: float,
+    refine: bool = True,
+) -> XrfFit:
+    """Fit the areas of line groups between two energies.
+
+    Least squares with weights 1 / (model + (0.01 model)^2), iterated, linear in all areas; with ``refine``,
+    offset, gain, noise and Fano factor are varied outside (variable projection). Statistical errors are
+    Poisson, propagated through the weights: G diag(model) G^T. Systematic: the larger of 2 % of the lines
+    that overlap (the shape error) and the change when the K-beta tie is loosened to twice its width.
+
+    Args:
+        counts: spectrum, shape (N,), counts.
+        scale: energy of a channel; refined within a few channels.
+        detector: starting width.
+        groups: what to fit.
+        low_kev: start of the range.
+        high_kev: end of the range.
+        refine: whether scale and width are varied.
+
+    Returns: the fit; ``areas`` in the order of ``groups``.
+    Raises: ValueError if the range holds too few channels or counts are negative.
+    Source: Van Espen and Janssens in Handbook of X-Ray Spectrometry, 2nd ed. (2002), chapter 4.
+    """
+    y_all = np.asarray(counts, np.float64)
+    if y_all.ndim != 1 or y_all.size == 0 or y_all.min() < 0:
+        raise ValueError("counts must be one spectrum without negative entries")
+    first = max(0, math.ceil(scale.channel(low_kev, y_all.size)))
+    top_kev = min(high_kev, scale.range_kev(y_all.size)[1])
+    last = min(y_all.size - 1, math.floor(scale.channel(top_kev, y_all.size)))
+    if last - first < 3 * (len(groups) + 4):
+        raise ValueError(f"{low_kev} to {high_kev} keV holds too few channels for {len(groups)} groups")
+    problem = _Problem(y_all, first, last, tuple(groups), scale, detector)
+    if refine:
+        scale, detector = problem.refine(scale, detector)
+    return problem.result(scale, detector)
+
+
+class _Problem:
+    """One spectrum and its groups; scale and detector are given to each method."""
+
+    def __init__(
+        self,
+        y: Floats,
+        first: int,
+        last: int,
+        groups: tuple[LineGroup, ...],
+        scale: EnergyScale,
+        detector: Detector,
+    ) -> None:
+        self.first, self.groups = first, groups
+        self.x = np.arange(first, last + 1, dtype=np.float64)
+        self.y = y[first : last + 1]
+        width = detector.fwhm_kev(scale.energy_kev(np.arange(y.size))) / scale.gain_kev(np.arange(y.size))
+        smooth = snip(y, 2.0 * width, smooth=3)[first : last + 1]
+        run = (self.x - self.x.mean()) / self.x.size
+        self.continuum = np.stack([smooth + FLOOR_COUNTS, np.ones_like(run), run])
+        self.pile_up = _pile_up(y, scale)[first : last + 1]
+        self.ties = [
+            (k, j) for k, b in enumerate(groups) for j, a in enumerate(groups)
+            if b.series == "Kb" and a.series == "Ka" and a.element == b.element
+        ]  # fmt: skip
+
+    def templates(self, scale: EnergyScale, detector: Detector) -> Floats:
+        """Return unit-area groups, continuum and pile-up, shape (k + 4, n)."""
+        edges = scale.energy_kev(np.append(self.x, self.x[-1] + 1) - 0.5)
+        rows = []
+        for group in self.groups:
+            row = np.zeros(self.x.size)
+            for energy, weight in zip(group.energies_kev, group.weights, strict=True):
+                row += weight * _binned(edges, energy, detector)
+                escape = escape_fraction(energy)
+                if escape > 0 and energy - SILICON_KA_KEV > edges[0]:
+                    row += weight * escape * _binned(edges, energy - SILICON_KA_KEV, detector)
+            rows.append(row)
+        extra = [self.pile_up] if self.pile_up.any() else []
+        return np.stack([*rows, *self.continuum, *extra])
+
+    def solve(
+        self, shapes: Floats, *, loosen: float = 1.0, weight: Floats | None = None
+    ) -> tuple[Floats, Floats]:
+        """Return amplitudes and gain of the linear fit with its ties (weights given or of the model)."""
+        model = np.maximum(self.y, 1.0)
+        norm = np.sqrt(np.sum(shapes**2, axis=1))
+        unit = shapes / norm[:, None]
+        amplitudes = np.zeros(shapes.shape[0])
+        for _ in range(ROUNDS):
+            safe = np.maximum(model, FLOOR_COUNTS)
+            w = 1 / (safe + (MODEL_ERROR * safe) ** 2) if weight is None else weight
+            normal = (unit * w) @ unit.T
+            for beta, alpha in self.ties:
+                ratio = self.groups[beta].ratio
+                tie = np.zeros(shapes.shape[0])
+                tie[beta], tie[alpha] = 1 / norm[beta], -ratio / norm[alpha]
+                spread = loosen * RATIO_TOLERANCE * ratio * max(amplitudes[alpha], 1.0)
+                normal += np.outer(tie, tie) / spread**2 if amplitudes.any() else 0.0
+            gain = np.linalg.pinv(normal, rcond=1e-12, hermitian=True) @ (unit * w) / norm[:, None]
+            amplitudes = gain @ self.y
+            model = np.maximum(amplitudes @ shapes, 0.05 * np.maximum(self.y, 1.0))
+        return amplitudes, gain
+
+    def refine(self, scale: EnergyScale, detector: Detector) -> tuple[EnergyScale, Detector]:
+        """Vary offset, gain, noise and Fano factor until chi2 is smallest."""
+        centre = 0.5 * (self.x[0] + self.x[-1])
+        half = 0.5 * (self.x[-1] - self.x[0])
+        step = float(scale.gain_kev(centre))
+
+        def moved(p: Floats) -> tuple[EnergyScale, Detector]:
+            base = list(scale.coefficients)
+            slope = p[1] * step / half  # p: channels at the centre and at the ends, then relative widths
+            base[0] += p[0] * step - slope * (centre + scale.centre)
+            base[1] += slope
+            noise, fano = detector.noise_kev * math.exp(p[2]), detector.fano * math.exp(p[3])
+            return EnergyScale(tuple(base), scale.centre, None, scale.powers), Detector(noise, fano)
+
+        smooth = np.maximum(np.convolve(np.pad(self.y, 2, mode="edge"), np.ones(5) / 5, "valid"), 1.0)
+        weight = 1 / (smooth + (MODEL_ERROR * smooth) ** 2)  # the same for every trial, so that they compare
+
+        def misfit(q: Floats) -> Floats:
+            shapes = self.templates(*moved(q - 1.0))
+            amplitudes = self.solve(shapes, weight=weight)[0]
+            return np.asarray((self.y - amplitudes @ shapes) * np.sqrt(weight), np.float64)
+
+        # q = p + 1: least_squares takes its difference steps relative to the value
+        bounds = ([-5.0, -5.0, -0.5, -0.5], [7.0, 7.0, 2.5, 2.5])
+        found = least_squares(misfit, np.ones(4), bounds=bounds, diff_step=[1e-3] * 4)
+        return moved(found.x - 1.0)
+
+    def result(self, scale: EnergyScale, detector: Detector) -> XrfFit:
+        """Return the fit at a given scale and width."""
+        shapes = self.templates(scale, detector)
+        amplitudes, gain = self.solve(shapes)
+        loose = self.solve(shapes, loosen=2.0)[0]
+        model = amplitudes @ shapes
+        safe = np.maximum(model, FLOOR_COUNTS)
+        k = len(self.groups)
+        covariance = (gain[:k] * safe) @ gain[:k].T
+        shape_error = MODEL_ERROR * np.sqrt(np.einsum("kn,kn->k", gain[:k] ** 2, np.broadcast_to(
+            safe**2, gain[:k].shape)))  # fmt: skip
+        sys = np.hypot(shape_error, loose[:k] - amplitudes[:k])
+        components = {g.name: amplitudes[j] * shapes[j] for j, g in enumerate(self.groups)}
+        components[CONTINUUM[0]] = amplitudes[k : k + 3] @ shapes[k : k + 3]
+        if shapes.shape[0] > k + 3:
+            components[PILE_UP] = amplitudes[k + 3] * shapes[k + 3]
+        areas = tuple(
+            GroupArea(g, float(amplitudes[j]), math.sqrt(max(float(covariance[j, j]), 0.0)), float(sys[j]))
+            for j, g in enumerate(self.groups)
+        )
+        return XrfFit(
+            scale=scale, detector=detector, areas=areas, covariance=covariance, first=self.first,
+            counts=self.y, model=model, components=components, gain=gain[:k],
+            chi2=float(np.sum((self.y - model) ** 2 / safe)), ndf=self.y.size - shapes.shape[0] - 4,
+        )  # fmt: skip
+
+
+def _binned(edges_kev: Floats, energy_kev: float, detector: Detector) -> Floats:
+    """Return a unit Gaussian integrated over bins."""
+    sigma = float(detector.fwhm_kev(energy_kev)) / FWHM_PER_SIGMA
+    return np.diff(ndtr((edges_kev - energy_kev) / sigma))
+
+
+def _pile_up(y: Floats, scale: EnergyScale) -> Floats:
+    """Return the shape of two photons taken for one: the spectrum convolved with itself, sum 1."""
+    total = float(y.sum())
+    if total < 1e4:  # too few for the shape to be seen, or to be known
+        return np.zeros_like(y)
+    size = 1 << (2 * y.size - 1).bit_length()
+    spectrum = np.fft.rfft(y, size)
+    both = np.maximum(np.fft.irfft(spectrum**2, size)[: 2 * y.size - 1], 0.0)
+    shift = round(float(scale.energy_kev(0.0)) / float(scale.gain_kev(0.0)))  # E_i + E_j = E(i + j + shift)
+    out = np.zeros_like(y)
+    for channel in range(max(0, shift), min(y.size, both.size + shift)):
+        out[channel] = both[channel - shift]
+    return out / out.sum() if out.sum() > 0 else out
