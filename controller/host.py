@@ -252,6 +252,7 @@ class Host:
             await self.journal.end_run(self.run_id, outcome=_word(code), exit_code=code, reason=outcome)
             await self.journal.extract(self.run_id, self.run_dir / "journal.sqlite")
         await self.bench.close()
+        await asyncio.to_thread(self.scanning.close)
         await self.reduction.stop()
         await self._link.drain(2.0)
         await asyncio.gather(self._local.stop(), self._link.stop())

@@ -180,6 +180,11 @@ class Scanning:
             await asyncio.gather(*readers, return_exceptions=True)
         return await self._close_pass(None, n, before, pulses=0, lines_done=0, missed=0)
 
+    def close(self) -> None:
+        """Put the raw files on the disk and close them."""
+        for feed in self.feeds.values():
+            feed.raw.close()
+
     # --- inside ----------------------------------------------------------------------------------------
 
     def _interrupted(self, should_end: Callable[[], bool]) -> bool:
