@@ -4,7 +4,7 @@ Every payload is a JSON object, but data products, which are CBOR maps. To each,
 host's start), ``seq`` (the event's number in the station journal), ``prev`` (number of the message before it
 on the same topic; null for the first) and ``hist`` (true when delivered late). A receiver drops what it has
 seen under the same (boot, seq), has lost something when it never saw ``prev``, and sees a restart in
-``boot``. ``payload_schemas`` in ``schemas.py`` describes them all.
+``boot``. ``payload_schemas.py`` describes them all.
 """
 
 from __future__ import annotations

@@ -1,0 +1,305 @@
+"""Signed commands from elsewhere: off unless the station enables them, and never on the embedded broker.
+
+What arrives on ``cmd/<verb>`` is believed only when it is not retained, is signed (HMAC-SHA256 over canonical
+JSON) with the key of a client that the station lists, is meant for this station and this verb, is on the
+station's allow-list, has not expired, and bears a nonce that was never seen. What is accepted then goes the
+way of a local request, so the guard checks it again. ``safe`` is accepted whatever the host is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller import payloads
+from controller.journal import AsyncJournal, JournalError
+from controller.link_server import RemoteMessage
+
+VERBS = ("pause", "proceed", "stop", "abort", "safe", "answer")
+LONGEST_S = 300.0  # a command may not be valid for longer
+SKEW_S = 30.0  # clocks may differ by this much
+MAX_BYTES = 8192
+MIN_KEY_BYTES = 16
+_FIELDS = {"id", "client", "station", "verb", "args", "issued", "expires", "nonce", "sig"}
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+log = logging.getLogger("commands")
+
+
+class Refusal(Exception):
+    """A command is not carried out; says why. ``client`` and ``id`` are set once the signature was right."""
+
+    def __init__(self, reason: str, *, client: str = "", id_: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.client = client
+        self.id = id_
+
+
+class KeyFileError(Exception):
+    """The file of keys cannot be used; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command that was checked."""
+
+    id: str
+    client: str
+    verb: str
+    args: Mapping[str, Any]
+
+
+def canonical(body: Mapping[str, Any]) -> bytes:
+    """Return the bytes that are signed: all entries but ``sig``, keys sorted, no blanks, UTF-8."""
+    rest = {key: value for key, value in body.items() if key != "sig"}
+    return json.dumps(
+        rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def sign(
+    key: bytes,
+    *,
+    client: str,
+    station: str,
+    verb: str,
+    args: Mapping[str, Any] | None = None,
+    ttl_s: float = 30.0,
+    now: float | None = None,
+) -> bytes:
+    """Return a signed command, ready to be published on ``cmd/<verb>``.
+
+    Args:
+        key: the client's key, as in the station's file of keys.
+        client: the name under which that file holds it.
+        station: which station is meant.
+        verb: what to do.
+        args: with what.
+        ttl_s: for how many seconds it is valid.
+        now: wall seconds; default the clock.
+    """
+    issued = time.time() if now is None else now
+    body: dict[str, Any] = {
+        "id": secrets.token_hex(8),
+        "client": client,
+        "station": station,
+        "verb": verb,
+        "args": dict(args or {}),
+        "issued": issued,
+        "expires": issued + ttl_s,
+        "nonce": secrets.token_hex(16),
+    }
+    body["sig"] = hmac.new(key, canonical(body), hashlib.sha256).hexdigest()
+    return json.dumps(body).encode()
+
+
+def load_keys(path: Path | str) -> dict[str, bytes]:
+    """Return the key of each client: lines ``name hexadecimal-key``, ``#`` begins a comment.
+
+    Raises:
+        KeyFileError: the file cannot be read, can be read by others, or holds something else.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_mode & 0o077:
+            raise KeyFileError(f"{path} can be read by others: chmod go-rwx {path}")
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from error
+    keys: dict[str, bytes] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        try:
+            name, key = words[0], bytes.fromhex("".join(words[1:]))
+        except ValueError:
+            raise KeyFileError(f"{path}, line {number}: the key is not hexadecimal") from None
+        if not _NAME.fullmatch(name) or name in keys or len(key) < MIN_KEY_BYTES:
+            expected = f"expected a new name and at least {MIN_KEY_BYTES} bytes in hexadecimal"
+            raise KeyFileError(f"{path}, line {number}: {expected}")
+        keys[name] = key
+    if not keys:
+        raise KeyFileError(f"{path} holds no key")
+    return keys
+
+
+class Gate:
+    """Decides whether a remote message is a command. Knows nothing of what commands do."""
+
+    def __init__(
+        self,
+        station: str,
+        keys: Mapping[str, bytes],
+        allow: Collection[str],
+        journal: AsyncJournal,
+        *,
+        embedded: bool,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Make the gate.
+
+        Args:
+            station: name of this station.
+            keys: by client.
+            allow: verbs of the station's ``[remote] allow``; ``safe`` is always among them.
+            journal: remembers nonces over restarts.
+            embedded: whether the broker is the embedded one, on which everything is refused.
+            now: wall seconds.
+        """
+        self._station = station
+        self._keys = dict(keys)
+        self._allow = frozenset(allow) | {"safe"}
+        self._journal = journal
+        self._embedded = embedded
+        self._now = now
+
+    async def check(self, message: RemoteMessage) -> Command:
+        """Return the command in a message. Raises Refusal."""
+        if self._embedded:
+            raise Refusal("commands are never taken from the embedded broker")
+        if message.retain:
+            raise Refusal("the message is retained")
+        body = self._signed(message.payload)
+        command = Command(body["id"], body["client"], body["verb"], body["args"])
+        why = self._wrong(message.verb, body)
+        if not why and await self._seen(body):
+            why = "the nonce was used before"
+        if why:
+            raise Refusal(why, client=command.client, id_=command.id)
+        return command
+
+    def _signed(self, payload: bytes) -> dict[str, Any]:
+        """Return the body of a message whose shape and signature are right."""
+        if len(payload) > MAX_BYTES:
+            raise Refusal(f"{len(payload)} bytes are too many")
+        try:
+            body = json.loads(payload)
+            shaped = isinstance(body, dict) and set(body) == _FIELDS and _shaped(body)
+        except (ValueError, RecursionError):
+            shaped = False
+        if not shaped:
+            raise Refusal("not a command: wrong shape")
+        key = self._keys.get(body["client"])
+        if key is None:
+            raise Refusal("unknown client")
+        try:
+            due = hmac.new(key, canonical(body), hashlib.sha256).hexdigest()
+        except (ValueError, RecursionError):
+            raise Refusal("not a command: wrong shape") from None
+        if not hmac.compare_digest(due.encode(), body["sig"].encode()):
+            raise Refusal("the signature is wrong")
+        return dict(body)
+
+    def _wrong(self, verb: str, body: Mapping[str, Any]) -> str:
+        """Return what is wrong with a signed command, or nothing."""
+        now = self._now()
+        if body["station"] != self._station:
+            return f"it is meant for station {body['station']!r}"
+        if body["verb"] != verb:
+            return "the topic names another verb"
+        if verb not in self._allow or verb not in VERBS:
+            return f"{verb} is not allowed here"
+        if body["expires"] <= now:
+            return f"it expired {now - body['expires']:.0f} s ago by the station's clock"
+        if body["issued"] > now + SKEW_S:
+            return f"it was issued {body['issued'] - now:.0f} s in the future by the station's clock"
+        if body["expires"] - body["issued"] > LONGEST_S:
+            return f"it would be valid for more than {LONGEST_S:.0f} s"
+        return ""
+
+    async def _seen(self, body: Mapping[str, Any]) -> bool:
+        """Tell whether the nonce was used; a journal that fails must not keep anyone from ``safe``."""
+        try:
+            return await self._journal.nonce_seen(body["nonce"], body["expires"])
+        except JournalError:
+            if body["verb"] == "safe":
+                return False
+            raise Refusal("the journal cannot be written", client=body["client"], id_=body["id"]) from None
+
+
+class RemoteCommands:
+    """Checks remote messages, has them carried out, journals both, and answers on ``ack/<client>``.
+
+    Give an instance to ``LinkServer(on_command=...)``.
+    """
+
+    def __init__(
+        self, gate: Gate, journal: AsyncJournal, execute: Callable[[Command], Awaitable[str]]
+    ) -> None:
+        """Make the handler.
+
+        Args:
+            gate: decides.
+            journal: for the record and the answers.
+            execute: carries a command out as if it came from this machine, and returns when it has taken
+                effect, with a word about it; raises Refusal if it cannot be done now.
+        """
+        self._gate = gate
+        self._journal = journal
+        self._execute = execute
+
+    async def __call__(self, message: RemoteMessage) -> None:
+        """Handle one message; never raises."""
+        try:
+            command = await self._gate.check(message)
+        except Refusal as refusal:
+            log.warning("remote %s refused: %s", message.verb[:32], refusal.reason)
+            body = {"verb": message.verb[:32], "client": refusal.client, "reason": refusal.reason}
+            await self._note("remote_refused", body)
+            await self._answer(refusal.client, refusal.id, message.verb, "rejected", refusal.reason)
+            return
+        told = {"id": command.id, "verb": command.verb, "client": command.client, "args": dict(command.args)}
+        if command.verb == "safe":  # outputs first, words later
+            work = asyncio.ensure_future(self._carry_out(command))
+            await asyncio.sleep(0)
+            await self._note("remote_command", told)
+        else:
+            await self._note("remote_command", told)
+            work = asyncio.ensure_future(self._carry_out(command))
+        await self._answer(command.client, command.id, command.verb, "accepted")
+        await self._answer(command.client, command.id, command.verb, *await work)
+
+    async def _carry_out(self, command: Command) -> tuple[str, str]:
+        """Return result and reason for the answer."""
+        try:
+            return "done", await self._execute(command)
+        except Refusal as refusal:
+            return "rejected", refusal.reason
+        except Exception as error:  # the sender must hear of it, and the next command must be heard
+            log.exception("remote %s failed", command.verb)
+            return "rejected", f"failed: {error}"
+
+    async def _answer(self, client: str, id_: str, verb: str, result: str, reason: str = "") -> None:
+        """Answer a client whose signature was right; nobody else learns anything."""
+        if client:
+            body = payloads.ack(id_, verb=verb, result=result, reason=reason)  # type: ignore[arg-type]
+            await self._note("remote_answer", body, topic=f"ack/{client}")
+
+    async def _note(self, kind: str, body: dict[str, Any], topic: str | None = None) -> None:
+        try:
+            await self._journal.record(kind, "commands", body, topic=topic)
+        except JournalError as error:
+            log.warning("%s", error)
+
+
+def _shaped(body: Mapping[str, Any]) -> bool:
+    """Tell whether the entries of a command have the right types."""
+    texts = all(isinstance(body[name], str) for name in ("id", "client", "station", "verb", "nonce", "sig"))
+    times = all(
+        isinstance(body[name], int | float) and not isinstance(body[name], bool)
+        for name in ("issued", "expires")
+    )
+    names = texts and all(_NAME.fullmatch(body[name]) for name in ("id", "client", "nonce"))
+    return bool(names and times and isinstance(body["args"], dict) and len(body["nonce"]) >= 16)
