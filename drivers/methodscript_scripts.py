@@ -223,12 +223,10 @@ def _impedance(program: Eis, model: Capabilities) -> list[str]:
         _say(PHASE, "eis"),
         f"loop m < {program.points}i",
         f"meas_loop_eis x r j {amplitude} f f 1i e",
-        "timer_get t",
-        *_package("t", "x", "r", "j"),
         "endloop",
         f"meas {literal(EIS_READING_S)} p ab",
         f"meas {literal(EIS_READING_S)} c ba",
-        *_reading(),
+        *_reading("x", "r", "j"),
         *_choose(_limit_branches(limits)),
         f"mul_var f {literal(ratio)}",
         "add_var m 1i",
@@ -289,7 +287,7 @@ def _if_inside(limits: CellLimits, margin_v: float, energised: list[str]) -> lis
     ]
 
 
-def _reading() -> list[str]:
+def _reading(*others: str) -> list[str]:
     """Take over a reading: is it a number, add up the charge with the time that really passed, send it."""
     numbers = ["c <= 1", "c >= -1"]
     return [
@@ -302,7 +300,7 @@ def _reading() -> list[str]:
         "copy_var t s",
         "mul_var d g",
         "add_var q d",
-        *_package("t", "p", "c", "q"),
+        *_package("t", "p", "c", "q", *others),
     ]
 
 

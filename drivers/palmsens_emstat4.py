@@ -9,6 +9,7 @@ One reader at a time: ``next`` holds the line while it waits; ``stop`` interrupt
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -54,7 +55,7 @@ class EmStat4:
     Args:
         line: the serial line, open.
         name: name of the device, for messages.
-        clock: for time stamps.
+        clock: not needed: the instrument keeps its own time, and replies are waited for in wall seconds.
         settings: ``model`` = es4_hr, es4_lr or pico.
     """
 
@@ -65,7 +66,6 @@ class EmStat4:
         self.name = name
         self.model: Capabilities = CAPABILITIES[model]
         self._line = line
-        self._clock = clock
         self._running = False
         self._reader = asyncio.Lock()
         self._stops = 0  # callers of stop that have not finished
@@ -305,14 +305,14 @@ class EmStat4:
 
     def _sample(self, line: str) -> CellSample:
         values = {value.kind: value for value in decode_package(line)}
-        time = values.get(TIME)
-        if time is None or not time.value > self._elapsed_s:
+        elapsed = values.get(TIME)
+        if elapsed is None or not elapsed.value > self._elapsed_s:
             raise BadReply("time did not go on", device=self.name, reply=line)
-        self._elapsed_s = time.value
+        self._elapsed_s = elapsed.value
         problems = [f"{kind}: {text}" for kind, value in values.items() for text in value.problems]
         return CellSample(
-            monotonic_s=self._clock.now_s(),
-            elapsed_s=time.value,
+            monotonic_s=time.monotonic(),
+            elapsed_s=elapsed.value,
             phase=self._phase,
             voltage_v=_number(values.get(POTENTIAL)),
             current_a=_number(values.get(CURRENT)),
@@ -385,7 +385,7 @@ class EmStat4:
         self._elapsed_s = -1.0
 
     def _happen(self, kind: CellEventKind, detail: str = "") -> None:
-        self._happened.append(CellEvent(self._clock.now_s(), kind, detail))
+        self._happened.append(CellEvent(time.monotonic(), kind, detail))
 
     def _finish(self, kind: CellEventKind, detail: str) -> None:
         """A run has ended; tell it if it was one that we knew of."""

@@ -301,6 +301,31 @@ def test_broken_sensor_changes_nothing_in_manual():
     assert device.loop.output_percent == 33.0
 
 
+def test_manual_mode_takes_over_the_present_output():
+    device = twin(start_k=296.0)
+    device.loop.settings.setpoint_1_c = 100.0
+    device.advance(10.0)
+    assert device.loop.output_percent == 100.0
+    device.registers.write(273, [1], single=True)
+    device.advance(20.0)
+    assert device.loop.output_percent == 100.0
+    device.registers.write(3, [125], single=True)  # 12.5 %
+    device.advance(21.0)
+    assert device.loop.output_percent == 12.5
+    assert device.loop.status_word & 0x10
+    with pytest.raises(ModbusError):
+        device.registers.write(273, [2], single=True)
+
+
+def test_loop_break_when_full_power_does_not_warm():
+    device = twin(relay_closed=lambda: False, start_k=296.0, loop_break_s=60.0)
+    device.loop.settings.setpoint_1_c = 100.0
+    device.advance(59.0)
+    assert not device.loop.status_word & 0x40
+    device.advance(62.0)
+    assert device.loop.status_word & 0x40
+
+
 def test_frozen_sensor_keeps_its_value_while_the_plate_warms():
     device = twin(start_k=296.0)
     device.loop.settings.setpoint_1_c = 60.0

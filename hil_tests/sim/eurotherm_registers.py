@@ -167,7 +167,7 @@ class RegisterMap:
             111: setting("setpoint_high_c", low=s.range_low_c, high=s.range_high_c),
             112: setting("setpoint_low_c", low=s.range_low_c, high=s.range_high_c),
             258: constant(lambda: loop.broken, "integer"),
-            273: switch("manual"),
+            273: Parameter(lambda: float(s.manual), self._write_manual, "integer"),
             274: Parameter(lambda: 0.0, self._acknowledge, "integer"),
             276: switch("remote"),
             531: setting("rate_unit", "integer", 0.0, 2.0),
@@ -194,6 +194,15 @@ class RegisterMap:
     def _write_remote(self, value: float) -> None:
         self._loop.settings.remote_c = self._checked(value)
         self._loop.remote_age_s = 0.0
+
+    def _write_manual(self, value: float) -> None:
+        """Manual mode takes over the present output: no bump."""
+        if value not in (0.0, 1.0):
+            raise ModbusError(ILLEGAL_VALUE)
+        s = self._loop.settings
+        if value and not s.manual:
+            s.manual_percent = self._loop.output_percent
+        s.manual = bool(value)
 
     def _acknowledge(self, value: float) -> None:
         if value == 1.0:

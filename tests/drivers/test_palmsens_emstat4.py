@@ -1,6 +1,7 @@
 """The potentiostat: transcripts of its protocol sheet, every error path, and the way to an open circuit."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -9,7 +10,6 @@ from drivers.errors import BadReply, NoReply, OutOfRange, Refused
 from drivers.palmsens_emstat4 import EmStat4
 from drivers.port import PortLost
 from drivers.roles import (
-    CellEvent,
     CellEventKind,
     CellLimits,
     CellSample,
@@ -240,14 +240,15 @@ async def test_without_a_proper_answer_the_script_may_be_running(ready, port, an
 # --- the stream ------------------------------------------------------------------------------------------
 
 
-async def test_samples_phases_and_the_reason_of_the_end(charging, port, clock):
+async def test_samples_phases_and_the_reason_of_the_end(charging, port):
+    before = time.monotonic()
     port.arrive(b"Tphase cc\nM000A\n")
     port.arrive(b"Peb80F4240u;ab83FBF68u;ba8002710u,10,218;ja80003E8u\n*\nTend voltage reached\n\n", 1.0)
     phase = await charging.next(2.0)
     assert (phase.kind, phase.detail) == (CellEventKind.PHASE, "cc")
     sample = await charging.next(2.0)
     assert isinstance(sample, CellSample)
-    assert sample.monotonic_s == pytest.approx(clock.now_s())
+    assert before <= sample.monotonic_s <= time.monotonic()  # wall time: the guard measures staleness with it
     assert (sample.elapsed_s, sample.phase, sample.voltage_v, sample.current_a) == (1.0, "cc", 4.177768, 0.01)
     assert sample.charge_coulomb == pytest.approx(1e-3)
     assert sample.valid
@@ -274,10 +275,10 @@ async def test_nan_and_status_make_a_sample_invalid(charging, port, text, curren
 
 
 async def test_impedance_samples(charging, port):
-    port.arrive(b"Peb80F4240u;dc80186A0 ;cc8000C81m,10,214;cd7FFF1F0m,10,202\n")
+    port.arrive(b"Peb80F4240u;ab83FBF68u;ba8002710u,10,218;dc80186A0 ;cc8000C81m,10,214;cd7FFF1F0m,10,202\n")
     sample = await charging.next(2.0)
     assert (sample.frequency_hz, sample.z_real_ohm, sample.z_imag_ohm) == (100e3, 3.201, -3.600)
-    assert (sample.voltage_v, sample.current_a) == (None, None)
+    assert (sample.voltage_v, sample.current_a) == (4.177768, 0.01)
 
 
 @pytest.mark.parametrize(
@@ -342,9 +343,8 @@ async def test_stop_keeps_what_still_came_and_tells_the_end(charging, port):
     await charging.stop()
     assert not charging.running
     assert (await charging.next(1.0)).elapsed_s == 1.0
-    assert (await charging.next(1.0)) == CellEvent(
-        pytest.approx(1000.0, abs=10), CellEventKind.ABORTED, "aborted"
-    )
+    event = await charging.next(1.0)
+    assert (event.kind, event.detail) == (CellEventKind.ABORTED, "aborted")
 
 
 async def test_stop_interrupts_whoever_waits_for_a_sample(charging, port):
@@ -359,9 +359,8 @@ async def test_stop_interrupts_whoever_waits_for_a_sample(charging, port):
 async def test_stop_when_the_program_has_just_ended_by_itself(charging, port):
     port.expect(SYNC, b"*\nTend time\n\nZ!0006\n").expect(OFF, OFF_DONE)
     await charging.stop()
-    assert await charging.next(1.0) == CellEvent(
-        pytest.approx(1000.0, abs=10), CellEventKind.FINISHED, "time"
-    )
+    event = await charging.next(1.0)
+    assert (event.kind, event.detail) == (CellEventKind.FINISHED, "time")
 
 
 async def test_stop_when_the_instrument_was_reset_meanwhile(charging, port):
