@@ -34,6 +34,7 @@ from controller.config import (
 )
 from controller.cycling import ChargeError, Cycling
 from controller.devices import Bench, build
+from controller.documents import close_crashed
 from controller.estimate import estimate
 from controller.guard import Action, Guard, Trip
 from controller.heating import Heating
@@ -41,7 +42,7 @@ from controller.journal import AsyncJournal, JournalError
 from controller.link_server import LinkServer
 from controller.local import LocalServer
 from controller.paths import StateDir
-from controller.rawfile import RawIndex, RawWriter
+from controller.rawfile import RawWriter
 from controller.record import Recorder
 from controller.reduction import Reduction
 from controller.rules import guard_rules, interlock_rows
@@ -56,6 +57,7 @@ EXIT_DONE, EXIT_FILES, EXIT_INSTRUMENT, EXIT_GUARD, EXIT_ABORTED, EXIT_GAPS = 0,
 WALL_FLOOR_S = 0.02  # no device is polled more often than this in wall time, however fast lab time runs
 GUARD_PERIOD_S = 0.1
 STATUS_PERIOD_S = 0.25  # wall
+CHECKPOINT_PERIOD_S = 2.0  # wall
 PREPARE_TIMEOUT_S = 20.0
 REDUCE_READY_S = 60.0
 RESULT_TIMEOUT_S = 30.0
@@ -144,9 +146,7 @@ class Host:
         await self.journal.boot("run")
         self._local = LocalServer(self.state.socket("control"), self._handle)
         self._link = LinkServer(self.state.socket("link"), self.journal)
-        self.reduction = Reduction(
-            self.state.socket("reduce"), self._on_reduce, RawIndex(self.run_dir / "raw")
-        )
+        self.reduction = Reduction(self.state.socket("reduce"), self._on_reduce, self.run_dir / "raw")
         self.recorder = Recorder(self.journal, self.clock, self.run_id, self._local.broadcast)
         await self._take_over_supervisor_log()
         for latch in await self.journal.latches():
@@ -192,7 +192,10 @@ class Host:
         """All tasks until the sequence has ended or something stops it."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            works = (self.heating.poll(), self._poll_io(), self._watch(), self._status(), self._beat())
+            works = (
+                self.heating.poll(), self._poll_io(), self._watch(), self._status(), self._beat(),
+                self._keep_checkpoints(),
+            )  # fmt: skip
             services = [tasks.create_task(work) for work in works]
             sequence = tasks.create_task(self._sequence())
             ended = tasks.create_task(self._ended.wait())
@@ -207,17 +210,20 @@ class Host:
         """Start the run's record, wait for reduce, run the steps, fetch the result."""
         settings = reduce_settings(self.station, self.experiment)
         run = {"k": "run", "run": self.run_id, "dir": str(self.run_dir), "settings": settings}
-        self.reduction.send(run, keep=True)
+        self.reduction.send(run)
         try:
             await asyncio.wait_for(self.reduction.ready.wait(), REDUCE_READY_S)
         except TimeoutError:
             raise Stopped(EXIT_INSTRUMENT, f"reduce was not ready within {REDUCE_READY_S:g} s") from None
-        await self.journal.start_run(
-            self.run_id, experiment=self.experiment.experiment.name, directory=str(self.run_dir),
-            body={"station": self.station.station.name},
-        )  # fmt: skip
+        resumed_from = await self._resume() if self.args.resume else None
+        if resumed_from is None:
+            await self.journal.start_run(
+                self.run_id, experiment=self.experiment.name, directory=str(self.run_dir),
+                body={"station": self.station.name},
+            )  # fmt: skip
         limits = effective_limits(self.station, self.experiment)
-        await self.recorder.documents.start(self.station, self.experiment, limits)
+        documents = self.recorder.documents
+        await documents.start(self.station, self.experiment, limits, resumed_from=resumed_from)
         await self.recorder.documents.baseline(self.stamps.now())
         outcome: Outcome = await self.sequence.run()
         self.recorder.line(outcome.text)
@@ -230,6 +236,21 @@ class Host:
         except TimeoutError:
             text = "no final result from reduce: reduce the raw files again"
             self.recorder.gap("reduce", text, self.clock.now_s())
+
+    async def _resume(self) -> str | None:
+        """Take up an interrupted run: close its documents, go on from its last checkpoint."""
+        if self.run_id not in [run.run for run in await self.journal.open_runs()]:
+            raise Stopped(EXIT_FILES, f"{self.run_id} is not an interrupted run of this station")
+        uid = await close_crashed(self.journal, self.run_id, "the host ended without closing the run")
+        checkpoint = await self.journal.last_checkpoint(self.run_id, "sequence")
+        if checkpoint is None:
+            self.recorder.line("resume: no step of this run was finished, it begins anew")
+            return uid
+        age_s = time.time() - checkpoint.wall_s
+        self.sequence.go_on_from(checkpoint.body)
+        text = f"resume: {checkpoint.body['done']} steps were done, the last checkpoint is {age_s:.0f} s old"
+        self.recorder.gap("host", text, self.clock.now_s())
+        return uid
 
     async def _close(self, code: int, outcome: str, began_s: float, began_wall: float) -> None:
         """Everything is off: write the record of the run, end the documents, close."""
@@ -278,6 +299,12 @@ class Host:
             self.guard.io(reading)
             self.scanning.see_beam(reading.beam_current_a)
             self.recorder.io(reading)
+
+    async def _keep_checkpoints(self) -> None:
+        """Write every few seconds how far the run is."""
+        while True:
+            await asyncio.sleep(CHECKPOINT_PERIOD_S)
+            await self.sequence.checkpoint()
 
     async def _watch(self) -> None:
         """The guard's own tick."""

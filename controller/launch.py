@@ -40,10 +40,13 @@ def run(args: argparse.Namespace) -> int:
     copy = run_dir / "experiment.toml"
     shutil.copyfile(args.experiment, copy)
     command = ["--experiment", str(copy), "--name", name, "--broker", broker]
+    station = run_dir / "bench" / "station.toml" if args.bench else args.station.absolute()
     if args.bench:
-        command += ["--bench", json.dumps(_bench_arguments(args, run_dir / "bench", _scenario(experiment)))]
+        command += ["--bench", json.dumps(_bench_arguments(args, station.parent, _scenario(experiment)))]
     else:
-        command += ["--station", str(args.station.absolute())]
+        command += ["--station", str(station)]
+    start = {"station": str(station), "name": name, "broker": broker, "state": str(state.path)}
+    (run_dir / "start.json").write_text(json.dumps(start))
     return _supervise(command, run_dir, state, as_json=args.json)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import cbor2
 
-from controller.rawfile import RawIndex
+from controller.rawfile import RawIndex, read_index
 
 BACKLOG_BYTES = 8 << 20
 FRAME_LIMIT_BYTES = 64 << 20
@@ -28,17 +28,17 @@ Message = dict[str, Any]
 class Reduction:
     """Server side of ``reduce.sock``; at most one reduce process is connected at a time.
 
-    A reduce process that is started again gets the run and scan context replayed before anything else, so
-    it can rebuild its state from the raw files.
+    Everything but the events themselves is also written into the index of the raw files. A reduce process
+    that comes late, or is started again, gets that index replayed first and reads the events from the files.
     """
 
-    def __init__(self, path: Path, on_message: Callable[[Message], None], index: RawIndex) -> None:
+    def __init__(self, path: Path, on_message: Callable[[Message], None], raw: Path) -> None:
         self._path = path
-        self._index = index
+        self._raw = raw
+        self._index = RawIndex(raw)
         self._on_message = on_message
         self._server: asyncio.Server | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._context: list[Message] = []
         self.ready = asyncio.Event()
         self.unsent_chunks = 0
         self.restarts = 0
@@ -58,11 +58,12 @@ class Reduction:
         self._path.unlink(missing_ok=True)
         await asyncio.to_thread(self._index.close)
 
-    def send(self, message: Message, *, keep: bool = False) -> bool:
-        """Queue a message; ``keep`` makes it part of the context replayed to a restarted reduce process."""
+    def send(self, message: Message) -> bool:
+        """Write a message into the index and queue it; return whether somebody is there to take it."""
         self._index.write(message)
-        if keep:
-            self._context.append(message)
+        return self._queue(message)
+
+    def _queue(self, message: Message) -> bool:
         if self._writer is None or self._writer.is_closing():
             return False
         body = cbor2.dumps(message)
@@ -73,7 +74,7 @@ class Reduction:
         """Queue a chunk of events unless reduce is behind; then count it and leave it to the raw file."""
         writer = self._writer
         behind = writer is None or writer.transport.get_write_buffer_size() > BACKLOG_BYTES
-        if behind or not self.send(message):
+        if behind or not self._queue(message):
             self.unsent_chunks += 1
             return False
         return True
@@ -83,8 +84,8 @@ class Reduction:
             self.restarts += 1
             self._writer.close()
         self._writer = writer
-        for message in self._context:
-            self.send(message)
+        for message in read_index(self._raw):
+            self._queue(message)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 (size,) = _HEADER.unpack(await reader.readexactly(_HEADER.size))

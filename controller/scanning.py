@@ -128,13 +128,11 @@ class Scanning:
         shape = None
         if raster is not None:
             shape = asdict(raster)
-        self._reduction.send(
-            {"k": "scan", "scan": scan, "name": name, "purpose": purpose, "raster": shape}, keep=True
-        )
+        self._reduction.send({"k": "scan", "scan": scan, "name": name, "purpose": purpose, "raster": shape})
 
     def end_scan(self) -> None:
         """Tell reduce that no more passes follow."""
-        self._reduction.send({"k": "scan_end", "scan": self._scan}, keep=True)
+        self._reduction.send({"k": "scan_end", "scan": self._scan})
 
     async def run_pass(self, raster: Raster, n: int, *, should_end: Callable[[], bool]) -> PassOutcome:
         """Play one pass; pauses inside it on beam loss or request; ends between lines when told."""

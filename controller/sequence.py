@@ -25,9 +25,9 @@ class Outcome:
 class Sequencer:
     """Runs the steps of one experiment."""
 
-    def __init__(self, host: Host, *, done: int = 0, estimate_s: float = 0.0) -> None:
+    def __init__(self, host: Host, *, estimate_s: float = 0.0) -> None:
         self._host = host
-        self._done = done  # top-level steps that an interrupted run had finished
+        self._done = 0  # top-level steps that are finished, also those of an interrupted run
         self.estimate_s = estimate_s
         self.timeline: list[dict[str, Any]] = []
         self.state = "starting"
@@ -79,7 +79,8 @@ class Sequencer:
                 if self.context.finishing:
                     return Outcome(False, "stopped early by a person")
                 await self.step(step, (index,))
-                await self._checkpoint(index + 1)
+                self._done = index + 1
+                await self.checkpoint()
         except Ended as ended:
             return Outcome(False, str(ended))
         finally:
@@ -166,10 +167,23 @@ class Sequencer:
             self.context.others_done.set()
         return "all have ended"
 
-    async def _checkpoint(self, done: int) -> None:
-        """Write how far the run is: step, charge, origin."""
+    async def checkpoint(self) -> None:
+        """Write how far the run is: steps, charge, the part of a charge step, scans, origin."""
+        cell = self._host.cycling.now
         body = {
-            "done": done, "charge_coulomb": self._host.cycling.now.charge_coulomb,
+            "done": self._done, "charge_coulomb": cell.charge_coulomb, "charged_s": cell.charged_s,
+            "throughput_coulomb": cell.throughput_coulomb, "part": list(self.context.spent()),
             "scans": self.context.scans, "origin_um": list(self.context.origin_um),
         }  # fmt: skip
         await self._host.journal.checkpoint(self._host.run_id, "sequence", body)
+
+    def go_on_from(self, body: dict[str, Any]) -> None:
+        """Continue an interrupted run from its last checkpoint."""
+        self._done = int(body["done"])
+        self.context.scans = int(body["scans"])
+        self.context.origin_um = tuple(body["origin_um"])
+        self.context.carried = tuple(body["part"])
+        cell = self._host.cycling.now
+        cell.charge_coulomb = float(body["charge_coulomb"])
+        cell.charged_s = float(body["charged_s"])
+        cell.throughput_coulomb = float(body["throughput_coulomb"])

@@ -40,8 +40,9 @@ async def open_circuit(context: Context, step: OpenCircuit | Rest) -> str:
 async def charge(context: Context, step: CellStep) -> str:
     """Charge or discharge until the first end condition; goes on after a pause with what is left."""
     sign = 1.0 if step.do == "charge" else -1.0  # type: ignore[attr-defined]
-    passed_coulomb = elapsed_s = 0.0
+    passed_coulomb, elapsed_s = context.take_carried()
     while True:
+        context.part = (passed_coulomb, elapsed_s)
         await context.running()
         program = _program(context, step, sign, passed_coulomb, elapsed_s)
         condition = _ends(context, step, sign, passed_coulomb, elapsed_s)
@@ -49,6 +50,7 @@ async def charge(context: Context, step: CellStep) -> str:
         passed_coulomb += context.cycling.now.step_charge_coulomb
         elapsed_s += context.cycling.now.step_s
         if reason != PAUSED:
+            context.part = (0.0, 0.0)
             return reason
 
 

@@ -33,7 +33,8 @@ class Context:
         self.scans = 0
         self.origin_um = (0.0, 0.0)
         self.scan: dict[str, Any] | None = None
-        self.answers: dict[str, str] = {}
+        self.part: tuple[float, float] = (0.0, 0.0)  # of the charge step that runs: coulombs, seconds
+        self.carried: tuple[float, float] | None = None  # the same of an interrupted run, taken once
         self._running = asyncio.Event()
         self._running.set()
         self._held = asyncio.Event()
@@ -75,6 +76,18 @@ class Context:
     def release(self) -> None:
         """Let the steps go on."""
         self._running.set()
+
+    def take_carried(self) -> tuple[float, float]:
+        """Return charge and time that the interrupted run had already spent in this charge step."""
+        carried, self.carried = self.carried, None
+        return carried or (0.0, 0.0)
+
+    def spent(self) -> tuple[float, float]:
+        """Return charge and time that the present charge step has spent so far, for the checkpoint."""
+        now = self.cycling.now
+        if now.state not in ("cc", "cv"):
+            return self.part
+        return self.part[0] + now.step_charge_coulomb, self.part[1] + now.step_s
 
     async def running(self) -> None:
         """Wait while the run is held."""

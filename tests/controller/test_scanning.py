@@ -115,7 +115,7 @@ class FakeReduction:
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
 
-    def send(self, message: dict[str, Any], *, keep: bool = False) -> bool:
+    def send(self, message: dict[str, Any]) -> bool:
         self.messages.append(message)
         return True
 
