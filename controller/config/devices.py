@@ -22,7 +22,6 @@ FOREIGN = "another driver"  # tag of the model that takes third parties' keys
 
 DAC_HIGH_V = 5.0  # LabJack T7: DAC0 and DAC1 give about 0 to 5 V
 EUROTHERM_PERIOD_S = 0.2  # 9600 baud: 31 ms on the wire plus processing, 5 Hz at most
-WORDS_PER_EVENT = 2.0  # an event and its frame word; time tags are few
 
 Fio = Annotated[int, Field(ge=0, le=7)]
 Positive = Annotated[int, Field(gt=0)]
@@ -263,10 +262,6 @@ class Amptek(Device):
     def highest_kev(self) -> float:
         """Energy at the end of the spectrum, keV."""
         return self.energy.offset_kev + self.energy.gain_kev * self.channels
-
-    def longest_period_s(self, rate_hz: float) -> float:
-        """Return half the time in which the FIFO fills at ``rate_hz`` events per second."""
-        return 0.5 * self.fifo_words / (WORDS_PER_EVENT * rate_hz)
 
 
 BUILT_IN: dict[str, type[Device]] = {

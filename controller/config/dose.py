@@ -90,7 +90,12 @@ class DosePlan:
     def _patch(self, placed: Placed, raster: Raster, origin: tuple[float, float]) -> Patch:
         x, y = (raster.centre_um[i] + origin[i] for i in (0, 1))
         width, height = raster.size_um
-        dose = fluence_per_cm2(raster, longest_beam_s(placed), self.current_a, self.spot_um)
+        beam_s = longest_beam_s(placed)
+        dose = fluence_per_cm2(raster, beam_s, self.current_a, self.spot_um)
+        until = placed.step.until if isinstance(placed.step, ScanBase) else None
+        if until is not None and until.dose_per_cm2 is not None and dose > 0.0:
+            mean = fluence_per_cm2(raster, beam_s, self.current_a, None)  # what the scan itself stops at
+            dose *= min(1.0, until.dose_per_cm2 * placed.repeats / mean)
         return Patch(x - width / 2, x + width / 2, y - height / 2, y + height / 2, dose)
 
 

@@ -19,7 +19,6 @@ from controller.config.quantities import Quantity
 from controller.config.station_rules import check, guard_names
 from controller.config.translate import from_pydantic
 
-BACKGROUND_START_KEV = 500.0  # the band on the high side needs 5 keV below 505 keV
 LITHIUM_REST_KEV = 477.6  # 7Li(p,p'g)7Li at rest; science notes, "Line shape"
 SLUG = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$"
 
@@ -84,17 +83,6 @@ class LithiumLine(Table):
 
     centroid_kev: Annotated[float, Quantity("keV", low=472.5, high=483.0)] = Field(alias="centroid")
     fwhm_kev: Annotated[float, Quantity("keV", low=0.5, high=10.0)] = Field(alias="fwhm")
-
-    @model_validator(mode="after")
-    def _leaves_a_background(self) -> LithiumLine:
-        with rules() as rule:
-            if self.centroid_kev + 1.5 * self.fwhm_kev > BACKGROUND_START_KEV:
-                rule.broken(
-                    "fwhm",
-                    "leaves no background band between the line and 505 keV, where annihilation begins",
-                    f"centroid + 1.5 fwhm = {BACKGROUND_START_KEV:g} keV",
-                )
-        return self
 
 
 class Rates(Table):

@@ -7,6 +7,8 @@ does not hide a missing line in another.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from os.path import normpath
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -24,8 +26,13 @@ ROLE_DRIVERS = {
     "pige": "amptek_dp5",
 }
 ROLE_DETECTORS = {"pixe": "sdd", "pige": "hpge"}
-LOOPBACK = ("127.", "localhost", "::1")
-PSEUDO_TERMINALS = ("/dev/pts/", "/dev/pty", "/dev/ttys")
+LINE_KINDS = {  # a serial server makes tcp of a serial port; the others have their own network protocol
+    "eurotherm_3200": ("serial", "tcp"),
+    "palmsens_emstat4": ("serial", "tcp"),
+    "labjack_t7": ("tcp",),
+    "amptek_dp5": ("udp",),
+}
+PSEUDO_TERMINALS = ("/dev/pts/", "/dev/pty", "/dev/ttys")  # Linux; BSD and macOS
 WORDS_PER_EVENT = 2.0  # an event and its frame word
 
 
@@ -75,6 +82,12 @@ class _Rules:
                     ("device", name, "line"), f"is no [line.X] of this file{_known(line, self.lines)}"
                 )
                 continue
+            kind, kinds = _table(self.lines[line]).get("kind"), LINE_KINDS.get(str(device.get("driver")))
+            if kinds and kind in ("serial", "tcp", "udp") and kind not in kinds:
+                yield self.broken(
+                    ("device", name, "line"),
+                    f"is a {kind} line, and {device['driver']} needs {' or '.join(kinds)}",
+                )
             unit = device.get("unit_id", 1) if device.get("driver") == "eurotherm_3200" else "whole line"
             others = users.setdefault(line, {})
             if others and (unit in others or "whole line" in (unit, *others)):
@@ -146,7 +159,7 @@ class _Rules:
         for name, table in self.lines.items():
             line = _table(table)
             host, port = line.get("host"), line.get("port")
-            if isinstance(host, str) and not host.startswith(LOOPBACK):
+            if isinstance(host, str) and not _is_loopback(host):
                 yield self.broken(
                     ("line", name, "host"),
                     "is not this machine, but the station has a [bench] table: a fast clock is for a virtual "
@@ -155,7 +168,7 @@ class _Rules:
             elif (
                 line.get("kind") == "serial"
                 and isinstance(port, str)
-                and not port.startswith(PSEUDO_TERMINALS)
+                and not normpath(port).startswith(PSEUDO_TERMINALS)
             ):
                 yield self.broken(
                     ("line", name, "port"),
@@ -247,6 +260,13 @@ class _Rules:
 
 def _table(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name, which may be any machine
+        return False
 
 
 def _known(name: str, tables: Mapping[str, Any]) -> str:

@@ -116,6 +116,12 @@ def test_without_a_scan_afterwards_the_end_of_the_charge_counts(tmp_path):
     assert change.counts_now == pytest.approx(0.2 * charging.beam_s * 1.0 * (1 - 0.5 * 0.5 * 0.96), rel=1e-3)
 
 
+def test_a_normaliser_whose_rate_is_unknown(tmp_path):
+    found = small(tmp_path, ('normaliser = "Co"', 'normaliser = "Fe"'), ('element = "Co"', 'element = "Fe"'))
+    assert "Fe counts like lithium: its rate is not known beforehand" in found.notes
+    assert set(found.scans[0].counts["cathode"]) == {"Li"}
+
+
 def test_no_charge_no_change(tmp_path):
     charge = (
         (STATION.parent / "experiment.toml")

@@ -38,6 +38,14 @@ def test_overlaps_add_up_where_they_are():
     assert highest([]) == 0.0
 
 
+def test_a_scan_that_stops_at_a_dose_gives_no_more(experiment_with):
+    experiment = experiment_with(("until = { passes = 4 }", 'until = { dose = "1e14 /cm2" }'))
+    _, first = next(DosePlan(24e-12, None).running_maximum(experiment.walk()))
+    assert first == pytest.approx(1e14)
+    _, first = next(DosePlan(24e-15, None).running_maximum(experiment.walk()))
+    assert first == pytest.approx(1800.0 * 24e-15 / ELEMENTARY / 3e-4)  # its timeout comes first
+
+
 def test_scans_of_an_experiment(experiment):
     plan = DosePlan(24e-12, None)
     totals = [(placed.key, total) for placed, total in plan.running_maximum(experiment.walk())]

@@ -322,6 +322,17 @@ WRONG = [
         ("[[step.step]]\n" + CHARGE_SCAN, ""),
         "step[3].step needs at least 2 entries",
     ),
+    (
+        (
+            'do = "ocv"\nduration = "30 s"',
+            'do = "eis"\nstart = "1 Hz"\nstop = "1 kHz"\npoints = 5\ntimeout = "1 h"',
+        ),
+        'step[1].stop = "1 kHz" is not below start: a sweep goes from high to low frequency',
+    ),
+    (
+        ('do = "ocv"\nduration = "30 s"', 'do = "message"\ntext = "well?"\nwait = true'),
+        'step[1].timeout is missing: every wait needs one, such as "30 min"',
+    ),
     # --- goals
     (
         ("passes = 4", 'counts = { element = "Zr", layer = "cathode", at_least = 9 }'),
@@ -379,6 +390,30 @@ WRONG = [
         ('normaliser = "P"', 'normaliser = "Co"'),
         'sample.layer[2].normaliser = "Co" is that of the layer before: the boundary between them '
         "could not be seen",
+    ),
+    (
+        ('mass_fractions = { LiCoO2 = 0.85, C = 0.05, "MEEP-LiBOB" = 0.05, PVdF = 0.05 }\n', ""),
+        "sample.layer[2].mass_fractions is missing: the calibration belongs to one composition",
+    ),
+    (
+        ('normaliser = "Co"\n', ""),
+        'sample.layer[2].normaliser is missing: the element that represents this layer, such as "Co"',
+    ),
+    (
+        ('kind = "separator"', 'kind = "separator"\nmass_fractions = { LLZO = 1.0 }'),
+        'sample.layer[1].normaliser = "P" cannot be told from Zr La: 29 eV apart at 145 eV resolution; '
+        "use Zr",
+    ),
+    (
+        ('element = "Co"\ndetector = "pixe"', 'element = "Zr"\ndetector = "pixe"\nline = "La"'),
+        'analysis.line[1].line = "La" cannot be told from P Ka: 29 eV apart at 145 eV resolution; use Ka',
+    ),
+    (
+        (
+            'detector = "pige"',
+            'detector = "pige"\nwindow = ["475 keV", "487 keV"]\nbackground = [["485 keV", "500 keV"]]',
+        ),
+        'analysis.line[0].background = [["485 keV", "500 keV"]] overlaps the window',
     ),
     # --- analysis
     (
@@ -496,6 +531,21 @@ def test_everything_wrong_is_reported_at_once_in_the_order_of_the_file(experimen
         "step[3].step[0]", "step[3].step[0].timeout",
         "step[3].step[1].name", "step[4].do",
     ]  # fmt: skip
+
+
+def test_a_purpose_may_be_given(experiment_with):
+    experiment = experiment_with(('name = "charging"', 'name = "charging"\npurpose = "after"'))
+    assert [experiment.purpose(one) for one in experiment.walk()][5] == "after"
+
+
+def test_the_reference_is_no_repeated_scan(experiment_errors):
+    text = (HERE / "experiment.toml").read_text()
+    scan = text.partition("[[step]]")[2].partition("[[step]]")[0]
+    inside = '[[step]]\ndo = "repeat"\ntimes = 2\n[[step.step]]' + scan
+    assert any(
+        'analysis.reference = "as prepared" names a scan inside repeat' in message
+        for message in experiment_errors(("[[step]]" + scan, inside))
+    )
 
 
 def test_reference_after_the_charge(experiment_errors):

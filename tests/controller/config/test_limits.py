@@ -96,6 +96,13 @@ def test_set_points_beyond_a_limit(change, message, station):
     assert problems_of(station, change) == [f"experiment.toml: {message}"]
 
 
+def test_pulses_and_widths_have_the_same_limits(station):
+    pulse = 'do = "pulse"\ndirection = "charge"\ncurrent = "3C"\non = "5 s"\nrest = "5 s"\ntimes = 2'
+    assert problems_of(station, ('do = "background"\nduration = "60 s"', pulse)) == [
+        'experiment.toml: step[4].current = "3C" is above the station limit 40 uA'
+    ]
+
+
 def test_limits_are_inclusive_however_they_are_written(station):
     assert problems_of(station, ('voltage = "4.0 V"', 'voltage = "4050 mV"')) == []
     assert problems_of(station, ('current = "13 uA"', 'current = "0.04 mA"')) == []

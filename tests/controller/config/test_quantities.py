@@ -79,6 +79,7 @@ def test_what_people_write(text, unit, value):
         ("5 %", "deg", 'is a percentage, but an angle is needed, such as "45 deg"'),
         ("-1 K", "K", "is below absolute zero"),
         ("-300 degC", "K", "is below absolute zero"),
+        ("5 count", "V", 'is a pure number, but a voltage is needed, such as "4.0 V"'),
         # the case of a letter, and names that are something else in SI
         ("333 k", "K", 'a temperature is needed, such as "333 K" or "60 degC"; did you mean "333 K"?'),
         ("60 C", "K", 'is an electric charge, but a temperature is needed, such as "333 K" or "60 degC"; '

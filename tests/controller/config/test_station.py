@@ -208,6 +208,36 @@ WRONG = [
         "device.pige.energy ends the spectrum at 409.6 keV: the lithium line, its background band and "
         "the annihilation line need 520 keV",
     ),
+    (
+        ('period = "1 s"', 'period = "20 s"'),
+        'device.cell.period = "20 s" must be from 0.1 s to 10 s: it is the interval of the samples',
+    ),
+    (
+        ('scale = "10 pA/V"', 'scale = "0 pA/V"'),
+        'device.io.beam_current.scale = "0 pA/V" must not be zero',
+    ),
+    (
+        ('watchdog = { timeout = "3 s" }\n', ""),
+        "device.io.watchdog is missing: a scanner without it leaves the beam on when the host dies",
+    ),
+    (
+        ('line = "pixe"', 'line = "io"'),
+        'device.pixe.line = "io" is a tcp line, and amptek_dp5 needs udp',
+    ),
+    (
+        ('host = "127.0.0.1"', 'host = "127.example.org"'),
+        'line.io.host = "127.example.org" is not this machine, but the station has a [bench] table: a fast '
+        "clock is for a virtual bench only",
+    ),
+    (
+        ('port = "/dev/pts/3"', 'port = "/dev/pts/../ttyUSB0"'),
+        'line.heater.port = "/dev/pts/../ttyUSB0" is a real serial port, but the station has a [bench] '
+        "table: a fast clock is for a virtual bench only",
+    ),
+    (
+        ('port = "/dev/pts/3"', 'port = ""'),
+        'line.heater.port = "" must not be empty',
+    ),
     # --- off paths and what a person must confirm
     (
         (SENSOR_BREAK, ""),
@@ -283,7 +313,23 @@ WRONG = [
         ('species = "proton"', 'species = "helium"'),
         'beam.species = "helium" must be "proton"',
     ),
+    (
+        ('centroid = "481.0 keV"', 'centroid = "490 keV"'),
+        'beam.lithium_line.centroid = "490 keV" is above 483 keV',
+    ),
+    (
+        ('low = "263 K", high = "343 K"', 'low = "343 K", high = "343 K"'),
+        'limits.temperature.high = "343 K" is not above the low limit',
+    ),
     # --- interlocks
+    (
+        (
+            "[broker]",
+            '[[interlock]]\nname = "permit"\ncondition = "heater.output > 50 %"\ngrace = "5 s"\n'
+            'action = "hold"\n[broker]',
+        ),
+        'interlock[1].name = "permit" is the name of another interlock row',
+    ),
     (
         ("io.permit == false", "io.permit = false"),
         "interlock[0].condition = \"io.permit = false\" cannot be understood at 'io.permit = false': "
@@ -320,6 +366,18 @@ WRONG = [
         "bench.speed = 0.5 must be at least 1",
     ),
     (
+        ('kind = "embedded"', 'kind = "embedded"\nurl = "mqtt://host"'),
+        'broker.url = "mqtt://host" belongs to kind = "external"; the embedded broker needs none',
+    ),
+    (
+        ('kind = "embedded"', 'kind = "external"\nurl = "http://host"'),
+        'broker.url = "http://host" must begin with mqtt:// or mqtts://',
+    ),
+    (
+        ('kind = "embedded"', 'kind = "external"\nurl = "mqtt://"'),
+        'broker.url = "mqtt://" names no host',
+    ),
+    (
         ('kind = "embedded"', 'kind = "external"'),
         'broker.url is missing: where the broker is, such as "mqtt://192.168.0.10:1883"',
     ),
@@ -349,6 +407,13 @@ def test_wrong_stations_are_refused_in_words(change, message, station_errors):
     if line is not None:  # it holds the key, or one of the tables around it
         text = changed("station.toml", (change,)).splitlines()[line - 1]
         assert any(part in text for part in key.split("."))
+
+
+def test_a_box_without_scanner_wiring_is_no_scanner(station_errors):
+    text = (HERE / "station.toml").read_text()
+    wiring = next(line for line in text.splitlines() if line.startswith("scanner = {"))
+    (message,) = station_errors((wiring + "\n", ""))
+    assert 'roles.scanner = "io" has no scanner wiring: device.io.scanner is missing' in message
 
 
 def test_one_mistake_is_one_message(station_errors):

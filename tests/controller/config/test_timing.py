@@ -136,6 +136,8 @@ def test_other_steps():
     assert timing.expected_s(steps["step[8]"]) == pytest.approx(3 * (10.0 + 80.0))
     assert timing.expected_s(steps["step[9]"]) == pytest.approx(3 * (0.01 + 0.1 + 1.0 + 10.0 + 100.0))
     assert longest_s(steps["step[10]"].step) == 3600.0
+    assert longest_s(steps["step[8]"].step) == 3 * (10.0 + 80.0)
+    assert timing.expected_s(steps["step[12]"]) == 3600.0
     sample = experiment.sample
     assert planned_charge_coulomb(steps["step[8].step[1]"], sample) == pytest.approx(-6 * 10e-6 * 36.0)
     assert planned_charge_coulomb(steps["step[11]"], sample) == pytest.approx(0.6 * 0.072)
