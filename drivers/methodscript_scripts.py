@@ -84,7 +84,6 @@ def off_script(model: Capabilities) -> str:
 
 
 def _ocv(program: Ocv, model: Capabilities) -> list[str]:
-    _check_times(program.interval_s, program.duration_s)
     return [
         "var p",
         "var t",
@@ -95,7 +94,7 @@ def _ocv(program: Ocv, model: Capabilities) -> list[str]:
         "cell_off",
         "timer_start",
         _say(PHASE, "ocv"),
-        f"meas_loop_ocp p {literal(program.interval_s)} {literal(program.duration_s)}",
+        f"meas_loop_ocp p {_times(program.interval_s, program.duration_s)}",
         "timer_get t",
         *_package("t", "p"),
         f"if t >= {literal(program.duration_s)}",
@@ -112,7 +111,6 @@ def _galvanostatic(program: ConstantCurrent | CcCv, model: Capabilities) -> list
     until_v = program.voltage_v if isinstance(program, CcCv) else program.until_voltage_v
     if not model.galvanostat:
         raise OutOfRange(f"{model.name} has no galvanostat")
-    _check_times(program.interval_s, limits.duration_s)
     _check(abs(current_a), model.least_a, limits.current_a, "A", "current")
     _check(until_v, limits.voltage_low_v, limits.voltage_high_v, "V", "voltage to be reached")
     compare = ">=" if current_a > 0.0 else "<="
@@ -122,7 +120,7 @@ def _galvanostatic(program: ConstantCurrent | CcCv, model: Capabilities) -> list
         "cell_on",
         "timer_start",
         _say(PHASE, "cc"),
-        f"meas_loop_cp p c {literal(current_a)} {literal(program.interval_s)} {literal(limits.duration_s)}",
+        f"meas_loop_cp p c {literal(current_a)} {_times(program.interval_s, limits.duration_s)}",
         *_reading(),
         *_choose([reached, *_limit_branches(limits)]),
         "endloop",
@@ -177,7 +175,6 @@ def _potentiostatic(program: ConstantVoltage) -> list[str]:
 def _potentiostat(program: ConstantVoltage) -> list[str]:
     """Low-speed mode with ranges up to the current limit; checks the program."""
     limits, volt = program.limits, literal(program.voltage_v)
-    _check_times(program.interval_s, limits.duration_s)
     _check(program.until_current_a, 0.0, limits.current_a, "A", "current to fall to")
     if not limits.voltage_low_v < program.voltage_v < limits.voltage_high_v:
         raise OutOfRange(
@@ -195,7 +192,7 @@ def _potentiostat(program: ConstantVoltage) -> list[str]:
 def _hold_loop(program: ConstantVoltage, small: list[str]) -> list[str]:
     """The constant-voltage loop; it ends when all conditions of ``small`` held at two readings in a row."""
     limits = program.limits
-    times = f"{literal(program.interval_s)} {literal(limits.duration_s)}"
+    times = _times(program.interval_s, limits.duration_s)
     return [
         "store_var n 0i ja",
         _say(PHASE, "cv"),
@@ -375,9 +372,11 @@ def _check_limits(limits: CellLimits, model: Capabilities) -> None:
     _check(limits.charge_coulomb, 1e-9, 1e5, "C", "charge limit")
 
 
-def _check_times(interval_s: float, duration_s: float) -> None:
+def _times(interval_s: float, duration_s: float) -> str:
+    """Return interval and length of a loop as two literals; a run shorter than an interval has one reading."""
     _check(duration_s, FASTEST_INTERVAL_S, LONGEST_RUN_S, "s", "duration")
-    _check(interval_s, FASTEST_INTERVAL_S, duration_s, "s", "interval")
+    _check(interval_s, FASTEST_INTERVAL_S, LONGEST_RUN_S, "s", "interval")
+    return f"{literal(min(interval_s, duration_s))} {literal(duration_s)}"
 
 
 def _check_sweep(program: Eis, model: Capabilities) -> float:

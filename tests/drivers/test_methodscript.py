@@ -486,3 +486,7 @@ def test_sweep_frequencies_are_spaced_evenly_on_a_logarithmic_scale():
     assert "mul_var f 100m" in lines  # 1e5 .. 1 in 5 steps of a decade
     assert "loop m < 6i" in lines
     assert "meas_loop_eis x r j 10m f f 1i e" in lines
+
+
+def test_a_run_shorter_than_its_interval_has_one_reading():
+    assert "meas_loop_ocp p 500m 500m" in write_script(Ocv(0.5, 1.0), HR).split("\n")
