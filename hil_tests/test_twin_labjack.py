@@ -363,6 +363,22 @@ def test_stream_data_by_command_response_need_the_flash_calibration(bench: Bench
     assert bench.read(4500, 4 + 12)[:4] == [8, 0, 0, 0]
 
 
+def test_a_port_in_the_scan_list_shows_what_the_scan_before_left(bench: Bench) -> None:
+    set_up_stream(bench)
+    bench.write(4004, 4)
+    for entry, address in enumerate((2500, 4800, 4801, 2500)):  # before the outputs, and behind them
+        bench.write(4100 + 2 * entry, address)
+    dio, x_v = line_of(2)
+    load_line(bench, dio, x_v)
+    bench.write(4990, 1)
+    bench.at(0.105)
+    words = bench.read(4500, 4 + 20)[4:]
+    masked = [word & (CLOCK | BLANK) for word in words]
+    after = [value & (CLOCK | BLANK) for value in [*dio, *([dio[-1]] * 10)][:10]]
+    assert masked[1::2] == after
+    assert masked[0::2] == [BLANK, *after[:-1]]
+
+
 def test_analogue_inputs_belong_to_the_stream(bench: Bench) -> None:
     set_up_stream(bench)
     bench.write(4990, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hil_tests.sim.labjack_dio import STATE_PORTS, DigitalLines
+from hil_tests.sim.labjack_dio import DigitalLines
 from hil_tests.sim.labjack_stream_out import DAC_TARGETS, binary_to_volts
 from hil_tests.sim.labjack_t7_stream import Scans
 from hil_tests.sim.physics.beam import Beam, Stretches
@@ -60,10 +60,8 @@ class Deflector:
             values = scans.outputs.get(target)
             volts[number, 1:] = dac_v[number] if values is None else binary_to_volts(values)
         dac_v[:] = volts[:, -1].tolist()
-        latch = np.full(n + 1, self._dio.latch, dtype=np.int64)
-        for target, values in scans.outputs.items():
-            if port := STATE_PORTS.get(target):
-                latch[1:] = latch[1:] & ~port.mask | self._dio.streamed(port, values) & port.mask
+        latch = self._dio.streamed(scans.outputs, n)
+        self._dio.latch = int(latch[-1])
         levels = self._dio.levels_of(latch)
         clock = (levels >> self._settings["pixel_clock"] & 1).astype(bool)
         edges = scans.time_s[clock[1:] & ~np.concatenate(([self._clock_high], clock[1:-1]))]

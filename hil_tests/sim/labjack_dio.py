@@ -109,22 +109,27 @@ class DigitalLines:
         self.latch = (self.latch & ~affected | state & affected) & ALL
         self.write_direction(direction, affected)
 
-    def streamed(self, port: Port, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Write values to a port one by one; return the latch after each; ``changed`` is not called."""
+    def after(self, port: Port, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the latch after each of ``values`` would have been written to a port, one by one."""
         affected = np.array([port.affected(int(value)) for value in np.unique(values)])
-        bits = values << port.first
         if (affected == affected[0]).all():
             mask = int(affected[0])
-            latches = (self.latch & ~mask) | (bits & mask)
-        else:
-            latches = np.empty_like(values)
-            latch = self.latch
-            for i, value in enumerate(values):
-                mask = port.affected(int(value))
-                latch = latch & ~mask | (int(value) << port.first) & mask
-                latches[i] = latch
-        self.latch = int(latches[-1]) & ALL
+            return ((self.latch & ~mask) | (values << port.first & mask)) & ALL
+        latches = np.empty_like(values)
+        latch = self.latch
+        for i, value in enumerate(values):
+            mask = port.affected(int(value))
+            latch = latch & ~mask | (int(value) << port.first) & mask
+            latches[i] = latch
         return latches & ALL
+
+    def streamed(self, outputs: Mapping[int, npt.NDArray[np.int64]], count: int) -> npt.NDArray[np.int64]:
+        """Return the latch before ``count`` scans and after each, for values by port register."""
+        latch = np.full(count + 1, self.latch, dtype=np.int64)
+        for target, values in outputs.items():
+            if port := STATE_PORTS.get(target):
+                latch[1:] = latch[1:] & ~port.mask | self.after(port, values) & port.mask
+        return latch
 
     def add_registers(self, registers: RegisterMap) -> None:
         """Add all registers of the digital lines."""

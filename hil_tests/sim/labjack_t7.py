@@ -7,7 +7,7 @@ one instrument with a wire. The time it needs to boot is assumed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from hil_tests.sim.labjack_analog import AIN_CHANNELS, Analogue
 from hil_tests.sim.labjack_deflector import Deflector
 from hil_tests.sim.labjack_dio import ALL, STATE_PORTS, DigitalLines
 from hil_tests.sim.labjack_registers import TEST, Kind, Register, RegisterMap
-from hil_tests.sim.labjack_t7_stream import Stream
+from hil_tests.sim.labjack_t7_stream import Outputs, Stream
 from hil_tests.sim.labjack_watchdog import Watchdog
 from hil_tests.sim.physics.beam import Beam
 from hil_tests.sim.wire.faults import WireFaults
@@ -209,23 +209,20 @@ class LabJackT7Twin:
         return np.zeros(count)
 
     def _sample(
-        self, address: int, count: int, outputs: Mapping[int, Integers], after_outputs: bool
+        self, address: int, count: int, outputs: Outputs, preceding: Collection[int]
     ) -> Integers | None:
         """Read a streamable input; None if this address cannot be streamed.
 
         A digital port shows what the stream-outs wrote: in the same scan if they come before it in the scan
         list, else in the scan before.
         """
-        if address in STATE_PORTS:
-            port, present = STATE_PORTS[address], self.dio.latch
-            latches = np.full(count, present, dtype=np.int64)
-            for target, values in outputs.items():
-                if target in STATE_PORTS and count:
-                    latches = self.dio.streamed(STATE_PORTS[target], values)
-            self.dio.latch = present
-            if not after_outputs and count:
-                latches = np.concatenate(([present], latches[:-1]))
-            return (self.dio.levels_of(latches) & port.mask) >> port.first
+        if port := STATE_PORTS.get(address):
+            earlier = {target: values for target, values in outputs.items() if target in preceding}
+            later = {target: values for target, values in outputs.items() if target not in preceding}
+            changed = sum(STATE_PORTS[t].mask for t in later if t in STATE_PORTS)
+            latch = self.dio.streamed(earlier, count)[1:] & ~changed
+            latch |= self.dio.streamed(later, count)[:-1] & changed
+            return (self.dio.levels_of(latch) & port.mask) >> port.first
         if address % 2 or not 0 <= address < 2 * AIN_CHANNELS:
             return None
         return self.analogue.binary(address // 2, count)

@@ -17,7 +17,7 @@ What the vendor documents, and what is assumed here:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +28,13 @@ from hil_tests.sim.labjack_stream_out import BUFFER_SIZE, OUT_DISABLED, StreamOu
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Outputs = Mapping[int, Integers]
 
 NO_CHANNEL, SPONTANEOUS, ACTIVE, BAD_CONFIG, TOO_FAST = 2600, 2603, 2605, 2606, 2608
 NO_TARGET_MODE, NOT_RUNNING, CANNOT_STREAM = 2612, 2620, 2625
 RECOVERING, RECOVERED, RECOVERED_OVERFLOW, BURST_DONE = 2940, 2941, 2943, 2944
 STREAM_OUTS = 4
+OUT_ADDRESS = 4800
 FASTEST_SAMPLES_HZ = 100_000.0
 LARGEST_BUFFER_BYTES = 32_768
 DEFAULT_BUFFER_BYTES = 4096
@@ -58,15 +60,16 @@ class Stream:
 
     Args:
         now_s: lab time.
-        sample: reads one streamable input, ``count`` scans at once, as 16-bit values; gets what the
-            stream-outs write in these scans, and whether they come before it in the scan list.
+        sample: reads one streamable input, ``count`` scans at once, as 16-bit values, given what the
+            stream-outs write in these scans by target, and which targets come before it in the scan list;
+            None if it cannot be streamed.
         interrupts: whether new stream-out data break into data that are being played.
     """
 
     def __init__(
         self,
         now_s: Callable[[], float],
-        sample: Callable[[int, int, Mapping[int, Integers], bool], Integers | None],
+        sample: Callable[[int, int, Outputs, Collection[int]], Integers | None],
         *,
         interrupts: bool = False,
     ) -> None:
@@ -183,10 +186,10 @@ class Stream:
         if self._settings["rate"] <= 0.0 or self._settings["rate"] * len(addresses) > FASTEST_SAMPLES_HZ:
             raise DeviceError(TOO_FAST)
         for address in addresses:
-            if 4800 <= address < 4800 + STREAM_OUTS:
-                if not self.outs[address - 4800].enabled:
+            if _is_out(address):
+                if not self.outs[address - OUT_ADDRESS].enabled:
                     raise DeviceError(OUT_DISABLED)
-            elif self._sample(address, 0, {}, False) is None:
+            elif self._sample(address, 0, {}, ()) is None:
                 raise DeviceError(CANNOT_STREAM)
 
     def _scan_list(self) -> list[int]:
@@ -207,22 +210,20 @@ class Stream:
     def run(self, count: int) -> Scans:
         """Do ``count`` scans: take stream-out values, sample the inputs."""
         number = np.arange(self.scans_done + 1, self.scans_done + count + 1)
-        outputs: dict[int, Integers] = {}
-        columns = []
         addresses = self._scan_list()
+        outputs: dict[int, Integers] = {}
+        for address in dict.fromkeys(a for a in addresses if _is_out(a)):
+            out, times = self.outs[address - OUT_ADDRESS], addresses.count(address)
+            values = out.take(count * times)
+            if values is not None:
+                outputs[out.target] = values[times - 1 :: times]
+        columns, done = [], []
         for address in addresses:
-            if 4800 <= address < 4800 + STREAM_OUTS:
-                out = self.outs[address - 4800]
-                values = out.take(count * addresses.count(address)) if address not in outputs else None
-                if values is not None:
-                    outputs[out.target] = values[addresses.count(address) - 1 :: addresses.count(address)]
-        begun = False
-        for address in addresses:
-            if 4800 <= address < 4800 + STREAM_OUTS:
-                begun = True
-            else:
-                sampled = self._sample(address, count, outputs, begun)
-                columns.append(np.zeros(count, np.int64) if sampled is None else sampled)
+            if _is_out(address):
+                done.append(self.outs[address - OUT_ADDRESS].target)
+                continue
+            sampled = self._sample(address, count, outputs, done)
+            columns.append(np.zeros(count, np.int64) if sampled is None else sampled)
         self.scans_done += count
         if columns:
             self._store(np.stack(columns, axis=1))
@@ -267,7 +268,7 @@ class Stream:
             if self._fifo:
                 return RECOVERING, 0
             self._recovering = False
-            inputs = sum(1 for a in self._scan_list() if not 4800 <= a < 4800 + STREAM_OUTS)
+            inputs = sum(1 for address in self._scan_list() if not _is_out(address))
             self._fifo += DUMMY * inputs
             end = RECOVERED if self._skipped <= 0xFFFF else RECOVERED_OVERFLOW
             self._notice = end, min(self._skipped, 0xFFFF)
@@ -277,6 +278,10 @@ class Stream:
         if notice[0] == 0 and self._burst_over and not self._fifo:
             return BURST_DONE, 0
         return notice
+
+
+def _is_out(address: int) -> bool:
+    return OUT_ADDRESS <= address < OUT_ADDRESS + STREAM_OUTS
 
 
 def scan_interval_s(rate_hz: float) -> float:
