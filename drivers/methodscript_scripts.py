@@ -373,7 +373,7 @@ def _check_limits(limits: CellLimits, model: Capabilities) -> None:
 
 
 def _times(interval_s: float, duration_s: float) -> str:
-    """Return interval and length of a loop as two literals; a run shorter than an interval has one reading."""
+    """Return interval and length of a loop as literals; a run shorter than an interval has one reading."""
     _check(duration_s, FASTEST_INTERVAL_S, LONGEST_RUN_S, "s", "duration")
     _check(interval_s, FASTEST_INTERVAL_S, LONGEST_RUN_S, "s", "interval")
     return f"{literal(min(interval_s, duration_s))} {literal(duration_s)}"

@@ -187,6 +187,7 @@ async def test_foreign_client_sees_exceptions_silence_and_bad_frames(online):
     with pytest.raises(minimalmodbus.NoResponseError):
         await asyncio.to_thread(instrument.read_register, 75)
     instrument.address = 1
+    instrument.serial.timeout = 1.0
     assert await asyncio.to_thread(instrument.read_register, 276) == 0  # and recovers at once
     assert device.counters()["foreign"] == 1
 
@@ -197,6 +198,7 @@ async def test_late_reply_of_the_previous_request_comes_first(online):
     device.inject({"kind": "previous"})
     with pytest.raises(minimalmodbus.NoResponseError):
         await asyncio.to_thread(instrument.read_register, 75)
+    instrument.serial.timeout = 0.5
     with pytest.raises(minimalmodbus.InvalidResponseError):  # five words are waiting behind one
         await asyncio.to_thread(instrument.read_registers, 1, 5)
 
