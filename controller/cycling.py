@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drivers.errors import NoReply, Refused
+from drivers.errors import BadReply, NoReply, Refused
 from drivers.roles import CellEvent, CellEventKind, CellSample, Ocv
 
 if TYPE_CHECKING:
@@ -112,6 +112,10 @@ class Cycling:
             except NoReply:
                 if time.monotonic() - silent_since > 2 * timeout_s:
                     raise
+                continue
+            except BadReply as error:  # one spoilt package: counted, never integrated, the next ones go on
+                self.now.invalid += 1
+                self._recorder.fault("cell", str(error))
                 continue
             silent_since = time.monotonic()
             if isinstance(heard, CellEvent):

@@ -15,11 +15,10 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from controller.clock import BenchError, ScaledClock, Ticker, bench_clock
 from controller.config import (
@@ -33,6 +32,7 @@ from controller.config import (
     reduce_settings,
 )
 from controller.cycling import ChargeError, Cycling
+from controller.desk import Desk
 from controller.devices import Bench, build
 from controller.documents import close_crashed
 from controller.estimate import estimate
@@ -50,10 +50,20 @@ from controller.safety import carry_out
 from controller.scanning import Feed, Scanning
 from controller.sequence import Outcome, Sequencer
 from controller.stamps import Stamps, confirmed_by_person
+from controller.verdict import (
+    EXIT_ABORTED,
+    EXIT_DONE,
+    EXIT_FILES,
+    EXIT_GAPS,
+    EXIT_GUARD,
+    EXIT_INSTRUMENT,
+    Stopped,
+    exit_status,
+    verdict,
+)
 from drivers.clock import Clock, RealClock
 from drivers.errors import DriverError
 
-EXIT_DONE, EXIT_FILES, EXIT_INSTRUMENT, EXIT_GUARD, EXIT_ABORTED, EXIT_GAPS = 0, 2, 3, 4, 5, 6
 WALL_FLOOR_S = 0.02  # no device is polled more often than this in wall time, however fast lab time runs
 GUARD_PERIOD_S = 0.1
 STATUS_PERIOD_S = 0.25  # wall
@@ -62,15 +72,6 @@ PREPARE_TIMEOUT_S = 20.0
 REDUCE_READY_S = 60.0
 RESULT_TIMEOUT_S = 30.0
 SUPERVISOR_LOST_S = 3.0
-
-
-class Stopped(Exception):
-    """Something ended the run before its steps were done: exit code and a reason in plain words."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
 
 
 class Host:
@@ -91,14 +92,15 @@ class Host:
         self.recorder: Recorder
         self.sequence: Sequencer
         self.products: dict[str, Any] = {"progress": {}, "result": None}
+        self.desk = Desk(self)
         self._ended = asyncio.Event()
         self._stop_code: Stopped | None = None
         self._acting: set[asyncio.Task[None]] = set()
         self._result = asyncio.Event()
-        self._blanked: bool | None = None
+        self.blanked: bool | None = None
         self._early = ""
-        self._began_s = clock.now_s()
-        self._beam_a: float | None = None
+        self.began_s = clock.now_s()
+        self.beam_a: float | None = None
         self._notes: dict[str, Any] = {}
         self._tasks: asyncio.TaskGroup
         self.guard = Guard(
@@ -110,14 +112,14 @@ class Host:
 
     async def run(self) -> int:
         """Run the experiment; whatever happens, every output is off when this returns."""
-        began_s, began_wall = self._began_s, time.time()
+        began_s, began_wall = self.began_s, time.time()
         await self._open()
         code, outcome = EXIT_DONE, "done"
         try:
             await self._connect()
             await self._work()
         except Exception as error:
-            stopped = self._stop_code or _verdict(error)
+            stopped = self._stop_code or verdict(error)
             code, outcome = stopped.code, stopped.reason
             self.recorder.line(outcome)
         finally:
@@ -141,10 +143,10 @@ class Host:
         self.journal = await AsyncJournal.open(
             self.state.journal, station=self.station.station.name, clock=self.clock.now_s,
             on_commit=lambda: self._link.notify(),
-            on_error=lambda error: self._end(EXIT_INSTRUMENT, str(error)),
+            on_error=lambda error: self.end(EXIT_INSTRUMENT, str(error)),
         )  # fmt: skip
         await self.journal.boot("run")
-        self._local = LocalServer(self.state.socket("control"), self._handle)
+        self._local = LocalServer(self.state.socket("control"), self.desk.handle)
         self._link = LinkServer(self.state.socket("link"), self.journal)
         self.reduction = Reduction(self.state.socket("reduce"), self._on_reduce, self.run_dir / "raw")
         self.recorder = Recorder(self.journal, self.clock, self.run_id, self._local.broadcast)
@@ -269,8 +271,8 @@ class Host:
         await self.recorder.event("run", "host", {"state": "ended", "code": code, "outcome": outcome})
         with contextlib.suppress(JournalError):
             await self.recorder.documents.baseline(self.stamps.now())
-            await self.recorder.documents.stop(_word(code), outcome)
-            await self.journal.end_run(self.run_id, outcome=_word(code), exit_code=code, reason=outcome)
+            await self.recorder.documents.stop(exit_status(code), outcome)
+            await self.journal.end_run(self.run_id, outcome=exit_status(code), exit_code=code, reason=outcome)
             await self.journal.extract(self.run_id, self.run_dir / "journal.sqlite")
         await self.bench.close()
         await asyncio.to_thread(self.scanning.close)
@@ -292,10 +294,10 @@ class Host:
                     await self.bench.io.feed_watchdog()
                 reading = await self.bench.io.read()
             except DriverError as error:
-                self._beam_a = None
+                self.beam_a = None
                 self.recorder.fault("io", str(error))
                 continue
-            self._beam_a, self._blanked = reading.beam_current_a, reading.blanked
+            self.beam_a, self.blanked = reading.beam_current_a, reading.blanked
             self.guard.io(reading)
             self.scanning.see_beam(reading.beam_current_a)
             self.recorder.io(reading)
@@ -317,7 +319,7 @@ class Host:
     async def _status(self) -> None:
         """Tell whoever watches, a few times a second."""
         while True:
-            self._local.broadcast({"event": "status", **self.status()})
+            self._local.broadcast({"event": "status", **self.desk.status()})
             await asyncio.sleep(STATUS_PERIOD_S)
 
     async def _beat(self) -> None:
@@ -334,7 +336,7 @@ class Host:
             except (TimeoutError, OSError):
                 heard = b""
             if not heard:
-                self._end(EXIT_INSTRUMENT, "the supervisor is gone")
+                self.end(EXIT_INSTRUMENT, "the supervisor is gone")
                 return
             await asyncio.sleep(0.1)
 
@@ -355,9 +357,9 @@ class Host:
         await self.recorder.trip(trip)
         await self.recorder.actions(trip.id, results)
         if trip.latch:
-            self._end(EXIT_GUARD, trip.text)
+            self.end(EXIT_GUARD, trip.text)
 
-    def _end(self, code: int, reason: str) -> None:
+    def end(self, code: int, reason: str) -> None:
         """End the run from outside its sequence; the first reason counts."""
         if self._stop_code is None:
             self._stop_code = Stopped(code, reason)
@@ -365,34 +367,7 @@ class Host:
 
     def abort(self, by: str) -> None:
         """A person ends the run."""
-        self._end(EXIT_ABORTED, f"aborted by {by}")
-
-    async def _handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Answer one request of the local socket."""
-        verb, by = request.get("do"), str(request.get("by", "a person"))
-        if verb in ("status", "watch"):
-            return {"ok": True, "event": "status", **self.status()}
-        await self.recorder.event("command", "local", {"do": verb, "by": by})
-        if verb == "pause":
-            self.sequence.pause(f"paused by {by}")
-        elif verb == "proceed":
-            self.sequence.proceed()
-        elif verb == "stop":
-            self.sequence.finish_early()
-        elif verb == "abort":
-            self.abort(by)
-        elif verb == "safe":
-            results = await carry_out(self.bench.outputs, Action.SAFE)
-            self._end(EXIT_ABORTED, f"safe, asked for by {by}")
-            return {"ok": all(r.confirmed for r in results), "results": [r.as_dict() for r in results]}
-        elif verb == "clear":
-            trip_id = str(request.get("id", ""))
-            cleared = self.guard.clear(trip_id)
-            await self.journal.clear_latch(trip_id, by)
-            return {"ok": cleared, "text": f"{trip_id} {'cleared' if cleared else 'is not latched'}"}
-        else:
-            return {"ok": False, "error": f"unknown request {verb!r}"}
-        return {"ok": True, "text": f"{verb}: accepted"}
+        self.end(EXIT_ABORTED, f"aborted by {by}")
 
     def _on_reduce(self, message: dict[str, Any]) -> None:
         """Take a message of the reduce process."""
@@ -410,26 +385,6 @@ class Host:
         elif kind == "result":
             self.products["result"] = message.get("result")
             self._result.set()
-
-    # --- looks -----------------------------------------------------------------------------------------
-
-    def status(self) -> dict[str, Any]:
-        """Return what is known now; None where it is not known."""
-        cell = self.cycling.now
-        scan = self.sequence.scan_status()
-        return {
-            "run": self.run_id, "lab_s": self.clock.now_s(), "elapsed_s": self.clock.now_s() - self._began_s,
-            "t": time.time(), "speed": self.clock.speed,
-            "state": self.sequence.state, "paused": self.sequence.paused, "step": self.sequence.where(),
-            "estimate_s": self.sequence.estimate_s, "temperature_k": self.heating.temperature_k(),
-            "target_k": self.heating.target_k, "voltage_v": cell.voltage_v, "current_a": cell.current_a,
-            "cell_state": cell.state, "charge_coulomb": cell.charge_coulomb, "beam_a": self._beam_a,
-            "blanked": self._blanked, "scan": scan,
-            "quantities": self.products["progress"].get("quantities", {}),
-            "counts": self.products["progress"].get("counts", {}),
-            "alarms": [t.text for t in self.guard.latched.values()],
-            "latched": list(self.guard.latched),
-        }  # fmt: skip
 
     def _counters(self) -> dict[str, Any]:
         lines = {name: vars(line.stats) for name, line in self.bench.lines.items()}
@@ -462,25 +417,6 @@ class Host:
         log.unlink()
 
 
-def _verdict(error: BaseException) -> Stopped:
-    """Return exit code and reason for whatever ended the run; what nobody expected keeps its traceback."""
-    leaves = _leaves(error)
-    for leaf in leaves:
-        if isinstance(leaf, Stopped):
-            return leaf
-    if all(isinstance(leaf, DriverError | JournalError | OSError) for leaf in leaves):
-        return Stopped(EXIT_INSTRUMENT, "; ".join(str(leaf) for leaf in leaves))
-    traceback.print_exception(error)  # into logs/control.log
-    text = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves)
-    return Stopped(EXIT_INSTRUMENT, f"the host failed ({text}); see logs/control.log")
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]
-
-
 def _trip_of(trip_id: str, body: dict[str, Any]) -> Trip:
     return Trip(
         trip_id, str(body.get("channel", "")), body.get("value"), body.get("limit"),
@@ -488,12 +424,6 @@ def _trip_of(trip_id: str, body: dict[str, Any]) -> Trip:
         Action(body.get("action", "safe")), str(body.get("text", trip_id)), float(body.get("lab_s", 0.0)),
         float(body.get("t", 0.0)),
     )  # fmt: skip
-
-
-def _word(code: int) -> Literal["success", "abort", "fail"]:
-    if code in (EXIT_DONE, EXIT_GAPS):
-        return "success"
-    return "abort" if code in (EXIT_GUARD, EXIT_ABORTED) else "fail"
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -96,7 +96,7 @@ class FakeCell:
     name = "cell"
     roles: frozenset[Any] = frozenset()
 
-    def __init__(self, script: list[CellSample | CellEvent]) -> None:
+    def __init__(self, script: list[CellSample | CellEvent | Exception]) -> None:
         self.script = list(script)
         self.running = False
         self.started: list[CellProgram] = []
@@ -110,7 +110,10 @@ class FakeCell:
         await asyncio.sleep(0)
         if not self.script:
             raise NoReply("silent", device="cell")
-        return self.script.pop(0)
+        heard = self.script.pop(0)
+        if isinstance(heard, Exception):
+            raise heard
+        return heard
 
     async def stop(self) -> None:
         self.stops += 1

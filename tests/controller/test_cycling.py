@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.cycling import ChargeError, Cycling
-from drivers.errors import NoReply, Refused
+from drivers.errors import BadReply, NoReply, Refused
 from drivers.roles import CellEvent, CellEventKind, CellLimits, CellSample, ConstantCurrent, Ocv
 from tests.controller.fakes import FakeCell, FakeGuard, FakeRecorder, SteppedClock
 
@@ -25,7 +25,7 @@ def sample(
     return CellSample(0.0, elapsed_s, phase, 3.9 if valid else None, current_a, charge, valid=valid)
 
 
-def make(script: list[CellSample | CellEvent]) -> tuple[Cycling, FakeCell, FakeGuard]:
+def make(script: list[CellSample | CellEvent | Exception]) -> tuple[Cycling, FakeCell, FakeGuard]:
     cell, guard = FakeCell(script), FakeGuard()
     cycling = Cycling(cell, guard, SteppedClock(), FakeRecorder(), error=ChargeError(0.01, 1e-8))  # type: ignore[arg-type]
     return cycling, cell, guard
@@ -102,6 +102,16 @@ async def test_a_latched_trip_refuses_to_energise_but_not_to_measure() -> None:
     assert cell.started == []
     await cycling.run(Ocv(1.0), lambda now: None, interval_s=1.0)
     assert len(cell.started) == 1
+
+
+async def test_one_spoilt_package_does_not_end_the_step() -> None:
+    cycling, cell, _ = make(
+        [sample(0.0, 20e-6), BadReply("spoilt", device="cell"), sample(2.0, 20e-6), FINISHED]
+    )
+    assert await cycling.run(PROGRAM, lambda now: None, interval_s=1.0) == "voltage"
+    assert cycling.now.invalid == 1
+    assert cycling.now.charge_coulomb == pytest.approx(40e-6)
+    assert cell.stops == 1
 
 
 async def test_a_script_error_is_an_error() -> None:

@@ -1,0 +1,67 @@
+"""The desk: answers the local socket and knows what to say about a running host."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from controller.guard import Action
+from controller.safety import carry_out
+from controller.verdict import EXIT_ABORTED
+
+if TYPE_CHECKING:
+    from controller.host import Host
+
+
+class Desk:
+    """Speaks for one host; decides nothing about safety itself."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer one request of the local socket."""
+        host = self._host
+        verb, by = request.get("do"), str(request.get("by", "a person"))
+        if verb in ("status", "watch"):
+            return {"ok": True, "event": "status", **self.status()}
+        await host.recorder.event("command", "local", {"do": verb, "by": by})
+        if verb == "pause":
+            host.sequence.pause(f"paused by {by}")
+        elif verb == "proceed":
+            host.sequence.proceed()
+        elif verb == "stop":
+            host.sequence.finish_early()
+        elif verb == "abort":
+            host.abort(by)
+        elif verb == "safe":
+            results = await carry_out(host.bench.outputs, Action.SAFE)
+            host.end(EXIT_ABORTED, f"safe, asked for by {by}")
+            return {"ok": all(r.confirmed for r in results), "results": [r.as_dict() for r in results]}
+        elif verb == "clear":
+            trip_id = str(request.get("id", ""))
+            cleared = host.guard.clear(trip_id)
+            await host.journal.clear_latch(trip_id, by)
+            return {"ok": cleared, "text": f"{trip_id} {'cleared' if cleared else 'is not latched'}"}
+        else:
+            return {"ok": False, "error": f"unknown request {verb!r}"}
+        return {"ok": True, "text": f"{verb}: accepted"}
+
+    def status(self) -> dict[str, Any]:
+        """Return what is known now; None where it is not known."""
+        host = self._host
+        cell = host.cycling.now
+        scan = host.sequence.scan_status()
+        return {
+            "run": host.run_id, "lab_s": host.clock.now_s(), "elapsed_s": host.clock.now_s() - host.began_s,
+            "t": time.time(), "speed": host.clock.speed,
+            "state": host.sequence.state, "paused": host.sequence.paused, "step": host.sequence.where(),
+            "estimate_s": host.sequence.estimate_s, "temperature_k": host.heating.temperature_k(),
+            "target_k": host.heating.target_k, "voltage_v": cell.voltage_v, "current_a": cell.current_a,
+            "cell_state": cell.state, "charge_coulomb": cell.charge_coulomb, "beam_a": host.beam_a,
+            "blanked": host.blanked, "scan": scan,
+            "quantities": host.products["progress"].get("quantities", {}),
+            "counts": host.products["progress"].get("counts", {}),
+            "alarms": [t.text for t in host.guard.latched.values()],
+            "latched": list(host.guard.latched),
+        }  # fmt: skip
