@@ -1,0 +1,323 @@
+"""The virtual bench: every instrument of the station as a twin in one process, in lab time.
+
+``python -m hil_tests.bench --dir DIR`` writes ``DIR/station.toml`` when all twins are ready, prints its path
+as the first line, and runs until its standard input closes, SIGTERM or Ctrl-C: it never outlives its owner.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hil_tests.sim import scenario
+from hil_tests.sim.amptek_dp5 import AmptekTwin
+from hil_tests.sim.clock import LabClock
+from hil_tests.sim.control import ControlSocket
+from hil_tests.sim.eurotherm_3200 import EurothermTwin
+from hil_tests.sim.labjack_t7 import LabJackT7Twin
+from hil_tests.sim.palmsens_emstat4 import EmStatTwin
+from hil_tests.sim.replay import Replay, read_spe
+from hil_tests.sim.schedule import FaultSchedule
+from hil_tests.sim.station_file import Place, station_file
+
+TICK_WALL_S = 0.01
+LONGEST_STEP_S = 1.0  # of lab time: a bench that was held up catches up in steps of this size
+LONGEST_SOCKET_PATH = 100
+TRUTH_SCHEMA = "operando/bench-truth/1"
+SETTABLE = {
+    "beam.lost": ("beam", "lost"),
+    "holder.ambient_k": ("holder", "ambient_k"),
+    "holder.cell_power_w": ("holder", "cell_power_w"),
+    "holder.stuck_power_w": ("holder", "stuck_power_w"),
+    "cell.short_ohm": ("cell", "short_ohm"),
+    "sample.drift_um": ("sample", "drift_um"),
+}
+EPILOG = """\
+examples:
+  python -m hil_tests.bench --dir /tmp/bench --scenario quickstart --speed 60
+  operando check /tmp/bench/station.toml        (in another terminal, while it runs)
+
+A fault file is a list of tables:
+  [[fault]]
+  target = "io"          # heater, cell, io, pixe, pige
+  kind = "beam_loss"     # wire faults, unplug, reset ...: see hil_tests/README.md
+  at_pulses = 2000       # or at_s, at_temperature_k, at_charge_coulomb; after_s adds lab seconds
+
+The truth file holds atoms per layer, coulombs, photons and the counters of every twin; it is written at the
+end, and whenever the socket is asked for it. What follows from them (x, SoC) is not in it.
+"""
+
+
+class Bench:
+    """All twins and the physics behind them."""
+
+    def __init__(
+        self,
+        scenario_name: str,
+        *,
+        speed: float = 1.0,
+        seed: int | None = None,
+        factor: float = 1.0,
+        replays: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.clock = LabClock(speed=speed)
+        self.world = scenario.build(scenario.read(scenario_name), seed=seed, factor=factor)
+        world = self.world
+        rng = np.random.default_rng([world.seed, 99])
+        sources: dict[str, Any] = dict(world.photons)
+        for name, path in (replays or {}).items():
+            sources[name] = Replay(read_spe(path), rng, beam=world.beam, reader=name)
+        self.io = LabJackT7Twin(world.beam, self.clock)
+        self.heater = EurothermTwin(world.holder, self.clock, relay_closed=self.io.relay_closed)
+        self.cell = EmStatTwin(world.cell, self.clock, {"seed": world.seed})
+        self.detectors = {name: self._detector(name, sources[name]) for name in scenario.DETECTORS}
+        self.twins: dict[str, Any] = {
+            "heater": self.heater, "cell": self.cell, "io": self.io, **self.detectors,
+        }  # fmt: skip
+        self.faults = FaultSchedule(
+            self.inject,
+            {
+                "at_s": lambda: self._time_s,
+                "at_pulses": lambda: float(self.io.deflector.pulses),
+                "at_temperature_k": lambda: world.holder.cell_k,
+                "at_charge_coulomb": lambda: world.cell.charge.terminals,
+            },
+        )
+        self.ticks = 0
+        self.late_s = 0.0
+        self._time_s = 0.0
+
+    def _detector(self, name: str, source: Any) -> AmptekTwin:
+        electronics = self.world.file["electronics"][name]
+        settings = {
+            "detector": electronics["detector"],
+            "channels": electronics["channels"],
+            "full_scale_kev": electronics["channels"] * electronics["kev_per_channel"],
+            "serial": 4711 if name == "pixe" else 4712,
+        }
+        return AmptekTwin(source, self.clock, settings, upstream=self.io.advance)
+
+    async def start(self, folder: Path) -> Place:
+        """Open every port; return where they are."""
+        ports = {name: await twin.start() for name, twin in self.twins.items()}
+        return Place(
+            socket=str(_socket_path(folder)),
+            nonce=secrets.token_hex(16),
+            epoch=self.clock.epoch,
+            speed=float(self.clock.speed),
+            heater_port=os.path.realpath(ports["heater"]),
+            cell_port=os.path.realpath(ports["cell"]),
+            io_port=self.io.port,
+            pixe_port=self.detectors["pixe"].port,
+            pige_port=self.detectors["pige"].port,
+        )
+
+    async def stop(self) -> None:
+        """Close every port."""
+        for twin in self.twins.values():
+            await twin.stop()
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Let time pass until ``stopped`` is set."""
+        while not stopped.is_set():
+            now_s = self.clock.now_s()
+            self.late_s = max(self.late_s, (now_s - self._time_s) / self.clock.speed - TICK_WALL_S)
+            while self._time_s < now_s:
+                self.step(min(now_s, self._time_s + LONGEST_STEP_S))
+            await asyncio.sleep(TICK_WALL_S)
+
+    def step(self, now_s: float) -> None:
+        """Bring everything to one lab time."""
+        world, dt_s = self.world, now_s - self._time_s
+        self._time_s = now_s
+        self.heater.advance(now_s)
+        self.cell.advance(now_s)
+        world.sample.process(dt_s, atoms_out=world.cell.lithium_atoms_out, temperature_k=world.holder.cell_k)
+        self.io.advance(now_s)
+        for detector in self.detectors.values():
+            detector.advance(now_s)
+        self.faults.check(now_s)
+        self.ticks += 1
+
+    def inject(self, target: str, fault: Mapping[str, Any]) -> None:
+        """Make something go wrong in one twin, or behind it."""
+        if target not in self.twins:
+            raise ValueError(f"no such target: {target!r}; known: {', '.join(self.twins)}")
+        self.twins[target].inject(fault)
+
+    def truth(self) -> dict[str, Any]:
+        """Return what is true now."""
+        return {
+            "schema": TRUTH_SCHEMA,
+            "scenario": self.world.name,
+            "seed": self.world.seed,
+            "speed": self.clock.speed,
+            "lab_s": self._time_s,
+            **self.world.truth(),
+            "twins": {name: twin.counters() for name, twin in self.twins.items()},
+            "faults": self.faults.done,
+            "faults_waiting": self.faults.waiting,
+            "bench": {"ticks": self.ticks, "worst_late_wall_s": self.late_s, "cpu_s": time.process_time()},
+        }
+
+    def set_value(self, what: str, value: float) -> None:
+        """Set a physics value. Raises ValueError if there is none of that name."""
+        if what not in SETTABLE:
+            raise ValueError(f"cannot set {what!r}; known: {', '.join(SETTABLE)}")
+        part, attribute = SETTABLE[what]
+        owner = getattr(self.world, part)
+        setattr(owner, attribute, type(getattr(owner, attribute))(value))
+
+
+def _socket_path(folder: Path) -> Path:
+    path = folder / "bench.sock"
+    if len(str(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    return Path(tempfile.mkdtemp(prefix="operando-")) / "bench.sock"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file so that nobody sees half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+async def serve(args: argparse.Namespace) -> None:
+    """Run a bench as the command line says."""
+    bench = Bench(
+        args.scenario, speed=args.speed, seed=args.seed, factor=args.rates, replays=dict(args.replay)
+    )
+    if args.fault is not None:
+        bench.faults.load(args.fault, bench.twins)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    args.dir.mkdir(parents=True, exist_ok=True)
+
+    def told_truth() -> dict[str, Any]:
+        truth = bench.truth()
+        if args.truth is not None:
+            write(args.truth, json.dumps(truth, indent=1) + "\n")
+        return truth
+
+    place = await bench.start(args.dir.absolute())
+    control = ControlSocket(Path(place.socket), place.nonce, _commands(bench, place, told_truth))
+    try:
+        await control.start()
+        station = args.dir.absolute() / "station.toml"
+        write(station, station_file(bench.world, place))
+        print(station, flush=True)
+        _watch_owner(loop, stopped)
+        await bench.run(stopped)
+    finally:
+        told_truth()
+        await control.stop()
+        await bench.stop()
+
+
+def _commands(bench: Bench, place: Place, told_truth: Any) -> dict[str, Any]:
+    def inject(request: Mapping[str, Any]) -> dict[str, Any]:
+        fault = {key: value for key, value in request.items() if key not in ("nonce", "do", "target")}
+        bench.inject(str(request["target"]), fault)
+        return {}
+
+    def set_value(request: Mapping[str, Any]) -> dict[str, Any]:
+        bench.set_value(str(request["what"]), float(request["value"]))
+        return {}
+
+    return {
+        "hello": lambda _request: {"speed": place.speed, "epoch": place.epoch, "lab_s": bench.clock.now_s()},
+        "truth": lambda _request: {"truth": told_truth()},
+        "fault": inject,
+        "set": set_value,
+    }
+
+
+def _watch_owner(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
+    """Stop when standard input closes. A terminal in the background cannot be read; there, signals end it."""
+    if os.isatty(0) and os.tcgetpgrp(0) != os.getpgrp():
+        return
+
+    def wait() -> None:
+        while True:
+            try:
+                if not os.read(0, 4096):
+                    break
+            except OSError:
+                break
+        loop.call_soon_threadsafe(stopped.set)
+
+    threading.Thread(target=wait, name="owner", daemon=True).start()
+
+
+def _replay(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if name not in scenario.DETECTORS or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not DETECTOR=FILE with one of {scenario.DETECTORS}")
+    return name, Path(path)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    known = ", ".join(sorted(path.stem for path in scenario.FOLDER.glob("*.toml")))
+    result = argparse.ArgumentParser(
+        prog="python -m hil_tests.bench",
+        description="Virtual bench: heater, cell, beam-line I/O and two photon detectors as twins of real "
+        "instruments on pseudo-terminals, TCP and UDP ports of this machine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = result.add_argument
+    add("--dir", type=Path, required=True, help="folder for station.toml and the socket")
+    add("--scenario", default="quickstart", help=f"a file, or one of: {known} (default quickstart)")
+    add(
+        "--speed", type=float, default=1.0, metavar="N", help="lab seconds per second of the wall (default 1)"
+    )
+    add("--seed", type=int, metavar="S", help="of all noise (default: the scenario's)")
+    add("--fault", type=Path, metavar="FILE", help="what is to go wrong, see below")
+    add("--truth", type=Path, metavar="FILE", help="where to write what was true")
+    add(
+        "--rates",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="multiplies the photon rates: stress, no physics",
+    )
+    add(
+        "--replay", type=_replay, action="append", default=[], metavar="DETECTOR=FILE",
+        help="let a detector give the events of an ORTEC .Spe spectrum, in its real time",
+    )  # fmt: skip
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    args = parser().parse_args(arguments)
+    if not args.speed >= 1.0:
+        print("--speed must be at least 1", file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(serve(args))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
