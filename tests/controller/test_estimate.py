@@ -104,6 +104,8 @@ def test_the_continuum_under_the_line_costs_significance(tmp_path):
     rates = ('lithium = "3 /s"', 'lithium = "3 /s", lithium_background = "1.5 /s"')
     loaded = small(tmp_path, station=(rates,)).changes[0]
     assert loaded.sigma_soc > 1.2 * bare.sigma_soc
+    # beta = 1.5 / 3 * (1 + 0.8): the lithium needed grows from 1 + 1/13.1 to 1 + 0.9 + 1/13.1
+    assert loaded.lithium_needed / bare.lithium_needed == pytest.approx((1.9 + 1 / 13.1) / (1.0 + 1 / 13.1))
     assert any("no continuum" in note for note in small(tmp_path).notes)
     assert not any("no continuum" in note for note in small(tmp_path, station=(rates,)).notes)
 
@@ -142,6 +144,16 @@ def test_dose_and_disk(moeller, quickstart):
     # raw words alone: 1100 events per second for the time of beam, 4 bytes each
     beam_s = sum(scan.beam_s for scan in quickstart.scans)
     assert 4 * 1100 * beam_s < quickstart.disk_bytes < 4 * 4 * 1100 * beam_s
+
+
+def test_disk_by_hand(tmp_path):
+    found = small(tmp_path)
+    beam_s = sum(scan.beam_s for scan in found.scans)
+    passes = sum(scan.passes for scan in found.scans)
+    words = beam_s * (600.0 + 500.0 + 2 * 1e6 / 65536.0) + 2 * passes * 64 * 65
+    maps = passes * 64 * 64 * 16 * 3
+    readings = found.expected_s * (1 / 0.25 + 1 / 1.0 + 1 / 0.1)  # heater, cell, box
+    assert found.disk_bytes == pytest.approx(4 * words + maps + 160 * readings)
 
 
 def test_dose_of_the_science_note(tmp_path):

@@ -5,6 +5,8 @@ import pytest
 from controller.config.dose import DosePlan, Patch, fluence_per_cm2, highest
 from controller.config.scans import Raster
 
+from .conftest import HERE
+
 ELEMENTARY = 1.602176634e-19
 
 
@@ -44,6 +46,19 @@ def test_a_scan_that_stops_at_a_dose_gives_no_more(experiment_with):
     assert first == pytest.approx(1e14)
     _, first = next(DosePlan(24e-15, None).running_maximum(experiment.walk()))
     assert first == pytest.approx(1800.0 * 24e-15 / ELEMENTARY / 3e-4)  # its timeout comes first
+
+
+def test_repeats_add_up_and_moved_scans_do_not(experiment_with):
+    step = (HERE / "experiment.toml").read_text().partition("[[step]]\n")[2].partition("[[step]]")[0]
+    once = 4 * 122.88 * 24e-12 / ELEMENTARY / 3e-4
+    repeated = '[[step]]\ndo = "repeat"\ntimes = 3\n[[step.step]]\n' + step.replace("as prepared", "again")
+    moved = (
+        '[[step]]\ndo = "move"\nto = ["150 um", "0 um"]\n' + "[[step]]\n" + step.replace("as prepared", "b")
+    )
+    back = moved.replace("150 um", "0 um").replace('"b"', '"c"')
+    experiment = experiment_with(("[[step]]\n" + step, "[[step]]\n" + step + repeated + moved + back))
+    totals = [total for _, total in DosePlan(24e-12, None).running_maximum(experiment.walk())]
+    assert totals[:4] == [pytest.approx(factor * once) for factor in (1, 4, 4, 5)]
 
 
 def test_scans_of_an_experiment(experiment):

@@ -103,7 +103,18 @@ def test_pulses_and_widths_have_the_same_limits(station):
     ]
 
 
+def test_sums_may_reach_their_limit(station_with):
+    assert problems_of(station_with(('charge = "1 mAh"', 'charge = "10 uAh"'))) == []
+    assert len(problems_of(station_with(('charge = "1 mAh"', 'charge = "9.9 uAh"')))) == 2
+    window = (
+        'element = "Co"\ndetector = "pixe"',
+        'element = "Co"\ndetector = "pixe"\nwindow = ["6 keV", "20.48 keV"]',
+    )
+    assert problems_of(station_with(), window) == []
+
+
 def test_limits_are_inclusive_however_they_are_written(station):
+    assert problems_of(station, ('voltage = "4.0 V"', 'voltage = "2500 mV"')) == []
     assert problems_of(station, ('voltage = "4.0 V"', 'voltage = "4050 mV"')) == []
     assert problems_of(station, ('current = "13 uA"', 'current = "0.04 mA"')) == []
     assert problems_of(station, ('dwell = "30 ms"', 'dwell = "0.1 s"')) == []

@@ -4,6 +4,7 @@ import pytest
 
 from controller.config import ConfigErrors, from_text, load_station, station_from
 from controller.config import devices as device_tables
+from controller.config.station_rules import guard_names
 
 from .conftest import HERE, changed, split_line
 
@@ -479,6 +480,15 @@ def test_a_third_party_driver_keeps_its_own_keys(monkeypatch):
     )
     station = station_from(from_text(text, "station.toml"))
     assert station.devices["box"].settings() == {"colour": "red", "period_s": 2.0}
+
+
+def test_what_the_guard_calls_a_device():
+    raw = {
+        "device": {"oven": {"driver": "eurotherm_3200"}, "spare": {"driver": "eurotherm_3200"},
+                   "acme": {"driver": "acme_box"}, "box": {"driver": "labjack_t7"}},
+        "roles": {"heater": "oven", "scanner": "acme"},
+    }  # fmt: skip
+    assert guard_names(raw) == {"oven": "heater", "spare": "", "acme": "io", "box": "io"}
 
 
 def test_interlock_rows_know_what_the_guard_calls_their_device(station_with):
