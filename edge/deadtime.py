@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import lambertw
 
 Floats = NDArray[np.float64]
 
@@ -42,9 +41,7 @@ class CounterCheck:
 
 
 def true_rate_hz(observed_hz: ArrayLike, tau_s: float) -> Floats:
-    """Return the photon rate behind an observed rate: n solves m = n exp(-n tau), lower branch.
-
-    n = -W0(-m tau) / tau, with Lambert's W.
+    """Return the photon rate behind an observed rate: n solves m = n exp(-n tau), the smaller solution.
 
     Args:
         observed_hz: rates of recorded events, any shape.
@@ -53,16 +50,21 @@ def true_rate_hz(observed_hz: ArrayLike, tau_s: float) -> Floats:
     Returns:
         Rates of the same shape; NaN where m tau > 1/e, which no paralysable detector can show.
 
-    Source: Knoll, Radiation Detection and Measurement, 4th ed., section 4.7; Corless et al. 1996 for W.
+    Source: Knoll, Radiation Detection and Measurement, 4th ed., section 4.7.
     """
     observed = np.asarray(observed_hz, dtype=np.float64)
     if tau_s == 0.0:
         return observed.copy()
-    argument: Floats = np.asarray(-observed * tau_s, dtype=np.float64)
-    possible = argument >= -math.exp(-1.0)
-    inside: Floats = np.where(possible, argument, 0.0)
-    branch = np.real(lambertw(inside))  # type: ignore[call-overload]  # the stubs reject arrays
-    rate: Floats = np.where(possible, -branch / tau_s, np.nan)
+    busy = observed * tau_s
+    possible = busy < math.exp(-1.0)
+    busy = np.where(possible, busy, 0.0)
+    u = busy * (1.0 + busy)
+    for _ in range(50):  # Newton for u exp(-u) = m tau, from below; three steps at a dead time of 1 %
+        step = (u - busy * np.exp(u)) / (1.0 - u)
+        u = u - step
+        if np.max(np.abs(step), initial=0.0) < 1e-15:
+            break
+    rate: Floats = np.where(possible, u / tau_s, np.nan)
     return rate
 
 
@@ -90,45 +92,59 @@ def smooth_rate_hz(counts: ArrayLike, time_s: ArrayLike, enough: float = 400.0) 
     return rate
 
 
-def expected_fast(observed_hz: Floats, time_s: Floats, tau_s: float, fast_dead_s: float) -> float:
-    """Return the fast counts that the observed slow rates imply: sum of n t exp(-n tau_fast)."""
+def expected_fast(
+    recorded: float, observed_hz: Floats, time_s: Floats, tau_s: float, fast_dead_s: float
+) -> float:
+    """Return the fast counts that go with the recorded ones: N + sum of t [n exp(-n tau_fast) - m].
+
+    Only the difference between both channels comes from the smoothed rates, so that smoothing, which does not
+    keep the sum, does not enter at first order.
+    """
     rate = true_rate_hz(observed_hz, tau_s)
-    return float(np.sum(rate * time_s * np.exp(-rate * fast_dead_s)))
+    return recorded + float(np.sum((rate * np.exp(-rate * fast_dead_s) - observed_hz) * time_s))
 
 
 def fit_dead_time(
-    observed_hz: Floats, time_s: Floats, fast: float, fast_dead_s: float, prior: DeadTime | None = None
+    recorded: float,
+    fast: float,
+    observed_hz: Floats,
+    time_s: Floats,
+    fast_dead_s: float,
+    prior: DeadTime | None = None,
 ) -> DeadTime:
     """Return the dead time per pulse for which the model gives the counted fast pulses.
 
     Args:
+        recorded: events of the slow channel.
+        fast: increase of the fast counter over the same time.
         observed_hz: recorded rates of all pixels and of the beam-off time, shape (n,).
         time_s: the time spent at each, shape (n,).
-        fast: increase of the fast counter over the same time.
         fast_dead_s: pulse-pair resolving time of the fast channel.
         prior: combined with the fit by inverse variance when given.
 
     Returns:
-        The dead time; its sigma comes from the binomial spread of fast minus slow, sqrt(fast - slow).
+        The dead time; its sigma comes from the binomial spread of what the slow channel missed, the square
+        root of their number.
 
     Raises:
         ValueError: if nothing was recorded.
     """
-    recorded = float(np.sum(observed_hz * time_s))
     if recorded <= 0.0 or fast <= 0.0:
         raise ValueError(f"no counts to fit a dead time to: recorded {recorded}, fast {fast}")
     low, high = TAU_RANGE_S
-    peak = float(np.max(observed_hz))
-    high = min(high, 0.999 * math.exp(-1.0) / peak)
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        if expected_fast(observed_hz, time_s, middle, fast_dead_s) < fast:
-            low = middle
-        else:
-            high = middle
-    tau = 0.5 * (low + high)
+    high = min(high, 0.999 * math.exp(-1.0) / max(float(np.max(observed_hz)), 1e-9))
     slope = float(np.sum(observed_hz**2 * time_s))  # d(expected)/d(tau) to first order
-    sigma = math.sqrt(max(fast - recorded, 1.0)) / slope
+    tau = 0.0
+    for _ in range(200):
+        off = fast - expected_fast(recorded, observed_hz, time_s, tau, fast_dead_s)
+        new = min(
+            max(tau + 0.7 * off / slope, low), high
+        )  # the true slope is steeper: approach from one side
+        if abs(new - tau) < 1e-6 * high:
+            break
+        tau = new
+    missed = max(expected_fast(recorded, observed_hz, time_s, tau, 0.0) - recorded, 1.0)
+    sigma = math.sqrt(missed) / slope
     if prior is None:
         return DeadTime(tau, sigma)
     weight, other = sigma**-2, prior.sigma_s**-2
@@ -153,12 +169,12 @@ def check_counters(
 ) -> CounterCheck:
     """Compare the counters of one pass with the events received and with the model.
 
-    ``z`` uses sigma = sqrt(fast - slow), at least 1: the binomial spread of what the slow channel missed.
+    ``z`` uses sigma = sqrt(missed), at least 1: the binomial spread of what the slow channel missed.
     """
-    expected = expected_fast(observed_hz, time_s, tau_s, fast_dead_s)
-    true = float(np.sum(true_rate_hz(observed_hz, tau_s) * time_s))
-    dead = 1.0 - received / true if true > 0 else 0.0
-    z = (fast - expected) / math.sqrt(max(fast - slow, 1))
+    expected = expected_fast(slow, observed_hz, time_s, tau_s, fast_dead_s)
+    missed = expected_fast(slow, observed_hz, time_s, tau_s, 0.0) - slow
+    dead = missed / (slow + missed) if slow + missed > 0 else 0.0
+    z = (fast - expected) / math.sqrt(max(missed, 1.0))
     return CounterCheck(received, slow, fast, slow - received, dead, expected, z)
 
 

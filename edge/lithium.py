@@ -1,4 +1,4 @@
-"""From counts in a layer to lithium, x and state of charge. Arrays in, arrays out; nothing is clipped.
+"""From counts in a layer to lithium and x. Arrays in, arrays out; nothing is clipped.
 
 ``Measured`` holds what one scan counted in each layer; every function broadcasts over leading axes, so that a
 test draws thousands of experiments through the same code that reduces one.
@@ -7,23 +7,22 @@ test draws thousands of experiments through the same code that reduces one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.calibration_tables import X_EMPTY, X_FULL, CalibrationTable
+from edge.calibration_tables import CalibrationTable
 from edge.events import Segmentation
 from edge.line_counts import coefficients, window_net
 from edge.settings import AnalysisLine, Layer, Settings
-from edge.uncertainty import Estimate, ratio
+from edge.soc import soc_of
+from edge.uncertainty import ratio
 
 Floats = NDArray[np.float64]
 Pair = tuple[Floats, Floats]  # a value and its statistical one-sigma error
 
-RESOLVED_SIGMA = 3.0  # a change is called resolved from here
-AGREE_Z = 2.0  # beam and charge are said to agree up to here
 NANO = 1e9
 
 
@@ -33,12 +32,13 @@ class Measured:
 
     sums: Mapping[str, Floats]  # (..., layers, segments): counts weighted by area
     variances: Mapping[str, Floats]  # same: sum of squared weights times counts
-    live_charge: Mapping[str, Floats]  # (..., layers): beam charge while live, C
+    live_charge: Mapping[str, Floats]  # (..., layers): beam charge while live, C (time, if not known)
     live_time_s: Mapping[str, Floats]  # (..., layers)
     beam_off: Mapping[str, Floats]  # (..., segments): counts with the beam off
     beam_off_live_s: Mapping[str, float]
     channels_in: Mapping[str, Floats]  # (segments,): channels per segment, mean over passes
     fitted: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)  # element: net, variance
+    charge_known: bool = True  # False: exposure is time, only element ratios mean something
 
 
 @dataclass(frozen=True)
@@ -106,23 +106,6 @@ def x_of(table: CalibrationTable, signal: Pair) -> Pair:
     return x, sigma
 
 
-def soc_of(x: Pair) -> Pair:
-    """Return the state of charge (1 - x) / 0.5 and sigma: 0 at x = 1, 1 at x = 0.5."""
-    width = X_FULL - X_EMPTY
-    return (X_FULL - x[0]) / width, x[1] / width
-
-
-def soc_between(x: Pair, zero: Pair, full: Pair) -> Pair:
-    """Return the state of charge between two named scans, (x0 - x) / (x0 - x1), and sigma.
-
-    sigma^2 = [s_x^2 + (1 - q)^2 s_0^2 + q^2 s_1^2] / (x0 - x1)^2 with q the result (GUM 5.1.2).
-    """
-    span = zero[0] - full[0]
-    value = (zero[0] - x[0]) / span
-    sigma = np.sqrt(x[1] ** 2 + ((1.0 - value) * zero[1]) ** 2 + (value * full[1]) ** 2) / np.abs(span)
-    return value, sigma
-
-
 def layer_quantities(
     method: Method, layer: Layer, index: int, now: Measured, reference: Measured | None
 ) -> dict[str, Pair]:
@@ -147,8 +130,9 @@ def layer_quantities(
         net = net_counts(method, line, now)
         charge = per_charge(method, line, now)
         found[f"{line.element.lower()}_counts"] = net[0][..., index], net[1][..., index]
-        found[f"{line.element.lower()}_per_charge"] = charge[0][..., index], charge[1][..., index]
-    if reference is not None:
+        if now.charge_known:
+            found[f"{line.element.lower()}_per_charge"] = charge[0][..., index], charge[1][..., index]
+    if reference is not None and reference.charge_known and now.charge_known:
         then = per_charge(method, lithium, reference)
         found["li_relative_charge"] = relative(
             found["li_per_charge"], (then[0][..., index], then[1][..., index])
@@ -240,47 +224,3 @@ def paper_budget(settings: Settings, statistics: float = 0.01) -> dict[str, floa
     parts["absolute"] = math.sqrt(sum(part**2 for part in parts.values()))
     parts["relative"] = math.hypot(statistics, settings.priors["normalisation"])
     return parts
-
-
-def soc_from_charge(
-    charge_coulomb: float,
-    sigma_coulomb: float,
-    capacity_coulomb: float,
-    capacity_error: float,
-    leakage_a: float = 0.0,
-    elapsed_s: float = 0.0,
-) -> Estimate:
-    """Return the state of charge from the coulombs that passed.
-
-    soc = Q / C;  statistical: sigma_Q / C (current offset and noise, as integrated by the controller);
-    systematic: soc sigma_C / C and leakage or side reactions, I_leak t / C, in quadrature.
-
-    Args:
-        charge_coulomb: Q since the reference state.
-        sigma_coulomb: its one-sigma error.
-        capacity_coulomb: C, the charge for x from 1 to 0.5.
-        capacity_error: relative.
-        leakage_a: one-sigma current that passes without moving lithium out of the host.
-        elapsed_s: for how long.
-
-    Raises:
-        ValueError: if the capacity is not positive.
-    """
-    if capacity_coulomb <= 0.0:
-        raise ValueError(f"capacity must be positive, got {capacity_coulomb} C")
-    soc = charge_coulomb / capacity_coulomb
-    systematic = math.hypot(soc * capacity_error, leakage_a * elapsed_s / capacity_coulomb)
-    return Estimate(soc, abs(sigma_coulomb) / capacity_coulomb, systematic, "1")
-
-
-def outside_range(x: float) -> str | None:
-    """Return a sentence if x lies outside 0.5 to 1, which is flagged and never clipped."""
-    if X_EMPTY <= x <= X_FULL:
-        return None
-    return f"x = {x:.3f} is outside 0.5 to 1: reported as measured"
-
-
-def change_verdict(relative_signal: Sequence[Estimate]) -> str:
-    """Return "change resolved" if any signal differs from 1 by at least 3 sigma, both kinds of error."""
-    seen = any(abs(e.value - 1.0) >= RESOLVED_SIGMA * e.total for e in relative_signal if e.total > 0.0)
-    return "change resolved" if seen else "no change resolved"

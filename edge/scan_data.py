@@ -35,6 +35,7 @@ class Stamp:
     current_a: float | None = None
     charge_coulomb: float | None = None
     charge_sigma_coulomb: float | None = None
+    charged_s: float | None = None  # lab seconds for which a current has flowed
     state: str | None = None
 
     @classmethod
@@ -56,6 +57,7 @@ class Stamp:
             current_a=number("current_a"),
             charge_coulomb=number("charge_coulomb"),
             charge_sigma_coulomb=number("charge_sigma_coulomb"),
+            charged_s=number("charged_s"),
             state=None if state is None else str(state),
         )
 

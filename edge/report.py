@@ -1,0 +1,317 @@
+"""The result of a run as plain values: what a report, a summary and a message need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edge.analysis import Analysis, LayerResult
+from edge.constants import ELEMENTARY_CHARGE_COULOMB
+from edge.deadtime import PILE_UP_FLAG, CounterCheck, pile_up_fraction
+from edge.lithium import paper_budget
+from edge.measure import fitted_lines, observed_rates_hz
+from edge.placement import Placement, visible
+from edge.scan_data import ScanData, tally_dict
+from edge.soc import AGREE_Z, change_verdict, outside_range, relative_soc
+from edge.uncertainty import Estimate, difference_z
+
+SCHEMA = "operando/ion_beam/1"
+UM2_PER_CM2 = 1e8
+DEAD_TIME_Z = 4.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """Plain values only: dictionaries, lists, strings, numbers, None. Never NaN."""
+
+    data: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a dictionary for a message or a file."""
+        return dict(self.data)
+
+
+def report(analysis: Analysis, checks: Mapping[tuple[int, int], Mapping[str, CounterCheck]]) -> Result:
+    """Return everything that can be said now about all scans of a run."""
+    flags = list(analysis.settings.flags)
+    scans = [_scan(analysis, scan, flags) for scan in analysis.scans.values()]
+    _relative(analysis, scans)
+    final = _final(analysis, scans)
+    flags += [
+        f"scan {scan}, pass {n}: {name} counted {c.lost} events more than arrived"
+        for (scan, n), found in checks.items()
+        for name, c in found.items()
+        if c.lost
+    ]
+    flags += [
+        f"scan {scan}, pass {n}: {name} fast counter {c.z:+.1f} sigma from the dead-time model"
+        for (scan, n), found in checks.items()
+        for name, c in found.items()
+        if abs(c.z) > DEAD_TIME_Z
+    ]
+    if analysis.reference is None:
+        flags.append(f"no good pass of the reference scan {analysis.settings.reference!r} yet")
+    data = {
+        "schema": SCHEMA,
+        "technique": "ion_beam",
+        "layers": final,
+        "scans": scans,
+        "series": _series(analysis),
+        "dead_time": {name: {"tau_s": d.tau_s, "sigma_s": d.sigma_s} for name, d in analysis.dead.items()},
+        "energy_scale": {name: asdict(gain) for name, gain in analysis.gains.items()},
+        "continuum_slope_per_kev": asdict(analysis.slope),
+        "budget": {"paper": paper_budget(analysis.settings), "priors": dict(analysis.settings.priors)},
+        "dose": _dose(analysis),
+        "flags": list(dict.fromkeys(flags)),
+        "provenance": _provenance(analysis),
+    }
+    return Result(plain(data))
+
+
+def counts_and_quantities(layers: list[LayerResult]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the counts {layer: {element: [net, sigma]}} and quantities {"layer.name": ...} of a scan."""
+    counts: dict[str, Any] = {}
+    quantities: dict[str, Any] = {}
+    for layer in layers:
+        for name, estimate in layer.quantities.items():
+            if name.endswith("_counts"):
+                element = name.removesuffix("_counts").capitalize()
+                counts.setdefault(layer.name, {})[element] = [estimate.value, estimate.sigma_stat]
+            elif math.isfinite(estimate.value) and math.isfinite(estimate.total):
+                quantities[f"{layer.name}.{name}"] = estimate.to_dict()
+    return counts, quantities
+
+
+def plain(value: Any) -> Any:
+    """Return a value with lists for tuples, Python numbers for numpy ones, None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _scan(analysis: Analysis, scan: ScanData, flags: list[str]) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "scan": scan.start.scan,
+        "name": scan.start.name,
+        "purpose": scan.start.purpose,
+        "passes": scan.passes,
+        "refused": {str(n): why for n, why in scan.refused.items()},
+        "events": _events(analysis, scan, flags),
+        "layers": [],
+    }
+    if not scan.blocks:
+        return entry
+    entry["interval"] = analysis.interval(scan).to_dict()
+    if scan.start.grid is None:
+        return entry
+    try:
+        layers = analysis.layers(scan)
+    except ValueError as error:
+        flags.append(str(error))
+        return entry
+    placement = analysis.placement(scan)
+    if isinstance(placement, Placement):
+        entry["geometry"] = _geometry(scan, placement)
+        entry["methods"] = _methods(analysis, scan, placement)
+    entry["layers"] = [_layer(layer, entry["interval"]) for layer in layers]
+    flags += [
+        f"{scan.start.name}, {layer['name']}: {flag}" for layer in entry["layers"] for flag in layer["flags"]
+    ]
+    return entry
+
+
+def _layer(layer: LayerResult, interval: dict[str, Any]) -> dict[str, Any]:
+    quantities = {
+        name: estimate.to_dict()
+        for name, estimate in layer.quantities.items()
+        if math.isfinite(estimate.value) and math.isfinite(estimate.total)
+    }
+    entry: dict[str, Any] = {
+        "name": layer.name,
+        "kind": layer.kind,
+        "quantities": quantities,
+        "budget": dict(layer.budget),
+        "interval": interval,
+        "z": None,
+        "agree": None,
+        "verdict": "reference",
+        "flags": [],
+    }
+    beam, charge = layer.quantities.get("soc_beam"), layer.quantities.get("soc_charge")
+    if beam is not None and charge is not None and "soc_beam" in quantities:
+        entry["z"] = difference_z(beam, charge)
+        entry["agree"] = abs(entry["z"]) <= AGREE_Z
+    name = "li_relative" if "li_relative" in quantities else "li_relative_charge"
+    if name in quantities:
+        entry["verdict"] = change_verdict([layer.quantities[name]])
+    if "x" in quantities:
+        outside = outside_range(layer.quantities["x"].value)
+        entry["flags"] = [outside] if outside else []
+    return entry
+
+
+def _relative(analysis: Analysis, scans: list[dict[str, Any]]) -> None:
+    """Add the SoC relative to the scans that the settings name, where they are there."""
+    if analysis.settings.relative_zero is None:
+        return
+    tables: dict[str, dict[str, dict[str, Estimate]]] = {}
+    for entry in scans:
+        for layer in entry["layers"]:
+            found = {name: Estimate(**q) for name, q in layer["quantities"].items()}
+            tables.setdefault(layer["name"], {})[entry["name"]] = found
+    for entry in scans:
+        for layer in entry["layers"]:
+            by_scan = tables[layer["name"]]
+            relative = relative_soc(analysis.settings, by_scan, by_scan[entry["name"]])
+            if relative is not None:
+                layer["quantities"]["soc_beam_relative"] = relative.to_dict()
+
+
+def _final(analysis: Analysis, scans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the layers of the last scan that is not the reference, an overview or a background."""
+    measured = [entry for entry in scans if entry["layers"]]
+    reference = analysis.reference
+    number = reference.start.scan if reference is not None else None
+    later = [e for e in measured if e["scan"] != number and e["purpose"] not in ("overview", "calibrate")]
+    chosen = later or measured
+    return list(chosen[-1]["layers"]) if chosen else []
+
+
+def _series(analysis: Analysis) -> dict[str, Any]:
+    """Return scans during charging in bins of passes, each with its interval."""
+    found: dict[str, Any] = {}
+    for scan in analysis.scans.values():
+        if scan.start.grid is None or scan.start.purpose != "charging" or len(scan.blocks) < 2:
+            continue
+        try:
+            bins = analysis.series(scan)
+        except ValueError:
+            continue
+        found[scan.start.name] = [
+            {
+                "interval": interval.to_dict(),
+                "layers": [_layer(layer, interval.to_dict()) for layer in layers],
+            }
+            for interval, layers in bins
+        ]
+    return found
+
+
+def _geometry(scan: ScanData, placement: Placement) -> dict[str, Any]:
+    pose = placement.pose
+    return {
+        "angle_deg": math.degrees(pose.angle_rad),
+        "sigma_angle_deg": math.degrees(pose.sigma_angle_rad),
+        "interface_um": pose.position_um,
+        "sigma_interface_um": pose.sigma_position_um,
+        "pivot_x_um": pose.pivot_x_um,
+        "blur_um": placement.interface.width_um,
+        "chi2_per_dof": placement.interface.chi2_per_dof,
+        "layers_um": [list(bounds) for bounds in placement.visible_bounds_um([visible(scan, placement)])],
+        "followed_um": {str(key): place for key, place in placement.block_um.items()},
+        "registration": asdict(placement.registration) if placement.registration is not None else None,
+    }
+
+
+def _methods(analysis: Analysis, scan: ScanData, placement: Placement) -> dict[str, Any]:
+    """Return the counts of every line by the linear fit, to stand beside those by windows."""
+    bounds = placement.visible_bounds_um([visible(scan, placement)])
+    elements = [line.element for line in analysis.settings.lines]
+    fits = fitted_lines(
+        analysis.settings, analysis.segmentations, scan, placement, bounds, analysis.slope.value, elements
+    )
+    names = [layer.name for layer in analysis.settings.layers]
+    return {
+        element: {
+            name: {"fit_counts": float(net), "sigma": math.sqrt(v) if v >= 0 else None}
+            for name, net, v in zip(names, nets, variances, strict=True)
+        }
+        for element, (nets, variances) in fits.items()
+    }
+
+
+def _events(analysis: Analysis, scan: ScanData, flags: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in analysis.segmentations:
+        total = scan.detector_sum(name) if scan.blocks else None
+        if total is None:
+            continue
+        entry: dict[str, Any] = tally_dict(total.tallies)
+        entry |= {"slow": total.slow, "fast": total.fast, "lost": total.slow - total.received}
+        rate, _ = observed_rates_hz(scan, name)
+        tau_s, fast_dead_s = analysis.dead[name].tau_s, analysis.settings.detectors[name].fast_dead_s
+        pile_up = float(np.nanmax(pile_up_fraction(rate, tau_s, fast_dead_s), initial=0.0))
+        entry["pile_up_max"] = pile_up
+        if pile_up > PILE_UP_FLAG:
+            flags.append(f"{scan.start.name}: {name} pile-up reaches {100 * pile_up:.1f} % in a pixel")
+        found[name] = entry
+    return found
+
+
+def _dose(analysis: Analysis) -> dict[str, Any] | None:
+    """Return the protons per area that the scans have put onto the sample, where the charge is known."""
+    entries = []
+    for scan in analysis.scans.values():
+        grid = scan.start.grid
+        if grid is None or not scan.blocks or not all(b.charge_known for b in scan.blocks.values()):
+            continue
+        charge = np.sum([block.charge_coulomb for block in scan.blocks.values()], axis=0)
+        area_cm2 = grid.pitch_x_um * grid.pitch_y_um / UM2_PER_CM2
+        fluence = charge / ELEMENTARY_CHARGE_COULOMB / area_cm2
+        entries.append(
+            {
+                "scan": scan.start.scan,
+                "name": scan.start.name,
+                "charge_coulomb": float(charge.sum()),
+                "protons_per_cm2_mean": float(fluence.mean()),
+                "protons_per_cm2_max": float(fluence.max()),
+            }
+        )
+    if not entries:
+        return None
+    return {
+        "scans": entries,
+        "charge_coulomb": sum(e["charge_coulomb"] for e in entries),
+        "protons_per_cm2_max": sum(e["protons_per_cm2_max"] for e in entries),
+    }
+
+
+def _provenance(analysis: Analysis) -> dict[str, Any]:
+    settings = analysis.settings
+    table = settings.table
+    return {
+        "reference": settings.reference,
+        "interface": list(settings.interface),
+        "calibration": None
+        if table is None
+        else {
+            "name": table.name,
+            "host": table.host,
+            "mass_fractions": dict(table.mass_fractions),
+            "energy_kev": table.energy_kev,
+            "angle_deg": table.angle_deg,
+            "sigma_x": table.sigma_x,
+            "source": table.source,
+        },
+        "lines": [
+            {
+                "element": line.element,
+                "line": line.window.line,
+                "detector": line.detector,
+                "method": line.method,
+                "window_kev": [line.window.low_kev, line.window.high_kev],
+                "bands_kev": [list(band) for band in line.window.bands_kev],
+            }
+            for line in settings.lines
+        ],
+    }
