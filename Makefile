@@ -23,7 +23,7 @@ $(VENV)/.ready-run: pyproject.toml requirements.lock
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: sudo apt-get install python3-venv"; exit 1; }
 	@echo "installing the locked packages into $(VENV) ..."
 	@sed '/^# tests only/,$$d' requirements.lock > $(VENV)/run.lock
-	@$(PIP) install --require-hashes --only-binary=:all: -r $(VENV)/run.lock
+	@$(PIP) install --no-deps --require-hashes --only-binary=:all: -r $(VENV)/run.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@echo "compiling the reduction kernels ..."
 	@$(PY) -m controller.reduce_main --warm
@@ -31,7 +31,7 @@ $(VENV)/.ready-run: pyproject.toml requirements.lock
 
 $(VENV)/.ready-test: $(VENV)/.ready-run
 	@echo "installing what the tests need ..."
-	@$(PIP) install --require-hashes --only-binary=:all: -r requirements.lock
+	@$(PIP) install --no-deps --require-hashes --only-binary=:all: -r requirements.lock
 	@touch $@
 
 run: setup
