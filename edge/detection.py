@@ -25,6 +25,7 @@ class Decision:
     detection_limit: float  # smallest true value that is missed at rate beta only; inf if there is none
     upper_limit: float  # of the (1 - gamma) coverage interval for a value known to be not negative
     lower_limit: float
+    variance_at_zero: float  # of the value when the true one is zero
     alpha: float
     beta: float
     gamma: float
@@ -84,7 +85,8 @@ def decide(
     limit = _limit(threshold, float(ndtri(1 - beta)), variance_at_zero, variance_slope, relative_sys)
     return Decision(
         value=value, sigma_stat=sigma_stat, sigma_sys=sigma_sys, threshold=threshold, detection_limit=limit,
-        upper_limit=upper, lower_limit=lower, alpha=alpha, beta=beta, gamma=gamma,
+        upper_limit=upper, lower_limit=lower,
+        variance_at_zero=variance_at_zero, alpha=alpha, beta=beta, gamma=gamma,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ FOUND_SIGMA = 4.0  # a line counts as found above this many errors of a zero are
 RECOGNISED = 0.6  # part of a set's lines that must be found
 CURVES = ((0.0, 1.0), (0.0, 1.0, 2.0), (0.0, 1.0, 2.0, 0.5))  # powers of the channel, tried in this order
 GOAL_KEV = 0.03  # a curve is good when no line is further off than this, beyond its own error
-NATURAL = ("Be-7", "K-40", "Cs-134", "Cs-137", "Tl-208", "Pb-212", "Pb-214", "Bi-214", "Ac-228")
+NATURAL = ("Be-7", "K-40", "Cs-134", "Cs-137", "Tl-208", "Pb-212", "Ra-224", "Pb-214", "Bi-214", "Ac-228")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class MeasuredLine:
     area_sigma_stat: float
     area_sigma_sys: float  # other windows, other background, counts in bands instead of a Gaussian
     significance: float  # area over the error it would have if it were zero
-    alone: Peak  # the same with one Gaussian only, as if there were no neighbours; equal where there are none
+    alone: Peak | None  # the same with one Gaussian only; None beside a stronger neighbour
     energy_kev: float = math.nan  # centroid on the corrected scale
     energy_sigma_sys_kev: float = math.nan  # of the corrected scale and of the method
 
@@ -134,9 +134,10 @@ def measure(
 
     Listed neighbours in that window get Gaussians of the same width at their known distances. The systematic
     error is the largest change of the value among other methods (a window 1.4 times as wide, a quadratic
-    background, no neighbours, and, where there are none, the counts within +-1.25 FWHM above two side bands
-    with their centre of gravity), divided by sqrt(3), the standard uncertainty of a rectangular distribution
-    of that half-width (JCGM 100 4.3.7). Where a detector's peaks are not Gaussian this is the larger error.
+    background, no neighbours where they are weaker, and, where there are none, the counts within +-1.25 FWHM
+    above two side bands with their centre of gravity), divided by sqrt(3), the standard uncertainty of a
+    rectangular distribution of that half-width (JCGM 100 4.3.7). Where a detector's peaks are not Gaussian
+    this is the larger error.
 
     Args:
         counts: spectrum, shape (n,).
@@ -152,23 +153,28 @@ def measure(
         centre = (expected or recorded).channel(line.energy_kev, counts.size)
         gain = float(recorded.gain_kev(centre))
         reach = (fwhm_kev if expected else SEARCH_KEV + SEARCH_FRACTION * line.energy_kev) / gain
-        start = _highest(counts, centre, reach, fwhm_kev / gain)
+        apart = [(one.energy_kev - line.energy_kev) / gain for one in neighbours if one is not line]
+        blended = any(abs(distance) < 2 * fwhm_kev / gain for distance in apart)
+        start = centre if blended else _highest(counts, centre, reach, fwhm_kev / gain)
         width = fwhm_kev / gain if expected else _half_height_width(counts, start, fwhm_kev / gain)
         half = max(HALF_WINDOW_KEV / gain, HALF_WINDOW_FWHM * width)
-        apart = [(one.energy_kev - line.energy_kev) / gain for one in neighbours if one is not line]
         starts = np.array([start, *(start + d for d in apart if abs(d) < half)])
         middle = centre if expected else start
         methods = ((1.0, 1), (1.4, 1), (1.0, 2))
         fits = [_fit(counts, starts, middle, width, half * wide, degree) for wide, degree in methods]
-        if starts.size > 1:
-            fits.append(_fit(counts, starts[:1], middle, width, half, 1))
     except ValueError:
         return None
     main = fits[0]
     if main is None or not main.converged or abs(main.peaks[0].centroid - centre) > 2 * reach:
         return None
-    peak = main.peaks[0]
+    peak, alone = main.peaks[0], None
     others = [fit.peaks[0] for fit in fits[1:] if fit is not None and fit.converged]
+    if starts.size == 1:
+        alone = peak
+    elif peak.area >= max(other.area for other in main.peaks):
+        single = _fit(counts, starts[:1], middle, width, half, 1)
+        alone = single.peaks[0] if single is not None and single.converged else None
+        others += [alone] if alone else []
     counted = _counted(counts, peak, half) if starts.size == 1 else []
     places = [other.centroid for other in others] + [place for _, place in counted]
     areas = [other.area for other in others] + [area for area, _ in counted]
@@ -178,7 +184,7 @@ def measure(
         centroid_sigma_sys_kev=_largest(peak.centroid, places) * gain,
         fwhm_kev=peak.fwhm * gain, fwhm_sigma_kev=peak.fwhm_sigma * gain,
         area=peak.area, area_sigma_stat=peak.area_sigma, area_sigma_sys=_largest(peak.area, areas),
-        alone=others[-1] if starts.size > 1 and others else peak,
+        alone=alone,
         significance=peak.area / math.sqrt(max(peak.area_sigma**2 - peak.area, 1.0)),
     )  # fmt: skip
 

@@ -163,5 +163,7 @@ def _scale(lines: Sequence[GammaLine], fits: Sequence[PeakFit]) -> ScaleFit:
     sigma = [math.hypot(peak.centroid_sigma, SHAPE_ERROR * peak.fwhm) for peak in peaks]
     places, energies = [peak.centroid for peak in peaks], [line.energy_kev for line in lines]
     straight = fit_scale(places, sigma, energies)
-    bent = len(lines) >= 4 and straight.excess_kev > 0
-    return fit_scale(places, sigma, energies, powers=(0, 1, 2)) if bent else straight
+    if len(lines) < 4 or straight.excess_kev == 0:
+        return straight
+    bent = fit_scale(places, sigma, energies, powers=(0, 1, 2))
+    return bent if abs(bent.scale.coefficients[0]) < MAX_PEDESTAL * max(energies) else straight

@@ -22,6 +22,7 @@ class LineGroup:
     energies_kev: tuple[float, ...]
     weights: tuple[float, ...]
     ratio: float = 1.0  # of a Kb group: its intensity over that of Ka, at the atom
+    extra_fwhm_kev: float = 0.0  # own width, added in squares to the detector's (scattered radiation)
 
     @property
     def name(self) -> str:
@@ -160,6 +161,7 @@ def groups_of(element: str, series: str = "K") -> tuple[LineGroup, ...]:
     return found
 
 
-def single_line(energy_kev: float) -> LineGroup:
+def single_line(energy_kev: float, extra_fwhm_kev: float = 0.0) -> LineGroup:
     """Return a group for one line of unknown origin, such as a scattered source line."""
-    return LineGroup(f"{energy_kev:.2f} keV", "line", (energy_kev,), (1.0,))
+    name = f"{energy_kev:.2f} keV"
+    return LineGroup(name, "line", (energy_kev,), (1.0,), extra_fwhm_kev=extra_fwhm_kev)

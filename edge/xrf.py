@@ -189,7 +189,7 @@ class _Problem:
         for group in self.groups:
             row = np.zeros(self.x.size)
             for energy, weight in zip(group.energies_kev, group.weights, strict=True):
-                row += weight * _binned(edges, energy, detector)
+                row += weight * _binned(edges, energy, detector, group.extra_fwhm_kev)
                 escape = escape_fraction(energy)
                 if escape > 0 and energy - SILICON_KA_KEV > edges[0]:
                     row += weight * escape * _binned(edges, energy - SILICON_KA_KEV, detector)
@@ -274,9 +274,9 @@ class _Problem:
         )  # fmt: skip
 
 
-def _binned(edges_kev: Floats, energy_kev: float, detector: Detector) -> Floats:
+def _binned(edges_kev: Floats, energy_kev: float, detector: Detector, extra_kev: float = 0.0) -> Floats:
     """Return a unit Gaussian integrated over bins."""
-    sigma = float(detector.fwhm_kev(energy_kev)) / FWHM_PER_SIGMA
+    sigma = math.hypot(float(detector.fwhm_kev(energy_kev)), extra_kev) / FWHM_PER_SIGMA
     return np.diff(ndtr((edges_kev - energy_kev) / sigma))
 
 

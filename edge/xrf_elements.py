@@ -78,8 +78,19 @@ def identify(
         explained.append((peak_kev, significance, why))
     ordered = sorted(elements, key=ELEMENTS.index)
     groups = [group for name in ordered for group in groups_of(name)]
-    groups += [single_line(value) for value in sorted(singles)]
+    groups += [single_line(value, _extra_width(y, energy, detector, value)) for value in sorted(singles)]
     return Found(tuple(groups), tuple(ordered), tuple(sorted(explained)))
+
+
+def _extra_width(y: Floats, energy: Floats, detector: Detector, peak_kev: float) -> float:
+    """Return what a peak is wider than the detector's resolution, from its width at half height, keV."""
+    own = float(detector.fwhm_kev(peak_kev))
+    part = np.flatnonzero(np.abs(energy - peak_kev) < 4 * own)
+    smooth = np.convolve(y[part], np.ones(5) / 5, "same")
+    level = 0.5 * (float(np.percentile(smooth, 10)) + float(smooth.max()))
+    gain = float(energy[part[1]] - energy[part[0]])
+    width = float(np.count_nonzero(smooth > level)) * gain
+    return float(np.sqrt(max(width**2 - own**2, 0.0)))
 
 
 def _known(energy_kev: float, elements: Sequence[str], singles: Sequence[float]) -> str:

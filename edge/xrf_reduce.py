@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 
 START_DETECTOR = Detector(noise_kev=0.080, fano=0.12)  # of a usual silicon drift detector; refined by the fit
 ROI_HALF_KEV = 0.085  # of the regions that are counted without background
+OWN_SHARE = 0.8  # a peak is told of a group only if most of it is that group's, by the fit
 MN_KA_KEV = 5.895  # where a resolution is quoted
 SCATTER_MARGIN_KEV = 0.6  # the fitted range ends this far above the last line of an element
 
@@ -98,8 +99,10 @@ def reduce_xrf(
     fit = fit_groups(y, recorded, START_DETECTOR, inside, low_kev=low_kev, high_kev=end)
     resolution = float(fit.detector.fwhm_kev(MN_KA_KEV))
     half = max(0.10, 0.05 * round(resolution / 0.05))  # in steps, so that detectors of one instrument agree
+    own = {a.group: a.area for a in fit.areas}
     measured = [measure(y, recorded, g, half, resolution) for g in chosen]
-    return XrfResult(recorded, found, fit, tuple(m for m in measured if m), half)
+    clear = [m for m in measured if m and own.get(m.group, m.area) > OWN_SHARE * m.area]
+    return XrfResult(recorded, found, fit, tuple(clear), half)
 
 
 def measure(

@@ -1,0 +1,1 @@
+"""Offline reductions: the same kernels as live, on recorded and foreign files."""

@@ -1,0 +1,239 @@
+"""``operando reduce gamma``: one recording to lines, corrected energies and the 7Be decision."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from controller.offline.values import finite, fit_report, pm, quantity, scale_report, table
+from drivers.files.recordings import RecordedEvents, RecordedSpectrum, Recording
+from edge.calibration import EnergyScale
+from edge.gamma import GammaResult, MeasuredLine, reduce_germanium
+from edge.gamma_be7 import ALPHA, Be7Result, find_be7
+from edge.gamma_broad import BroadResult, reduce_broad
+
+
+@dataclass(frozen=True)
+class GammaOptions:
+    """What a person may choose."""
+
+    source: str | None = None
+    alpha: float = ALPHA
+
+
+@dataclass(frozen=True)
+class GammaReport:
+    """A reduced recording: for machines (``data``), for people (``text``), and what the figures need."""
+
+    data: dict[str, Any]
+    text: str
+    spectrum: RecordedSpectrum
+    germanium: GammaResult | None = None
+    be7: Be7Result | None = None
+    broad: BroadResult | None = None
+
+
+def reduce_recording(recording: Recording, options: GammaOptions) -> GammaReport:
+    """Reduce one recording. Raises ValueError when it is no gamma spectrum or nothing is recognised."""
+    if isinstance(recording, RecordedEvents):
+        spectrum, events = recording.spectrum(), _events(recording)
+    elif isinstance(recording, list) and len(recording) == 1:
+        spectrum, events = recording[0], {}
+    else:
+        raise ValueError("a map or several detectors: use the technique xrf")
+    head = _head(spectrum) | events
+    if spectrum.energy_kev is None:
+        return _broad(spectrum, head, options)
+    return _germanium(spectrum, head, options)
+
+
+def _head(spectrum: RecordedSpectrum) -> dict[str, Any]:
+    return {
+        "file": spectrum.path.name,
+        "started": spectrum.started.isoformat(sep=" ") if spectrum.started else None,
+        "channels": int(spectrum.counts.size),
+        "counts": int(spectrum.counts.sum()),
+        "live_s": spectrum.live_s,
+        "real_s": spectrum.real_s,
+        "notes": list(spectrum.notes),
+    }
+
+
+def _events(recording: RecordedEvents) -> dict[str, Any]:
+    """Return what only list mode tells, reading the file once more in pieces."""
+    first, last, low, high = None, 0, 1 << 16, 0
+    for block in recording.blocks():
+        if block.channel.size:
+            first = int(block.time_ticks[0]) if first is None else first
+            last = int(block.time_ticks[-1])
+            low, high = min(low, int(block.channel.min())), max(high, int(block.channel.max()))
+    return {
+        "events": recording.n_events,
+        "first_event_s": (first or 0) * recording.tick_s,
+        "last_event_s": last * recording.tick_s,
+        "adc_min": low,
+        "adc_max": high,
+        "rate_per_s": recording.n_events / recording.real_s if recording.real_s else None,
+    }
+
+
+def _germanium(spectrum: RecordedSpectrum, head: dict[str, Any], options: GammaOptions) -> GammaReport:
+    recorded = EnergyScale(spectrum.energy_kev or (), spectrum.centre)
+    result = reduce_germanium(spectrum.counts, recorded, source=options.source)
+    be7, why = None, "the source is not natural radioactivity, so its neighbours cannot be predicted"
+    if result.source == "natural":
+        try:
+            be7, why = find_be7(spectrum.counts, result, alpha=options.alpha), ""
+        except ValueError as error:
+            why = str(error)
+    first, last = recorded.range_kev(spectrum.counts.size)
+    data = head | {
+        "detector": "germanium", "source": result.source,
+        "recorded_calibration": scale_report(recorded) | {"first_kev": first, "last_kev": last},
+        "calibration": fit_report(result.corrected) | {"lines": [m.line.name for m in result.calibration]},
+        "lines": [_line(m) for m in result.lines],
+        "be7": _be7(be7) if be7 else {"decided": False, "why": why},
+    }  # fmt: skip
+    return GammaReport(data, _germanium_text(data, result, be7, why), spectrum, result, be7)
+
+
+def _line(m: MeasuredLine) -> dict[str, Any]:
+    alone, peak = m.alone, m.fit.peaks[0]
+    gain = m.fwhm_kev / peak.fwhm
+    return {
+        "name": m.line.name, "known_kev": m.line.energy_kev, "found": m.found,
+        "significance": finite(m.significance),
+        "channel": quantity(m.channel, peak.centroid_sigma, m.centroid_sigma_sys_kev / gain, "channel"),
+        "recorded_energy": quantity(m.recorded_kev, m.centroid_sigma_kev, m.centroid_sigma_sys_kev, "keV"),
+        "energy": quantity(m.energy_kev, m.centroid_sigma_kev, m.energy_sigma_sys_kev, "keV"),
+        "fwhm": quantity(m.fwhm_kev, m.fwhm_sigma_kev, 0.0, "keV"),
+        "area": quantity(m.area, m.area_sigma_stat, m.area_sigma_sys, "counts"),
+        "single_gaussian": None if alone is None else {
+            "area": quantity(alone.area, alone.area_sigma, m.area_sigma_sys, "counts"),
+            "fwhm": quantity(alone.fwhm * gain, alone.fwhm_sigma * gain, 0.0, "keV"),
+        },
+        "chi2_per_ndf": finite(m.fit.chi2_per_ndf),
+    }  # fmt: skip
+
+
+def _be7(result: Be7Result) -> dict[str, Any]:
+    d = result.decision
+    eff = result.efficiency
+    ratio, ratio_sigma = eff.ratio(478.33, 911.204)[0], eff.ratio_sigma(478.33, 911.204)
+    return {
+        "decided": True, "detected": d.detected, "energy_kev": result.energy_kev,
+        "net": quantity(d.value, d.sigma_stat, d.sigma_sys, "counts"),
+        "decision_threshold": d.threshold, "detection_limit": finite(d.detection_limit),
+        "sigmas_of_zero": d.value / math.sqrt(d.variance_at_zero),
+        "upper_limit": d.upper_limit, "lower_limit": d.lower_limit if d.detected else None,
+        "alpha": d.alpha, "beta": d.beta, "gamma": d.gamma, "unit": "counts",
+        "uncertainty_budget": dict(result.budget),
+        "neighbours": [
+            {"name": s.line.name, "energy_kev": s.line.energy_kev, "from": s.reference.name,
+             "area": quantity(s.area, s.sigma_stat, s.sigma_sys, "counts")} for s in result.shares
+        ],
+        "relative_efficiency": {
+            "formula": "ln eff = const + b x + c x^2, x = ln(E / 600 keV)", "b": eff.b, "c": eff.c,
+            "covariance": eff.covariance.tolist(), "scatter": eff.scatter,
+            "lines": [m.line.name for m in eff.lines],
+            "ratio_478_911": quantity(ratio, 0.0, ratio_sigma, "1"),
+        },
+        "chi2": result.chi2, "ndf": result.ndf,
+    }  # fmt: skip
+
+
+def _germanium_text(data: dict[str, Any], result: GammaResult, be7: Be7Result | None, why: str) -> str:
+    rows = [
+        (
+            m.line.name,
+            pm(m.recorded_kev, m.centroid_sigma_kev, digits=3),
+            pm(m.energy_kev, m.centroid_sigma_kev, m.energy_sigma_sys_kev, digits=3),
+            pm(m.fwhm_kev, m.fwhm_sigma_kev, digits=3),
+            pm(m.area, m.area_sigma_stat, m.area_sigma_sys, digits=0),
+            pm(m.alone.area, m.alone.area_sigma, digits=0) if m.alone else "-",
+        )
+        for m in result.lines
+        if m.found
+    ]
+    heads = ("line", "recorded / keV", "corrected / keV", "FWHM / keV", "net area / counts", "one Gaussian")
+    worst = float(np.abs(result.corrected.residuals_kev).max())
+    hidden = ", ".join(m.line.name for m in result.lines if not m.found)
+    lines = [
+        _title(data),
+        f"  germanium, {result.source} lines; energy corrected with {len(result.calibration)} of them, "
+        f"largest residual {worst:.3f} keV",
+        table(heads, rows),
+        "  errors: statistical ± systematic; 'one Gaussian': without the neighbours, where these are weaker",
+    ]
+    lines += [f"  not found: {hidden}"] if hidden else []
+    lines += _be7_text(be7) if be7 else [f"  7Be 477.6 keV: not decided, {why}"]
+    return "\n".join(lines)
+
+
+def _be7_text(result: Be7Result) -> list[str]:
+    d, share = result.decision, result.shares[0]
+    net = f"{pm(d.value, d.sigma_stat, d.sigma_sys, digits=0)} counts"
+    part = pm(share.area, share.sigma_stat, share.sigma_sys, digits=1)
+    sigmas = d.value / math.sqrt(d.variance_at_zero)
+    verdict = f"DETECTED, {net}" if d.detected else f"not claimed, {net} are below the threshold"
+    return [
+        f"  7Be 477.6 keV: {verdict} ({sigmas:.1f} sigma of a zero amount)",
+        f"    decision threshold {d.threshold:.0f}, detection limit {d.detection_limit:.0f}, upper limit "
+        f"{d.upper_limit:.0f} counts (alpha {d.alpha:.2g}, beta {d.beta:.2g}, interval {1 - d.gamma:.0%})",
+        f"    subtracted before: {share.line.name} keV {part} counts, predicted from "
+        f"{share.reference.name} keV, and {len(result.shares) - 1} other neighbours",
+    ]
+
+
+def _broad(spectrum: RecordedSpectrum, head: dict[str, Any], options: GammaOptions) -> GammaReport:
+    result = reduce_broad(spectrum.counts, source=options.source)
+    data = head | {
+        "detector": "scintillator", "source": result.source, "recorded_calibration": None,
+        "calibration": fit_report(result.scale) | {"lines": [one.line.name for one in result.lines]},
+        "lines": [
+            {
+                "name": one.line.name, "known_kev": one.line.energy_kev, "found": True,
+                "significance": one.significance,
+                "channel": quantity(one.channel, one.channel_sigma, 0.1 * one.fwhm_channels, "channel"),
+                "energy": quantity(one.energy_kev, one.channel_sigma * one.fwhm_kev / one.fwhm_channels,
+                                   result.scale.excess_kev, "keV"),
+                "predicted_by_others_kev": finite(one.predicted_kev),
+                "fwhm": quantity(one.fwhm_kev, 0.0, 0.0, "keV"),
+                "area": quantity(one.area, one.area_sigma, 0.0, "counts"),
+            }
+            for one in result.lines
+        ],
+        "be7": {"decided": False, "why": "a scintillator does not separate 477.6 keV from its neighbours"},
+    }  # fmt: skip
+    rows = [
+        (
+            one.line.name,
+            pm(one.channel, one.channel_sigma, digits=1),
+            f"{one.energy_kev:.0f}",
+            "-" if np.isnan(one.predicted_kev) else f"{one.predicted_kev:.0f}",
+            f"{one.fwhm_kev:.0f}",
+            pm(one.area, one.area_sigma, digits=0),
+        )
+        for one in result.lines
+    ]
+    heads = ("line", "channel", "energy / keV", "from the others / keV", "FWHM / keV", "net area / counts")
+    text = "\n".join([
+        _title(data),
+        f"  no calibration in the file; recognised by its pattern as {result.source}",
+        table(heads, rows),
+        f"  energies scatter by {result.scale.excess_kev:.0f} keV about the scale",
+    ])  # fmt: skip
+    return GammaReport(data, text, spectrum, broad=result)
+
+
+def _title(data: dict[str, Any]) -> str:
+    times = f", live {data['live_s']:g} s, real {data['real_s']:g} s" if data["live_s"] else ""
+    listed = ""
+    if "events" in data:
+        listed = (
+            f", {data['events']} events from {data['first_event_s']:.4f} s to {data['last_event_s']:.4f} s"
+        )
+    return f"{data['file']}: {data['counts']} counts in {data['channels']} channels{times}{listed}"
