@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from controller.clock import Ticker
 from controller.guard import Action
 from drivers.errors import DriverError, Refused
+from drivers.line import Interrupted
 
 if TYPE_CHECKING:
     from controller.guard import Guard
@@ -55,6 +56,8 @@ class Heating:
             self.skipped_ticks = ticker.missed
             try:
                 reading = await self._heater.read()
+            except Interrupted:  # an off command went first; the next tick reads again
+                continue
             except DriverError as error:
                 self.reading = None
                 self._recorder.fault("heater", str(error))

@@ -8,6 +8,7 @@ scanner made and every counted event arrived; otherwise it is quarantined, repor
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,7 @@ class Scanning:
         read_period_s: float,
         stamp: Callable[[], dict[str, Any]],
         paused: Callable[[], bool],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._scanner = scanner
         self._io = io
@@ -104,7 +106,9 @@ class Scanning:
         self._period_s = read_period_s
         self._stamp = stamp
         self._paused = paused
-        self._low_since_s: float | None = None
+        self._low_since: float | None = None  # monotonic
+        self._monotonic = monotonic
+        self._reading = False
         self._scan = -1
         self._lines: list[LineReport] = []
         self.line = 0
@@ -113,14 +117,16 @@ class Scanning:
     def see_beam(self, current_a: float | None) -> None:
         """Take every reading of the beam monitor; remembers since when the beam has been low or unknown."""
         if current_a is not None and current_a >= BEAM_GONE * self._nominal_a:
-            if self._low_since_s is None or current_a >= BEAM_BACK * self._nominal_a:
-                self._low_since_s = None
-        elif self._low_since_s is None:
-            self._low_since_s = self._clock.now_s()
+            if self._low_since is None or current_a >= BEAM_BACK * self._nominal_a:
+                self._low_since = None
+        elif self._low_since is None:
+            self._low_since = self._monotonic()
 
     def beam_lost(self) -> bool:
         """Return whether the beam has been low or unknown for longer than ``BEAM_LOST_S``."""
-        return self._low_since_s is not None and self._clock.now_s() - self._low_since_s > BEAM_LOST_S
+        if self._low_since is None:
+            return False
+        return self._monotonic() - self._low_since > self._clock.wall_timeout_s(BEAM_LOST_S)
 
     def begin_scan(self, scan: int, name: str, purpose: str, raster: Raster | None) -> None:
         """Tell reduce that the following passes belong to a new scan."""
@@ -141,7 +147,7 @@ class Scanning:
         self.line, self.lines_total = 0, raster.ny
         missed = pulses = 0
         first = 0
-        readers = [asyncio.create_task(self._read(feed, n)) for feed in self.feeds.values()]
+        readers = self._start_readers(n)
         try:
             while first < raster.ny and not should_end():
                 await self._wait_for_beam(should_end)
@@ -155,9 +161,7 @@ class Scanning:
                 pulses += report.pulses
         finally:
             self._guard.release("beam")
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+            await self._end_readers(readers)
         return await self._close_pass(raster, n, before, pulses=pulses, lines_done=first, missed=missed)
 
     async def run_background(
@@ -167,15 +171,13 @@ class Scanning:
         await self._scanner.blank()
         before = await self._open_pass(n)
         self._lines = []
-        readers = [asyncio.create_task(self._read(feed, n)) for feed in self.feeds.values()]
+        readers = self._start_readers(n)
         end_s = self._clock.now_s() + duration_s
         try:
             while self._clock.now_s() < end_s and not should_end():
                 await self._clock.sleep(min(1.0, max(0.0, end_s - self._clock.now_s())))
         finally:
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+            await self._end_readers(readers)
         return await self._close_pass(None, n, before, pulses=0, lines_done=0, missed=0)
 
     def close(self) -> None:
@@ -277,8 +279,19 @@ class Scanning:
             why.append(f"{feed.name} counted {feed.events + lost} events, {feed.events} arrived")
         return why
 
+    def _start_readers(self, n: int) -> list[asyncio.Task[None]]:
+        self._reading = True
+        return [asyncio.create_task(self._read(feed, n)) for feed in self.feeds.values()]
+
+    async def _end_readers(self, readers: list[asyncio.Task[None]]) -> None:
+        """Let every reader finish: a list-mode reply that is cut off is gone for ever."""
+        self._reading = False
+        await asyncio.gather(*readers, return_exceptions=True)
+
     async def _read(self, feed: Feed, n: int) -> None:
         async for _ in Ticker(self._clock, self._period_s):
+            if not self._reading:
+                return
             try:
                 await self._read_once(feed, n, send=True)
             except NoReply as error:

@@ -6,6 +6,7 @@ bits, frame << 14 | upper time.
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -136,6 +137,7 @@ class Setup:
         self.scanning = Scanning(
             self.scanner, None, feeds, self.guard, self.clock, self.recorder, self.reduction,  # type: ignore[arg-type]
             nominal_current_a=24e-12, read_period_s=0.05, stamp=dict, paused=lambda: self.is_paused,
+            monotonic=self.clock.now_s,
         )  # fmt: skip
         self.scanning.see_beam(24e-12)
         self.scanning.begin_scan(1, "as prepared", "reference", RASTER)
@@ -240,6 +242,21 @@ async def test_beam_loss_pauses_between_lines_and_the_pass_is_completed_afterwar
         "the beam is away: the scan waits, blanked",
         "the beam is back: the scan goes on",
     ]
+
+
+async def test_a_reply_in_flight_at_the_end_of_a_pass_is_not_cut_off(setup: Setup) -> None:
+    original = setup.pige.read_words
+
+    async def slow() -> ListChunk:
+        chunk = await original()  # taken out of the instrument: whoever drops it now has lost it
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return chunk
+
+    setup.pige.read_words = slow  # type: ignore[method-assign]
+    for n in range(1, 6):
+        outcome = await setup.run(n)
+        assert outcome.good, outcome.why
 
 
 async def test_an_unknown_beam_current_counts_as_lost(setup: Setup) -> None:
