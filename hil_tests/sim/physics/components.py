@@ -149,17 +149,19 @@ def pige(
             recipe.add(name, table, beam=per_s, room=room)
             continue
         phases, host, prepared = thick.of(_flat_yield, element)
+        if prepared == 0.0:
+            continue  # the host has none of it: nothing says how strong the line is elsewhere
         recipe.add(name, table, phases=phases * per_s / prepared, host=host * per_s / prepared, room=room)
     annihilation = spectra.line_table(spectra.ELECTRON_KEV, spectra.ANNIHILATION_FWHM_KEV)
     recipe.add("511 keV", annihilation, beam=float(rates["annihilation"]), room=0.3)
     factor = np.array([float(rates["continuum"].get(name, 1.0)) for name, _ in sample.phases])
     compton = {float(kev): float(weight) for kev, weight in rates["compton_lines"].items()}
     recipe.add(
-        "Compton", spectra.compton_table(compton, low_kev=15.0, fwhm_kev=2.2),
+        "Compton", spectra.compton_table(compton, low_kev=17.0, fwhm_kev=2.2),
         phases=factor * float(rates["compton"]), host=float(rates["compton"]), room=float(rates["room"]) / 2,
     )  ## fmt: skip
     rest = _rest(float(rates["pige"]), recipe.on_prepared_host(), "pige")
-    low = spectra.falling_table(15.0, 1500.0, [(0.96, 55.0), (0.04, 350.0)])
+    low = spectra.falling_table(17.0, 1500.0, [(0.96, 55.0), (0.04, 350.0)])
     recipe.add("scattered", low, phases=factor * rest, host=rest, room=float(rates["room"]) / 2)
     return recipe.cooked(len(sample.phases))
 
@@ -181,7 +183,7 @@ def pixe(sample: Sample, rates: Mapping[str, Any], energy_mev: float) -> Compone
         recipe.add(f"{entry['kev']} keV", _xray(float(entry["kev"])), beam=float(entry["per_s"]))
     factor = np.array([float(rates["continuum"].get(name, 1.0)) for name, _ in sample.phases])
     rest = _rest(float(rates["pixe"]), recipe.on_prepared_host(), "pixe")
-    table = spectra.falling_table(0.7, 20.0, [(0.97, 0.55), (0.03, 4.0)])
+    table = spectra.falling_table(0.8, 20.0, [(0.97, 0.55), (0.03, 4.0)])
     recipe.add("bremsstrahlung", table, phases=factor * rest, host=rest, room=0.2)
     return recipe.cooked(len(sample.phases))
 

@@ -293,13 +293,14 @@ class Sample:
         return left
 
     def _plated(self, normal: Floats) -> Floats:
-        """Share of the spot on plated metal in the separator; its integral is the atoms that moved."""
+        """Share of the spot on plated metal in the separator; what it holds more than the polymer moved."""
         if self.atoms_out <= 0.0:
             return np.zeros_like(normal)
         depth_um = self.geometry.plating_depth_um
         thickness = self.separator.high_um - self.separator.low_um
-        metal_per_um3 = self.materials[self.metal.material].per_cm3["Li"] / UM_PER_CM**3
-        column_um = self.atoms_out / self.area_um2 / metal_per_um3
+        gained_per_cm3 = self.materials[self.metal.material].per_cm3["Li"]
+        gained_per_cm3 -= self.materials[self.separator.material].per_cm3.get("Li", 0.0)
+        column_um = self.atoms_out / self.area_um2 / gained_per_cm3 * UM_PER_CM**3
         norm = depth_um * -math.expm1(-thickness / depth_um)
         distance = np.clip(normal - self.separator.low_um, 0.0, thickness)
         plated: Floats = column_um / norm * np.exp(-distance / depth_um)
