@@ -1,0 +1,242 @@
+"""Maps, profiles and spectra of a scan as product fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.analysis import Analysis
+from edge.events import PassCounts
+from edge.geometry import layer_weights
+from edge.line_counts import coefficients
+from edge.lithium import x_of
+from edge.maps import label_sums, labels_at, net_map, profile, quadtree
+from edge.measure import observed_rates_hz, whole
+from edge.placement import Placement, visible
+from edge.scan_data import ATTO, Block, ScanData
+
+LOCAL_COUNTS = 400.0  # lithium counts wanted in each region of the map of the local state of charge
+NANO = 1e9
+Fields = dict[str, Any]
+
+
+def common(scan: ScanData, passes: list[int], *, partial: bool = False) -> Fields:
+    """Return what every product of a scan says of itself."""
+    return {
+        "scan": scan.start.scan,
+        "name": scan.start.name,
+        "purpose": scan.start.purpose,
+        "passes": passes,
+        "partial": partial,
+    }
+
+
+def axes(scan: ScanData) -> Fields:
+    """Return the shape of a map and the positions of its columns and lines."""
+    grid = scan.start.grid
+    if grid is None:
+        return {}
+    x, y = grid.positions_um()
+    return {
+        "shape": [grid.ny, grid.nx],
+        "x_um": x[: grid.nx].astype(np.float32),
+        "y_um": y[:: grid.nx].astype(np.float32),
+    }
+
+
+def element_maps(
+    analysis: Analysis, scan: ScanData, running: Mapping[str, PassCounts] | None = None
+) -> dict[str, Fields]:
+    """Return net counts per pixel of every line, all good passes of a scan and the running one together."""
+    found = {}
+    passes = len(scan.passes)
+    for line in analysis.settings.lines:
+        segmentation = analysis.segmentations[line.detector]
+        total = scan.detector_sum(line.detector) if scan.blocks else None
+        pieces = [] if total is None else [(total.segments, total.channels_in)]
+        if running is not None and line.detector in running:
+            part = running[line.detector]
+            pieces.append((part.segments, part.tables.channels_in))
+        if not pieces:
+            continue
+        counts = np.sum([segments[:-1] for segments, _ in pieces], axis=0, dtype=np.float64)
+        channels = np.sum([inside for _, inside in pieces], axis=0, dtype=np.float64)
+        parts = passes + (1 if running is not None else 0)
+        c = coefficients(segmentation, line.window, channels / max(parts, 1), analysis.slope.value)
+        picture = net_map(counts, c)
+        found[line.element] = {
+            "element": line.element,
+            "unit": "counts",
+            "values": picture.net.astype(np.float32),
+            "sigma": picture.sigma.astype(np.float32),
+            "gross": picture.gross.astype(np.uint32),
+            "background": picture.background.astype(np.float32),
+        }
+    return found
+
+
+def exposure_maps(analysis: Analysis, scan: ScanData) -> dict[str, Fields]:
+    """Return beam charge per pixel, and live time per pixel of every detector."""
+    block = whole(scan)
+    found: dict[str, Fields] = {
+        "charge": {
+            "element": "charge",
+            "unit": "pC",
+            "known": block.charge_known,
+            "values": (block.charge / (ATTO / 1e12)).astype(np.float32),
+        }
+    }
+    for name in analysis.segmentations:
+        rate, time_s = observed_rates_hz(scan, name)
+        tau_s = analysis.dead[name].tau_s
+        live = time_s[:-1] * (1.0 - np.minimum(rate[:-1] * tau_s, 1.0))
+        found[f"live_{name}"] = {
+            "element": f"live_{name}",
+            "unit": "s",
+            "values": live.astype(np.float32),
+        }
+    return found
+
+
+def profiles(analysis: Analysis, scan: ScanData, placement: Placement) -> dict[str, Fields]:
+    """Return every line along the interface normal."""
+    grid = scan.start.grid
+    if grid is None:
+        return {}
+    keys = sorted(scan.blocks)
+    known = all(scan.blocks[key].charge_known for key in keys)
+    found = {}
+    for line in analysis.settings.lines:
+        total = scan.detector_sum(line.detector)
+        if total is None:
+            continue
+        c = coefficients(
+            analysis.segmentations[line.detector],
+            line.window,
+            total.channels_in / len(scan.passes),
+            analysis.slope.value,
+        )
+        rate = observed_rates_hz(scan, line.detector)[0][:-1]
+        live = 1.0 - np.minimum(rate * analysis.dead[line.detector].tau_s, 1.0)
+        parts = [
+            (
+                placement.pose_of(key),
+                scan.blocks[key].detectors[line.detector].segments[:-1],
+                live * _exposure(scan.blocks[key], known=known),
+            )
+            for key in keys
+        ]
+        drawn = profile(grid, parts, c)
+        keep = np.isfinite(drawn.value)
+        found[line.element] = {
+            "element": line.element,
+            "unit": "1/nC" if known else "1/s",
+            "position_um": drawn.position_um[keep],
+            "values": drawn.value[keep],
+            "sigma": drawn.sigma_stat[keep],
+            "sigma_sys": drawn.sigma_sys[keep],
+            "sigma_position_um": drawn.sigma_position_um[keep],
+            "gross": drawn.gross[keep],
+            "background": drawn.background[keep],
+            "exposure": drawn.exposure[keep],
+            "angle_deg": math.degrees(placement.pose.angle_rad),
+            "interface_um": placement.pose.position_um,
+            "layers_um": _finite(placement.visible_bounds_um([visible(scan, placement)])),
+        }
+    return found
+
+
+def spectra(analysis: Analysis, scan: ScanData) -> dict[str, Fields]:
+    """Return the spectrum of every detector with the beam on and off, raw channels on the present scale."""
+    found = {}
+    for name, part in scan.spectra.items():
+        detector = analysis.settings.detectors[name]
+        gain = analysis.gains[name].value
+        channel = np.arange(detector.channels)
+        found[name] = {
+            "detector": name,
+            "unit": "counts",
+            "energy_kev": (detector.offset_kev + detector.gain_kev * channel) * gain,
+            "values": part.on.astype(np.uint32),
+            "beam_off": part.off.astype(np.uint32),
+        }
+    return found
+
+
+def local_soc(analysis: Analysis, scan: ScanData, placement: Placement) -> Fields | None:
+    """Return the state of charge of host layers in regions with enough counts, relative to the reference.
+
+    Regions are rectangles of whole pixels (quadtree); the reference gives the counts of the same material,
+    whole pixels again. Statistical errors only, with the variance of the background taken as its counts. None
+    without reference, table or host layer.
+    """
+    reference, table, grid = analysis.reference, analysis.settings.table, scan.start.grid
+    if reference is None or reference is scan or table is None or grid is None:
+        return None
+    other, base = reference.start.grid, analysis.placement(reference)
+    if other is None or isinstance(base, str):
+        return None
+    bounds = placement.visible_bounds_um([visible(scan, placement), visible(reference, base)])
+    values, sigma = np.full(grid.nx * grid.ny, np.nan), np.full(grid.nx * grid.ny, np.nan)
+    for index, layer in enumerate(analysis.settings.layers):
+        line = analysis.settings.line(layer.normaliser or "")
+        if layer.kind != "host" or line is None or bounds[index][1] <= bounds[index][0]:
+            continue
+        inside = layer_weights(grid, placement.pose, [bounds[index]])[:, 0] > 0.5
+        now = element_maps(analysis, scan)
+        then = element_maps(analysis, reference)
+        shape = (grid.ny, grid.nx)
+        fewest = np.minimum(now["Li"]["values"], 1e9).reshape(shape)
+        labels = quadtree(fewest, inside.reshape(shape), LOCAL_COUNTS)
+        old = labels_at(labels, grid, placement.pose, other, base.pose)
+        signal = _ratio(now, line.element, labels) / _ratio(then, line.element, old, int(labels.max()) + 1)
+        x, sigma_x = x_of(table, (signal[0], np.sqrt(signal[1])))
+        used = labels.ravel() >= 0
+        values[used] = ((1.0 - x) * 2.0)[labels.ravel()[used]]
+        sigma[used] = (2.0 * sigma_x)[labels.ravel()[used]]
+    return {
+        "element": "soc",
+        "unit": "1",
+        "values": values.astype(np.float32),
+        "sigma": sigma.astype(np.float32),
+        "minimum_counts": LOCAL_COUNTS,
+    }
+
+
+class _Signal:
+    """A ratio per region with its relative variance; dividing adds relative variances."""
+
+    def __init__(self, value: NDArray[np.float64], relative_variance: NDArray[np.float64]) -> None:
+        self.value, self.relative = value, relative_variance
+
+    def __truediv__(self, other: _Signal) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        value = self.value / other.value
+        return value, value**2 * (self.relative + other.relative)
+
+
+def _ratio(
+    maps: Mapping[str, Fields], element: str, labels: NDArray[np.int32], count: int | None = None
+) -> _Signal:
+    sums = []
+    for name in ("Li", element):
+        table = np.stack(
+            [maps[name]["values"], maps[name]["gross"], maps[name]["background"]], axis=1
+        ).astype(np.float64)
+        total = label_sums(labels, table)
+        if count is not None and len(total) < count:
+            total = np.concatenate([total, np.full((count - len(total), 3), np.nan)])
+        net = np.where(total[:, 0] > 0, total[:, 0], np.nan)
+        sums.append((net, (total[:, 1] + total[:, 2]) / net**2))
+    return _Signal(sums[0][0] / sums[1][0], sums[0][1] + sums[1][1])
+
+
+def _exposure(block: Block, *, known: bool) -> NDArray[np.float64]:
+    return block.charge_coulomb * NANO if known else block.time_s
+
+
+def _finite(bounds: Any) -> list[list[float] | None]:
+    return [[float(a), float(b)] if b > a and math.isfinite(b - a) else None for a, b in bounds]

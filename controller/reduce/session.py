@@ -1,0 +1,311 @@
+"""One run as the reduce process sees it: messages of control in; checks, products and results out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from controller.rawfile import read_words
+from controller.reduce import pictures
+from controller.reduce.decode import PassStream
+from controller.reduce.messages import number, pass_end, scan_start
+from controller.reduce.products import ProductFolder, encode
+from drivers.errors import BadReply
+from edge.analysis import Analysis
+from edge.events import OUTSIDE
+from edge.ion_beam import Events, IonBeamReducer, PassDone, PassStart, Settings
+from edge.report import counts_and_quantities, plain
+from edge.scan_data import PassEnd, ScanData
+
+log = logging.getLogger("reduce")
+
+Message = dict[str, Any]
+LIVE_MAP_S = 5.0  # wall time between maps of a pass that is still running
+ANALYSIS_SHARE = 3.0  # results are computed again after this many times as long as they took
+
+
+@dataclass
+class OpenPass:
+    """A pass between ``pass`` and ``pass_end``."""
+
+    scan: int
+    n: int
+    stamp: Mapping[str, Any]
+    streams: dict[str, PassStream]
+    rest: list[str] = field(default_factory=list)  # detectors whose events must be read from the raw file
+
+
+class Session:
+    """Follows one run. Only ``handle`` and ``idle`` are called, from one thread.
+
+    Args:
+        clock: wall seconds, to space what is computed only for display.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._reducer: IonBeamReducer | None = None
+        self._run = ""
+        self._raw = Path()
+        self._products: ProductFolder | None = None
+        self._open: OpenPass | None = None
+        self._analysed_s = -1e9
+        self._took_s = 0.0
+        self._mapped_s = 0.0
+        self._events_since_map = 0
+
+    def handle(self, message: Message, *, behind: bool = False) -> Iterator[Message]:
+        """Take one message and yield the answers to it.
+
+        Args:
+            message: from control.
+            behind: more messages are waiting: leave out what is only for display.
+
+        Raises:
+            ValueError: a message that does not fit; nothing of it has been taken.
+        """
+        kind = message["k"]
+        if kind == "run":
+            self._begin_run(message)
+        elif kind == "scan":
+            self._ready().add(scan_start(message))
+        elif kind == "pass":
+            self._begin_pass(message)
+        elif kind == "events":
+            self._take_events(message)
+        elif kind == "pass_end":
+            yield from self._end_pass(message, behind=behind)
+        elif kind == "scan_end":
+            yield from self._progress(number(message, "scan"))
+        elif kind == "finish":
+            yield {"k": "result", "result": self._result()}
+        else:
+            raise ValueError(f"unknown kind {kind!r}")
+
+    def idle(self) -> Iterator[Message]:
+        """Yield maps of a running pass when it is time for them; called when nothing is waiting."""
+        now = self._clock()
+        if self._open is None or not self._events_since_map or now - self._mapped_s < LIVE_MAP_S:
+            return
+        self._mapped_s, self._events_since_map = now, 0
+        scan = self._ready().scans[self._open.scan]
+        if scan.start.grid is not None:
+            yield from self._maps(scan, partial=True)
+
+    # --- messages ---------------------------------------------------------------------------------------
+
+    def _begin_run(self, message: Message) -> None:
+        run, folder = str(message.get("run", "")), Path(str(message.get("dir", "")))
+        if self._reducer is not None and run == self._run:
+            return  # told again after a new connection or a resume: the same run goes on
+        settings = message.get("settings")
+        if not isinstance(settings, Mapping):
+            raise ValueError("run.settings: a map is needed")  # noqa: TRY004
+        self._reducer = IonBeamReducer(Settings.from_dict(settings))
+        self._run, self._raw, self._open = run, folder / "raw", None
+        self._products = ProductFolder(folder / "products")
+
+    def _begin_pass(self, message: Message) -> None:
+        reducer, scan, n = self._ready(), number(message, "scan"), number(message, "n")
+        data = reducer.scans.get(scan)
+        if data is not None and (n in data.passes or n in data.refused):
+            self._open = None  # told again: it is counted already
+            return
+        reducer.open.clear()  # a pass that never ended is void
+        reducer.add(PassStart(scan, n))
+        frames = message.get("frame0") or {}
+        streams = {name: PassStream(_frame(frames.get(name))) for name in reducer.settings.detectors}
+        self._open = OpenPass(scan, n, message.get("stamp") or {}, streams)
+        self._mapped_s = self._clock()
+
+    def _take_events(self, message: Message) -> None:
+        current = self._open
+        if current is None or (current.scan, current.n) != (message.get("scan"), message.get("n")):
+            return  # of a pass whose beginning was missed: it is read from the raw file at its end
+        name, words = str(message.get("det")), message.get("words")
+        stream = current.streams.get(name)
+        if stream is None or not isinstance(words, bytes):
+            raise ValueError(f"events: detector {name!r} or its words are not known")
+        chunk = stream.take(number(message, "i"), words)
+        if chunk is not None:
+            self._events_since_map += chunk[0].size
+            self._ready().add(Events(current.scan, current.n, name, *chunk))
+
+    def _end_pass(self, message: Message, *, behind: bool) -> Iterator[Message]:
+        reducer, scan, n = self._ready(), number(message, "scan"), number(message, "n")
+        data = reducer.scans.get(scan)
+        if data is None:
+            raise ValueError(f"pass_end: scan {scan} has not begun")
+        if n in data.passes or n in data.refused:
+            return
+        if self._open is None or (self._open.scan, self._open.n) != (scan, n):
+            self._begin_pass({**message, "k": "pass"})
+        current = self._open
+        if current is None:
+            return
+        try:
+            end = pass_end(message, current.stamp, data.start.grid)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            end = PassEnd(False, f"pass_end cannot be read: {error!r}", (), None, {})
+        problems = self._complete(current, message, end)
+        if problems and end.good:
+            end = replace(end, good=False, why="; ".join(problems))
+        reducer.add(PassDone(scan, n, end))
+        self._open = None
+        yield self._checked(scan, n, end)
+        if data.start.grid is not None and end.good:
+            yield from self._maps(data, partial=False)
+            due = self._clock() - self._analysed_s >= ANALYSIS_SHARE * self._took_s
+            if due and not behind:
+                yield from self._progress(scan)
+
+    def _complete(self, current: OpenPass, message: Message, end: PassEnd) -> list[str]:
+        """Make sure that every event of the pass is counted, once, in windows that sit on their lines."""
+        reducer = self._ready()
+        raw, frames = message.get("raw") or {}, message.get("frame0") or {}
+        problems = []
+        for name, stream in current.streams.items():
+            entry = raw.get(name)
+            if entry is None:
+                problems.append(f"{name}: no raw events")
+                continue
+            told = _frame(frames.get(name))
+            whole = not stream.broken and stream.words == int(entry["words"])
+            if not whole or (told is not None and stream.frame0 is not None and told != stream.frame0):
+                why = stream.broken or f"{stream.words} of {entry['words']} words arrived"
+                if stream.next_chunk:
+                    log.info(
+                        "scan %d pass %d %s: read from the raw file (%s)", current.scan, current.n, name, why
+                    )
+                problems += self._read_again(current, name, entry, told)
+            if end.good and reducer.is_misplaced(current.scan, current.n, name):
+                log.info(
+                    "scan %d pass %d %s: counted again, the energy scale moved", current.scan, current.n, name
+                )
+                problems += self._read_again(current, name, entry, told)
+            outside = int(reducer.open[(current.scan, current.n)][name].tallies[OUTSIDE])
+            if outside:
+                problems.append(f"{name}: {outside} events beyond the last pixel of the raster")
+        return problems
+
+    def _read_again(
+        self, current: OpenPass, name: str, entry: Mapping[str, Any], frame0: int | None
+    ) -> list[str]:
+        reducer = self._ready()
+        reducer.recount(current.scan, current.n, name)
+        stream = current.streams[name].fresh(frame0)
+        current.streams[name] = stream
+        try:
+            for chunk in stream.replay(read_words(self._raw, entry)):
+                reducer.add(Events(current.scan, current.n, name, *chunk))
+        except (BadReply, OSError, ValueError, KeyError) as error:
+            return [f"{name}: {error}"]
+        return []
+
+    # --- answers ------------------------------------------------------------------------------------------
+
+    def _checked(self, scan: int, n: int, end: PassEnd) -> Message:
+        checks = self._ready().checks[(scan, n)]
+        return {
+            "k": "pass_checked",
+            "scan": scan,
+            "n": n,
+            "ok": end.good,
+            "why": end.why,
+            "events": {name: check.received for name, check in checks.items()},
+            "lost": {name: check.lost for name, check in checks.items()},
+            "dead_fraction": {name: plain(check.dead_fraction) for name, check in checks.items()},
+            "fast_z": {name: plain(check.z) for name, check in checks.items()},
+        }
+
+    def _progress(self, scan: int) -> Iterator[Message]:
+        """Yield what is known of a scan now: counts, quantities, profiles, spectra, local state of charge."""
+        reducer = self._ready()
+        data = reducer.scans.get(scan)
+        if data is None:
+            raise ValueError(f"scan {scan} has not begun")
+        if not data.blocks:
+            return
+        began = self._clock()
+        analysis = reducer.analysis()
+        message: Message = {
+            "k": "progress",
+            "scan": scan,
+            "name": data.start.name,
+            "counts": {},
+            "quantities": {},
+        }
+        message["interval"] = plain(analysis.interval(data).to_dict())
+        if data.start.grid is not None:
+            try:
+                counts, quantities = counts_and_quantities(analysis.layers(data))
+                message |= {"counts": plain(counts), "quantities": plain(quantities)}
+            except ValueError as error:
+                message["why"] = str(error)
+        yield message
+        yield from self._pictures(analysis, data)
+        self._analysed_s = self._clock()
+        self._took_s = self._analysed_s - began
+
+    def _pictures(self, analysis: Analysis, data: ScanData) -> Iterator[Message]:
+        fields: dict[str, Mapping[str, Any]] = {
+            f"spectrum/{name}": entry for name, entry in pictures.spectra(analysis, data).items()
+        }
+        if data.start.grid is not None:
+            exposure = pictures.exposure_maps(analysis, data)
+            fields |= {f"map/{name}": {**entry, **pictures.axes(data)} for name, entry in exposure.items()}
+            placement = analysis.placement(data)
+            if not isinstance(placement, str):
+                drawn = pictures.profiles(analysis, data, placement)
+                fields |= {f"profile/{element}": entry for element, entry in drawn.items()}
+                local = pictures.local_soc(analysis, data, placement)
+                if local is not None:
+                    fields["soc"] = {**local, **pictures.axes(data)}
+        yield from self._write(data, fields, partial=False)
+
+    def _maps(self, data: ScanData, *, partial: bool) -> Iterator[Message]:
+        reducer = self._ready()
+        running = None
+        if partial and self._open is not None:
+            running = reducer.open[(self._open.scan, self._open.n)]
+        maps = pictures.element_maps(reducer.analysis(), data, running)
+        fields = {f"map/{element}": {**entry, **pictures.axes(data)} for element, entry in maps.items()}
+        yield from self._write(data, fields, partial=partial)
+
+    def _write(
+        self, data: ScanData, fields: Mapping[str, Mapping[str, Any]], *, partial: bool
+    ) -> Iterator[Message]:
+        if self._products is None:
+            return
+        passes = data.passes
+        if partial and self._open is not None:
+            passes = [*passes, self._open.n]
+        about = pictures.common(data, passes, partial=partial)
+        last = f"{passes[-1]:04d}{'p' if partial else ''}" if passes else "0000"
+        items = {
+            f"scan{data.start.scan:03d}_{stream.replace('/', '_')}_{last}": (
+                stream,
+                encode({"run": self._run, **about, **entry}),
+            )
+            for stream, entry in fields.items()
+        }
+        for message in self._products.write(items):
+            yield {**message, "meta": about}
+
+    def _result(self) -> dict[str, Any]:
+        result = self._ready().result().to_dict()
+        return {"run": self._run, **result}
+
+    def _ready(self) -> IonBeamReducer:
+        if self._reducer is None:
+            raise ValueError("no run has begun")
+        return self._reducer
+
+
+def _frame(value: object) -> int | None:
+    """Return a frame number, None where control did not know it."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
