@@ -257,9 +257,9 @@ class _Rules:
                 yield self.broken(("analysis", "line", index, "element"), "is listed twice")
         if self.elements and "Li" not in self.elements:
             yield self.broken(("analysis", "line"), 'lack lithium: add { element = "Li", detector = "pige" }')
-        kinds = {(line.get("element"), line.get("line")) for line in _tables(self.analysis.get("line"))}
-        phosphorus = any(element == "P" and line in (None, "Ka") for element, line in kinds)
-        if phosphorus and ("Zr", "La") in kinds:
+        lines = _tables(self.analysis.get("line"))
+        kinds = {(str(line.get("element")), str(line.get("line", "Ka"))) for line in lines}
+        if ("P", "Ka") in kinds and ("Zr", "La") in kinds:
             index = next(i for i, element in enumerate(self.elements) if element == "Zr")
             yield self.broken(
                 ("analysis", "line", index, "line"),

@@ -88,7 +88,9 @@ class _Rules:
                     ("device", name, "line"),
                     f"is a {kind} line, and {device['driver']} needs {' or '.join(kinds)}",
                 )
-            unit = device.get("unit_id", 1) if device.get("driver") == "eurotherm_3200" else "whole line"
+            unit = (
+                _word(device.get("unit_id", 1)) if device.get("driver") == "eurotherm_3200" else "whole line"
+            )
             others = users.setdefault(line, {})
             if others and (unit in others or "whole line" in (unit, *others)):
                 other = others.get(unit) or next(iter(others.values()))
@@ -100,9 +102,9 @@ class _Rules:
         ends: dict[object, str] = {}
         for name, table in self.lines.items():
             line = _table(table)
-            end = (line.get("kind") == "udp", line.get("host"), line.get("port"))
-            if end[2] is None:
+            if "port" not in line:
                 continue
+            end = (line.get("kind") == "udp", _word(line.get("host")), _word(line["port"]))
             if end in ends:
                 yield self.broken(("line", name, "port"), f"is the port of line.{ends[end]} as well")
             ends.setdefault(end, name)
@@ -121,12 +123,15 @@ class _Rules:
             if name in seen:
                 yield self.broken(path, f"plays the role {seen[name]} already")
             seen[name] = role
-            driver = device.get("driver")
+            driver = _word(device.get("driver"))
             if driver in ROLE_DRIVERS.values() and driver != ROLE_DRIVERS[role]:
                 yield self.broken(path, f"has the driver {driver}, which cannot be the {role}")
             elif role == "scanner" and driver == "labjack_t7" and "scanner" not in device:
                 yield self.broken(path, f"has no scanner wiring: device.{name}.scanner is missing")
-            elif role in ROLE_DETECTORS and device.get("detector") not in (None, ROLE_DETECTORS[role]):
+            elif (
+                role in ROLE_DETECTORS
+                and device.get("detector", ROLE_DETECTORS[role]) != ROLE_DETECTORS[role]
+            ):
                 yield self.broken(
                     ("device", name, "detector"),
                     f'cannot do {role}: {role} needs detector = "{ROLE_DETECTORS[role]}"',
@@ -256,6 +261,11 @@ class _Rules:
             found = FilePath(self.source.path).parent / FilePath(named).expanduser()
             if not found.is_file():
                 yield self.broken(path, f"is no file (looked for {found})")
+
+
+def _word(value: object) -> str:
+    """Return any value as text, so that whatever stands in the file can be compared."""
+    return value if isinstance(value, str) else repr(value)
 
 
 def _table(value: object) -> Mapping[str, Any]:

@@ -125,7 +125,7 @@ def _file_path(location: Path, raw: object) -> Path:
     for index, part in enumerate(location):
         absent = isinstance(part, str) and isinstance(here, Mapping) and part not in here
         if absent and isinstance(here, Mapping):
-            tags = {here.get("do"), here.get("kind"), here.get("driver")}
+            tags = [here.get("do"), here.get("kind"), here.get("driver")]
             if part in tags or index < len(location) - 1:
                 continue
         path.append(part)
