@@ -147,13 +147,18 @@ class IonBeamReducer:
         windows = [line.window for line in self.settings.lines_on(detector)]
         return misplaced(used, self.next_gain(scan, n, detector), windows)
 
-    def recount(self, scan: int, n: int, detector: str) -> None:
+    def recount(self, scan: int, n: int, detector: str, *, moved: bool) -> None:
         """Forget the events of one detector in an open pass; they will come again.
 
-        The windows are laid with the scale that the forgotten events showed (the present one without any).
+        Args:
+            scan: number of the scan.
+            n: number of the pass.
+            detector: its name.
+            moved: lay the windows with the scale that the forgotten events showed (all of them must have been
+                there), else with the one that was known before the pass.
         """
-        gain = self.next_gain(scan, n, detector).value
-        self.open[(scan, n)][detector] = self._empty(scan, detector, gain)
+        gain = self.next_gain(scan, n, detector) if moved else self.gains[detector]
+        self.open[(scan, n)][detector] = self._empty(scan, detector, gain.value)
 
     # --- inside -------------------------------------------------------------------------------------------
 

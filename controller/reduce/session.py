@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from controller.rawfile import read_words
 from controller.reduce import pictures
@@ -44,10 +44,20 @@ class Session:
 
     Args:
         clock: wall seconds, to space what is computed only for display.
+        folder: the run's folder, where it has moved since control wrote it into the ``run`` message.
+        products: where products go; None writes none and computes nothing for display.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        folder: Path | None = None,
+        products: Path | Literal["run"] | None = "run",
+    ) -> None:
         self._clock = clock
+        self._folder = folder
+        self._wanted = products
         self._reducer: IonBeamReducer | None = None
         self._run = ""
         self._raw = Path()
@@ -99,7 +109,7 @@ class Session:
     # --- messages ---------------------------------------------------------------------------------------
 
     def _begin_run(self, message: Message) -> None:
-        run, folder = str(message.get("run", "")), Path(str(message.get("dir", "")))
+        run, folder = str(message.get("run", "")), self._folder or Path(str(message.get("dir", "")))
         if self._reducer is not None and run == self._run:
             return  # told again after a new connection or a resume: the same run goes on
         settings = message.get("settings")
@@ -107,7 +117,8 @@ class Session:
             raise ValueError("run.settings: a map is needed")  # noqa: TRY004
         self._reducer = IonBeamReducer(Settings.from_dict(settings))
         self._run, self._raw, self._open = run, folder / "raw", None
-        self._products = ProductFolder(folder / "products")
+        place = folder / "products" if self._wanted == "run" else self._wanted
+        self._products = ProductFolder(place) if place is not None else None
 
     def _begin_pass(self, message: Message) -> None:
         reducer, scan, n = self._ready(), number(message, "scan"), number(message, "n")
@@ -157,7 +168,7 @@ class Session:
         reducer.add(PassDone(scan, n, end))
         self._open = None
         yield self._checked(scan, n, end)
-        if data.start.grid is not None and end.good:
+        if data.start.grid is not None and end.good and self._products is not None:
             yield from self._maps(data, partial=False)
             due = self._clock() - self._analysed_s >= ANALYSIS_SHARE * self._took_s
             if due and not behind:
@@ -181,22 +192,22 @@ class Session:
                     log.info(
                         "scan %d pass %d %s: read from the raw file (%s)", current.scan, current.n, name, why
                     )
-                problems += self._read_again(current, name, entry, told)
+                problems += self._read_again(current, name, entry, told, moved=False)
             if end.good and reducer.is_misplaced(current.scan, current.n, name):
                 log.info(
                     "scan %d pass %d %s: counted again, the energy scale moved", current.scan, current.n, name
                 )
-                problems += self._read_again(current, name, entry, told)
+                problems += self._read_again(current, name, entry, told, moved=True)
             outside = int(reducer.open[(current.scan, current.n)][name].tallies[OUTSIDE])
             if outside:
                 problems.append(f"{name}: {outside} events beyond the last pixel of the raster")
         return problems
 
     def _read_again(
-        self, current: OpenPass, name: str, entry: Mapping[str, Any], frame0: int | None
+        self, current: OpenPass, name: str, entry: Mapping[str, Any], frame0: int | None, *, moved: bool
     ) -> list[str]:
         reducer = self._ready()
-        reducer.recount(current.scan, current.n, name)
+        reducer.recount(current.scan, current.n, name, moved=moved)
         stream = current.streams[name].fresh(frame0)
         current.streams[name] = stream
         try:
@@ -228,7 +239,7 @@ class Session:
         data = reducer.scans.get(scan)
         if data is None:
             raise ValueError(f"scan {scan} has not begun")
-        if not data.blocks:
+        if not data.blocks or self._products is None:
             return
         began = self._clock()
         analysis = reducer.analysis()
