@@ -173,6 +173,7 @@ def test_for_machines(quickstart):
     told = quickstart.as_dict()
     assert told["wall_s"] == pytest.approx(told["expected_s"] / 60.0)
     assert told["changes"][0]["resolved"] is True
+    assert told["steps"][0]["name"] == "as prepared"
     assert {"key": "step[1]", "do": "ocv"}.items() <= told["steps"][1].items()
     assert told["scans"][0]["counts"]["cathode"]["Li"] > 1000
 

@@ -84,7 +84,7 @@ def use(station, experiment):
         estimate(station, experiment).lines()
 
 
-@settings(QUIET, max_examples=400)
+@settings(QUIET, max_examples=200)
 @given(st.sampled_from(list(paths(STATION))), JUNK, SPOIL)
 def test_a_spoilt_station(path, junk, how):
     station, error = refused(station_from, spoil(STATION, path, junk, how), "station.toml")
@@ -95,7 +95,7 @@ def test_a_spoilt_station(path, junk, how):
     assert all(problem.message.startswith("station.toml: ") for problem in error.problems)
 
 
-@settings(QUIET, max_examples=500)
+@settings(QUIET, max_examples=250)
 @given(st.sampled_from(list(paths(EXPERIMENT))), JUNK, SPOIL)
 def test_a_spoilt_experiment(path, junk, how):
     experiment, error = refused(experiment_from, spoil(EXPERIMENT, path, junk, how), "experiment.toml")

@@ -53,9 +53,9 @@ def test_repeats_add_up_and_moved_scans_do_not(experiment_with):
     once = 4 * 122.88 * 24e-12 / ELEMENTARY / 3e-4
     repeated = '[[step]]\ndo = "repeat"\ntimes = 3\n[[step.step]]\n' + step.replace("as prepared", "again")
     moved = (
-        '[[step]]\ndo = "move"\nto = ["150 um", "0 um"]\n' + "[[step]]\n" + step.replace("as prepared", "b")
+        '[[step]]\ndo = "move"\nto = ["0 um", "310 um"]\n' + "[[step]]\n" + step.replace("as prepared", "b")
     )
-    back = moved.replace("150 um", "0 um").replace('"b"', '"c"')
+    back = moved.replace("310 um", "0 um").replace('"b"', '"c"')
     experiment = experiment_with(("[[step]]\n" + step, "[[step]]\n" + step + repeated + moved + back))
     totals = [total for _, total in DosePlan(24e-12, None).running_maximum(experiment.walk())]
     assert totals[:4] == [pytest.approx(factor * once) for factor in (1, 4, 4, 5)]

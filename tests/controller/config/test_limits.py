@@ -118,6 +118,8 @@ def test_limits_are_inclusive_however_they_are_written(station):
     assert problems_of(station, ('voltage = "4.0 V"', 'voltage = "4050 mV"')) == []
     assert problems_of(station, ('current = "13 uA"', 'current = "0.04 mA"')) == []
     assert problems_of(station, ('dwell = "30 ms"', 'dwell = "0.1 s"')) == []
+    assert problems_of(station, ('size = ["100 um", "300 um"]', 'size = ["500 um", "1 mm"]')) == []
+    assert problems_of(station, ('"300 um"], dwell', '"200 um"], centre = ["0 um", "-400 um"], dwell')) == []
     assert problems_of(station, ('ramp = "10 K/min"', 'ramp = "1200 K/h"')) == []
 
 

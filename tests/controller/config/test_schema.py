@@ -61,6 +61,7 @@ def test_quantities_say_their_unit():
     assert heat["to"]["type"] == "string"
     assert heat["to"]["x-unit"] == "K"
     assert heat["to"]["examples"] == ["333 K", "60 degC"]
+    assert (heat["within"]["x-above"], heat["within"]["x-maximum"]) == (0.0, 50.0)
     assert heat["within"]["x-quantity"] == "temperature difference"
 
 
