@@ -119,7 +119,8 @@ class Host:
             await self._connect()
             await self._work()
         except Exception as error:
-            stopped = self._stop_code or verdict(error)
+            await asyncio.gather(*self._acting, return_exceptions=True)
+            stopped = self._stop_code or verdict(error)  # a trip that just acted is the reason
             code, outcome = stopped.code, stopped.reason
             self.recorder.line(outcome)
         finally:
@@ -192,6 +193,7 @@ class Host:
 
     async def _work(self) -> None:
         """All tasks until the sequence has ended or something stops it."""
+        self.guard.begin()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             works = (
