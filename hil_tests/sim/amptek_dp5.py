@@ -45,7 +45,7 @@ DP5, PX5 = 0, 1
 HPGE_SUPPLY, HPGE_NOT_INHIBITED = 0x01, 0x20
 OWNED_S = 15.0
 LIST_DATA: Pid = (0x03, 0x09)
-FRESH_WALL_S = 0.005  # list data may be so old: small portions cost the bench more than they tell the host
+FRESH_WALL_S = 0.02  # list data may be so old: small portions cost the bench more than they tell the host
 COUNTS_LIMIT = 1 << 24
 DEFAULTS: dict[str, Any] = {
     "detector": "sdd", "channels": 1024, "full_scale_kev": 20.48, "serial": 4711, "fifo_words": 8192,

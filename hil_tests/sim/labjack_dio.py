@@ -111,9 +111,10 @@ class DigitalLines:
 
     def after(self, port: Port, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the latch after each of ``values`` would have been written to a port, one by one."""
-        affected = np.array([port.affected(int(value)) for value in np.unique(values)])
-        if (affected == affected[0]).all():
-            mask = int(affected[0])
+        if not values.size:
+            return values
+        if not port.inhibits or not ((values ^ values[0]) >> 8).any():  # the usual case: the same lines
+            mask = port.affected(int(values[0]))
             return ((self.latch & ~mask) | (values << port.first & mask)) & ALL
         latches = np.empty_like(values)
         latch = self.latch
