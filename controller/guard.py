@@ -132,6 +132,13 @@ class Guard:
         self.latched: dict[str, Trip] = {}
         self._passing: set[str] = set()
 
+    def begin(self) -> None:
+        """Start watching: the polls begin now, and every device has one deadline to be heard."""
+        now = self._monotonic()
+        for watch in self._watches.values():
+            watch.since_s = now
+        self._row_since.clear()
+
     # --- what the drivers report -----------------------------------------------------------------------
 
     def heater(self, reading: HeaterReading) -> None:
@@ -211,7 +218,7 @@ class Guard:
         )  # fmt: skip
 
     def begin(self) -> None:
-        """Start watching: polling begins now, and every device has one deadline to be heard for the first time."""
+        """Start watching: polling begins now, every device has one deadline to be heard first."""
         for watch in self._watches.values():
             watch.since_s = self._monotonic()
 

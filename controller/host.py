@@ -317,6 +317,7 @@ class Host:
             self.guard.tick()
             self.recorder.counters["ticks_missed"] = ticker.missed
             self.recorder.counters["ticks"] = ticker.ticks
+            self.recorder.counters["worst_tick_late_ms"] = round(1e3 * ticker.worst_late_s)
 
     async def _status(self) -> None:
         """Tell whoever watches, a few times a second."""

@@ -30,7 +30,8 @@ BEAM_GONE = 0.2  # fraction of the nominal current below which the beam counts a
 BEAM_BACK = 0.5
 BEAM_LOST_S = 1.0  # lab seconds below the limit before a scan pauses
 DRAIN_READS = 64
-LEASE_S = 5.0  # lab seconds of the beam lease, renewed by every line that was played
+LEASE_LINES = 3  # lines that the beam lease covers; every line that was played renews it
+LEASE_MARGIN_S = 10.0
 COUNTER_MODULUS = 1 << 32
 
 
@@ -109,6 +110,7 @@ class Scanning:
         self._low_since: float | None = None  # monotonic
         self._monotonic = monotonic
         self._reading = False
+        self._lease_s = LEASE_MARGIN_S
         self._scan = -1
         self._lines: list[LineReport] = []
         self.line = 0
@@ -145,6 +147,7 @@ class Scanning:
         before = await self._open_pass(n)
         self._lines = []
         self.line, self.lines_total = 0, raster.ny
+        self._lease_s = LEASE_LINES * raster.nx * raster.dwell_s + LEASE_MARGIN_S
         missed = pulses = 0
         first = 0
         readers = self._start_readers(n)
@@ -153,6 +156,7 @@ class Scanning:
                 await self._wait_for_beam(should_end)
                 if should_end():
                     break
+                self._guard.lease("beam", self._lease_s, Action.BLANK)
                 report = await self._scanner.run_lines(
                     raster, first, on_line=self._on_line, should_stop=lambda: self._interrupted(should_end)
                 )
@@ -207,7 +211,7 @@ class Scanning:
     def _on_line(self, report: LineReport) -> None:
         self._lines.append(report)
         self.line = report.line + 1
-        self._guard.lease("beam", LEASE_S, Action.BLANK)
+        self._guard.lease("beam", self._lease_s, Action.BLANK)
 
     async def _open_pass(self, n: int) -> dict[str, DetectorStatus]:
         """Beam is blanked: stop, empty the FIFOs into the void before, read the counters, start."""
