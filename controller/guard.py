@@ -132,13 +132,6 @@ class Guard:
         self.latched: dict[str, Trip] = {}
         self._passing: set[str] = set()
 
-    def begin(self) -> None:
-        """Start watching: the polls begin now, and every device has one deadline to be heard."""
-        now = self._monotonic()
-        for watch in self._watches.values():
-            watch.since_s = now
-        self._row_since.clear()
-
     # --- what the drivers report -----------------------------------------------------------------------
 
     def heater(self, reading: HeaterReading) -> None:
