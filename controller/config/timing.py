@@ -17,9 +17,9 @@ from controller.config.steps import CellStep, Cool, Heat, Impedance, Message, Pa
 
 AMBIENT_K = 298.0
 COOLING_S = 600.0  # time constant of a small sealed holder left to itself
-APPROACH_S = 90.0  # from the end of a ramp into the band
+APPROACH_S = 150.0  # from the end of a ramp into the band
 LINE_WALL_S = 0.002  # to start a line that is already loaded
-PASS_WALL_S = 0.15  # counters, FIFO and files between two passes
+PASS_WALL_S = 0.3  # counters, FIFO and files between two passes
 EIS_PERIODS = 3.0  # periods measured at each frequency
 COUNTS_PER_LITHIUM = {"Li": 1.0, "Co": 13.1}  # Co/Li of the paper's operando cell, 13.1 +- 0.2
 
