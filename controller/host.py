@@ -63,6 +63,7 @@ from controller.verdict import (
 )
 from drivers.clock import Clock, RealClock
 from drivers.errors import DriverError
+from drivers.line import Interrupted
 
 WALL_FLOOR_S = 0.02  # no device is polled more often than this in wall time, however fast lab time runs
 GUARD_PERIOD_S = 0.1
@@ -72,6 +73,7 @@ PREPARE_TIMEOUT_S = 20.0
 REDUCE_READY_S = 60.0
 RESULT_TIMEOUT_S = 30.0
 SUPERVISOR_LOST_S = 3.0
+ACTING_TIMEOUT_S = 5.0  # off commands of a trip and their rows in the journal
 
 
 class Host:
@@ -115,18 +117,20 @@ class Host:
         began_s, began_wall = self.began_s, time.time()
         await self._open()
         code, outcome = EXIT_DONE, "done"
+        failure: Exception | None = None
         try:
             await self._connect()
             await self._work()
         except Exception as error:
-            await asyncio.gather(*self._acting, return_exceptions=True)
-            stopped = self._stop_code or verdict(error)  # a trip that just acted is the reason
+            failure = error
+        finally:  # outputs before anything that might wait, as the journal of a trip could
+            results = await carry_out(self.bench.outputs, Action.SAFE)
+            if self._acting:
+                await asyncio.wait(self._acting, timeout=ACTING_TIMEOUT_S)
+        if failure is not None:
+            stopped = self._stop_code or verdict(failure)  # a trip that just acted is the reason
             code, outcome = stopped.code, stopped.reason
             self.recorder.line(outcome)
-        finally:
-            results = await carry_out(self.bench.outputs, Action.SAFE)
-            for action in list(self._acting):
-                await action
         await self.recorder.event("safe", "host", {"results": [r.as_dict() for r in results]})
         unconfirmed = [r for r in results if not r.confirmed]
         if unconfirmed and code == EXIT_DONE:
@@ -295,6 +299,8 @@ class Host:
                     fed = time.monotonic()
                     await self.bench.io.feed_watchdog()
                 reading = await self.bench.io.read()
+            except Interrupted:  # an off command went first; the next tick reads again
+                continue
             except DriverError as error:
                 self.beam_a = None
                 self.recorder.fault("io", str(error))
