@@ -100,7 +100,7 @@ class Cycling:
             if self._cell.running:
                 await asyncio.shield(asyncio.ensure_future(self._cell.stop()))
             self.now.state = "open circuit"
-            self.now.current_a = None
+            self.now.voltage_v = self.now.current_a = None  # nobody measures it now
             self._recorder.cell_state(self.now)
 
     async def _follow(self, until: Callable[[CellState], str | None], interval_s: float) -> str:

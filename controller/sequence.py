@@ -66,7 +66,9 @@ class Sequencer:
 
     def scan_status(self) -> dict[str, Any] | None:
         """Return what the scan is doing, None when none runs."""
-        return self.context.scan
+        if self.context.scan is None:
+            return None
+        return {**self.context.scan, "line": self._host.scanning.line}
 
     async def run(self) -> Outcome:
         """Run every step; a step that times out does what its file says."""
