@@ -34,6 +34,7 @@ from hil_tests.sim.schedule import FaultSchedule
 from hil_tests.sim.station_file import Place, station_file
 
 TICK_WALL_S = 0.01
+STALL_WALL_S = 0.1
 LONGEST_STEP_S = 1.0  # of lab time: a bench that was held up catches up in steps of this size
 LONGEST_SOCKET_PATH = 100
 TRUTH_SCHEMA = "operando/bench-truth/1"
@@ -80,7 +81,7 @@ class Bench:
         sources: dict[str, Any] = dict(world.photons)
         for name, path in (replays or {}).items():
             sources[name] = Replay(read_spe(path), rng, beam=world.beam, reader=name)
-        self.io = LabJackT7Twin(world.beam, self.clock)
+        self.io = LabJackT7Twin(world.beam, self.clock, {"stall_wall_s": STALL_WALL_S})
         self.heater = EurothermTwin(world.holder, self.clock, relay_closed=self.io.relay_closed)
         self.cell = EmStatTwin(world.cell, self.clock, {"seed": world.seed})
         self.detectors = {name: self._detector(name, sources[name]) for name in scenario.DETECTORS}
@@ -135,6 +136,7 @@ class Bench:
         while not stopped.is_set():
             now_s = self.clock.now_s()
             self.late_s = max(self.late_s, (now_s - self._time_s) / self.clock.speed - TICK_WALL_S)
+            self.io.advance(now_s)  # in one step, so that it sees whether this process was held up
             while self._time_s < now_s:
                 self.step(min(now_s, self._time_s + LONGEST_STEP_S))
             await asyncio.sleep(TICK_WALL_S)

@@ -516,6 +516,20 @@ def test_timeout_is_lab_time_but_at_least_half_a_wall_second() -> None:
     assert not fast.twin.relay_closed()
 
 
+def test_a_bench_that_was_held_up_gives_the_watchdog_its_time_back() -> None:
+    bench = Bench(stall_wall_s=0.1)
+    bench.at(0.05)
+    arm(bench)
+    for second in np.arange(0.1, 2.9, 0.05):
+        bench.at(float(second))
+    bench.at(3.3)  # nothing ran for 0.45 s; a request may be waiting to be read
+    assert bench.twin.relay_closed()
+    for second in np.arange(3.35, 3.6, 0.05):
+        bench.at(float(second))
+    assert not bench.twin.relay_closed()
+    assert bench.twin.counters()["stalls"] == 1
+
+
 def test_reboot_by_register(bench: Bench) -> None:
     bench.send(2002, struct.pack(">H", 1))
     bench.write(61998, 0x4C4A_0004)  # in 0.2 s

@@ -41,7 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "x_dac": 0, "y_dac": 1, "centre_v": 2.5, "x_um_per_v": 100.0, "y_um_per_v": 200.0,
     "pixel_clock": 0, "blank": 1, "relay": 2, "shutter": 3, "shutter_readback": 4, "permit": 5,
     "beam_ain": 0, "beam_a_per_v": 10e-12, "serial": 470012345, "response_s": 0.001, "boot_s": 4.0,
-    "shutter_s": 0.05, "interrupts": False,
+    "shutter_s": 0.05, "interrupts": False, "stall_wall_s": math.inf,
 }  # fmt: skip
 
 
@@ -51,7 +51,9 @@ class LabJackT7Twin:
     Args:
         beam: the physics; this twin is the only one that says where the beam is.
         clock: the lab clock of the bench.
-        settings: see ``DEFAULTS``: which DAC, line and input does what, and their scales.
+        settings: see ``DEFAULTS``: which DAC, line and input does what, and their scales; ``interrupts``
+            (``labjack_stream_out``); ``stall_wall_s``: if this process was held up for longer, requests may
+            have waited unread, so the watchdog, which would never have stood still, gets that time back.
     """
 
     def __init__(self, beam: Beam, clock: BenchClock, settings: Mapping[str, Any] | None = None) -> None:
@@ -64,6 +66,7 @@ class LabJackT7Twin:
         self.permit = True
         self.shutter_open = False
         self.reboots = 0
+        self.stalls = 0
         self.relay_switched = 0
         self._stuck: dict[str, bool | None] = {"relay": None, "shutter": None}
         self._clock = clock
@@ -104,6 +107,9 @@ class LabJackT7Twin:
 
     def advance(self, now_lab_s: float) -> None:
         """Let the instrument live until ``now_lab_s``."""
+        if now_lab_s - self._time_s > float(self.settings["stall_wall_s"]) * self._clock.speed:
+            self.stalls += 1
+            self.watchdog.deadline_s += now_lab_s - self._time_s
         while self._time_s < now_lab_s:
             until = min(now_lab_s, self.watchdog.deadline_s, self._reboot_s, self._shutter_due_s)
             self._run_to(max(until, self._time_s))
@@ -167,6 +173,7 @@ class LabJackT7Twin:
             "scans": self.stream.scans_done,
             "scans_skipped": self.stream.scans_skipped,
             "watchdog_fired": self.watchdog.fired,
+            "stalls": self.stalls,
             "reboots": self.reboots,
             "relay_switched": self.relay_switched,
             "relay_closed": self.relay_closed(),
