@@ -1,0 +1,39 @@
+"""``python -m tests.benchmarks``: everything, or what is named; ``--ticks`` shortens the system benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from tests.benchmarks import events, fits, host, system
+from tests.benchmarks.conditions import conditions
+
+PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
+    "events": lambda args: events.accumulate(args.rounds),
+    "decoder": lambda args: events.decoder(args.rounds),
+    "fits": lambda args: fits.fits(args.rounds),
+    "guard": lambda args: host.guard(),
+    "journal": lambda args: host.journal(args.rounds),
+    "start-up": lambda args: host.start_up(args.rounds),
+    "system": lambda args: system.measure(args),
+}
+
+
+def main() -> int:
+    """Run the benchmarks in order and print each as soon as it is done."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME", help=" ".join(PARTS)
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of each race (default 9)")
+    system.add_arguments(parser)
+    args = parser.parse_args()
+    print(conditions(), flush=True)
+    for name in args.only:
+        print(PARTS[name](args), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Contenders against each other, interleaved round by round: a busy machine slows all of them alike."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Contender:
+    """One way to do some work; ``target`` is the least ratio to the peer that is asked for."""
+
+    name: str
+    call: Callable[[], Any]
+    target: float | None = None
+    note: str = ""
+    seconds: list[float] = field(default_factory=list)
+
+
+def race(contenders: Sequence[Contender], rounds: int) -> None:
+    """Call every contender once to warm up, then once per round, each round beginning with another one."""
+    for contender in contenders:
+        contender.call()
+    gc.disable()
+    try:
+        for number in range(rounds):
+            shift = number % len(contenders)
+            for contender in [*contenders[shift:], *contenders[:shift]]:
+                began = time.perf_counter()
+                contender.call()
+                contender.seconds.append(time.perf_counter() - began)
+    finally:
+        gc.enable()
+
+
+def table(title: str, contenders: Sequence[Contender], *, work: float, unit: str, peer: str) -> str:
+    """Return the medians as a table.
+
+    Args:
+        title: what was raced.
+        contenders: after the race.
+        work: items that one call does.
+        unit: of the rate, such as ``"M events/s"``; a leading ``k`` or ``M`` scales it.
+        peer: the contender that the ratios refer to.
+    """
+    scale = {"k": 1e3, "M": 1e6}.get(unit.partition(" ")[0], 1.0)
+    (reference,) = (one for one in contenders if one.name == peer)
+    rows = [(title, unit, f"ratio to {peer}", "asked", "")]
+    for one in contenders:
+        pairs = zip(reference.seconds, one.seconds, strict=True)
+        ratio = statistics.median(theirs / ours for theirs, ours in pairs)
+        asked = "-" if one.target is None else f">= {one.target:g}"
+        verdict = "" if one.target is None else ("ok" if ratio >= one.target else "MISSED")
+        rate = work / statistics.median(one.seconds) / scale
+        rows.append((one.name, f"{rate:.4g}", f"{ratio:.2f}", asked, f"{verdict} {one.note}".strip()))
+    return grid(rows)
+
+
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as aligned text, the first one underlined."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], ""])
