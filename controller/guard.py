@@ -210,6 +210,11 @@ class Guard:
             Action.OPEN_CIRCUIT,
         )  # fmt: skip
 
+    def begin(self) -> None:
+        """Start watching: polling begins now, every device has one deadline to be heard first."""
+        for watch in self._watches.values():
+            watch.since_s = self._monotonic()
+
     def expect_cell(self, running: bool) -> None:
         """Say whether the potentiostat should be sending packages (a program runs) or not."""
         watch = self._watches["cell"]
