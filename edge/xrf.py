@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 EPSILON_KEV = 0.00385  # per electron-hole pair in silicon at working temperature (PyMca's convention)
 RATIO_TOLERANCE = 0.20  # relative, one sigma: how far absorption may move K-beta / K-alpha from the atom's
 MODEL_ERROR = 0.01  # of the model, in the weights: line shapes are not known better
-ROUNDS = 3  # of the weights
+ROUNDS = 4  # of the weights
 PILE_UP = "pile-up"
 CONTINUUM = ("continuum", "constant", "slope")
 
@@ -172,8 +172,11 @@ class _Problem:
         self.first, self.groups = first, groups
         self.x = np.arange(first, last + 1, dtype=np.float64)
         self.y = y[first : last + 1]
+        self.smooth = np.maximum(np.convolve(np.pad(self.y, 4, mode="edge"), np.ones(9) / 9, "valid"), 1.0)
         width = detector.fwhm_kev(scale.energy_kev(np.arange(y.size))) / scale.gain_kev(np.arange(y.size))
-        smooth = snip(y, 2.0 * width, smooth=3)[first : last + 1]
+        smooth = _running_mean(snip(y, 2.0 * width, smooth=3), round(float(np.median(width))))[
+            first : last + 1
+        ]
         run = (self.x - self.x.mean()) / self.x.size
         self.continuum = np.stack([smooth + FLOOR_COUNTS, np.ones_like(run), run])
         self.pile_up = _pile_up(y, scale)[first : last + 1]
@@ -201,7 +204,7 @@ class _Problem:
         self, shapes: Floats, *, loosen: float = 1.0, weight: Floats | None = None
     ) -> tuple[Floats, Floats]:
         """Return amplitudes and gain of the linear fit with its ties (weights given or of the model)."""
-        model = np.maximum(self.y, 1.0)
+        model = self.smooth
         norm = np.sqrt(np.sum(shapes**2, axis=1))
         unit = shapes / norm[:, None]
         amplitudes = np.zeros(shapes.shape[0])
@@ -217,7 +220,7 @@ class _Problem:
                 normal += np.outer(tie, tie) / spread**2 if amplitudes.any() else 0.0
             gain = np.linalg.pinv(normal, rcond=1e-12, hermitian=True) @ (unit * w) / norm[:, None]
             amplitudes = gain @ self.y
-            model = np.maximum(amplitudes @ shapes, 0.05 * np.maximum(self.y, 1.0))
+            model = np.maximum(amplitudes @ shapes, 0.05 * self.smooth)
         return amplitudes, gain
 
     def refine(self, scale: EnergyScale, detector: Detector) -> tuple[EnergyScale, Detector]:
@@ -234,8 +237,9 @@ class _Problem:
             noise, fano = detector.noise_kev * math.exp(p[2]), detector.fano * math.exp(p[3])
             return EnergyScale(tuple(base), scale.centre, None, scale.powers), Detector(noise, fano)
 
-        smooth = np.maximum(np.convolve(np.pad(self.y, 2, mode="edge"), np.ones(5) / 5, "valid"), 1.0)
-        weight = 1 / (smooth + (MODEL_ERROR * smooth) ** 2)  # the same for every trial, so that they compare
+        weight = 1 / (
+            self.smooth + (MODEL_ERROR * self.smooth) ** 2
+        )  # the same for every trial, so that they compare
 
         def misfit(q: Floats) -> Floats:
             shapes = self.templates(*moved(q - 1.0))
@@ -278,6 +282,14 @@ def _binned(edges_kev: Floats, energy_kev: float, detector: Detector, extra_kev:
     """Return a unit Gaussian integrated over bins."""
     sigma = math.hypot(float(detector.fwhm_kev(energy_kev)), extra_kev) / FWHM_PER_SIGMA
     return np.diff(ndtr((edges_kev - energy_kev) / sigma))
+
+
+def _running_mean(y: Floats, half: int) -> Floats:
+    """Return the mean over 2 half + 1 channels, twice: noise must not shape the continuum."""
+    box = np.ones(2 * half + 1) / (2 * half + 1)
+    for _ in range(2):
+        y = np.convolve(np.pad(y, half, mode="edge"), box, "valid")
+    return y
 
 
 def _pile_up(y: Floats, scale: EnergyScale) -> Floats:
