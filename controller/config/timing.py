@@ -81,7 +81,7 @@ class Timing:
         if isinstance(step, Cool):
             return min(step.timeout_s, _cooling_s(step, start_k))
         if isinstance(step, CellStep):
-            return self._cell_s(placed, step.current_a)
+            return self._cell_s(placed, step.current_a, falls=step.mode == "cccv")
         if isinstance(step, ScanBase):
             return self._scan_s(placed, step)
         if isinstance(step, Impedance):
@@ -99,13 +99,14 @@ class Timing:
             return 0.0
         return self._scan_s(placed, step) / pass_time(step.raster, self.settle_s, self.speed).total_s
 
-    def _cell_s(self, placed: Placed, current_a: float | None) -> float:
-        """At least the time that the planned charge needs at full current."""
+    def _cell_s(self, placed: Placed, current_a: float | None, *, falls: bool) -> float:
+        """The time that the planned charge needs at full current; CC-CV half-way from there to its limit."""
         longest = longest_s(placed.step)
         planned = planned_charge_coulomb(Placed(placed.path, placed.step), self.sample)
         if current_a is None or planned is None:
             return longest
-        return min(longest, abs(planned) / current_a)
+        full_s = min(longest, abs(planned) / current_a)
+        return (full_s + longest) / 2.0 if falls else full_s
 
     def _scan_s(self, placed: Placed, step: ScanBase) -> float:
         if step.until is None:
@@ -177,9 +178,7 @@ def assumptions(steps: Iterable[Placed]) -> list[str]:
     if Cool in kinds:
         found.append(f"the holder cools by itself with a time constant of {COOLING_S / 60.0:.0f} min")
     if any(issubclass(kind, CellStep) for kind in kinds):
-        found.append(
-            "the cell takes the full current; where it does not, charging takes longer, up to its limit"
-        )
+        found.append("charging takes its time at full current, CC-CV half-way from there to its limit")
     return found
 
 

@@ -183,7 +183,7 @@ def test_for_people(quickstart):
     assert lines[0].startswith("duration: about 1.4")
     assert "longest step: step[4] parallel" in lines[0]
     assert any(
-        line.startswith('scan "as prepared" (reference): 4.0 passes, 16.4 min of beam') for line in lines
+        line.startswith('scan "as prepared" (reference): 4.0 passes, 15 min of beam') for line in lines
     )
     assert any(line.startswith("time of a pass goes into: beam (8") for line in lines)
     assert any(line.startswith("assumed: heating begins at 298 K") for line in lines)

@@ -36,7 +36,7 @@ def test_expected_durations():
     assert timing.expected_s(steps["step[1]"]) == 30.0
     # 35 K at 10 K/min, 60 s stable, and the stated allowance of 150 s
     assert timing.expected_s(steps["step[2]"], 298.0) == pytest.approx(210.0 + 60.0 + 150.0)
-    charging_s = 10.0 / 13.0 * 3600.0  # 10 uAh at 13 uA
+    charging_s = (10.0 / 13.0 * 3600.0 + 7200.0) / 2.0  # between 10 uAh at 13 uA and the limit of 2 h
     assert timing.expected_s(steps["step[3].step[0]"]) == pytest.approx(charging_s)
     assert timing.expected_s(steps["step[3].step[1]"]) == pytest.approx(charging_s)  # it follows
     assert timing.expected_s(steps["step[3]"]) == pytest.approx(charging_s)
