@@ -162,24 +162,24 @@ def fit_interface(
 def _best_of_turns(model: _EdgeModel, parameters: Floats, rounds: int) -> tuple[Floats, float]:
     """Refit from neighbouring angles: an edge sharper than the rows makes a staircase with many optima."""
     fits = []
-    for turn_deg in np.arange(-1.5, 1.6, 0.3):
+    for turn_deg in np.arange(-1.5, 1.6, 0.5):
         turned = parameters.copy()
         turned[0] += math.radians(float(turn_deg))
-        fits.append(model.fit(turned, rounds))
+        fits.append(model.fit(turned, rounds // 4))
     return max(fits, key=lambda fit: model.likelihood(fit[0]))
 
 
 def _spacing_error_um(grid: Grid, angle_rad: float, blur_um: float) -> float:
     """Return the error of a place between two rows that the beam did not visit, um.
 
-    pitch / sqrt(12) for a sharp, level edge. It vanishes when the blur spans the rows (a Gaussian in the blur
-    beyond ``UNRESOLVED``) or when the tilt carries the edge across three rows within the raster. The same
-    place, open at either side of the raster, is the error of the angle.
+    pitch / sqrt(6) for a sharp, level edge: truth and estimate are both anywhere between two rows. It vanishes
+    when the blur spans the rows (a Gaussian in the blur beyond ``UNRESOLVED``) or when the tilt carries the
+    edge across three rows within the raster. The same place, open at either side, is the error of the angle.
     """
     pitch = grid.pitch_y_um
     level = max(0.0, 1.0 - abs(grid.width_um * math.sin(angle_rad)) / (3.0 * pitch))
     beyond = max(blur_um / pitch - UNRESOLVED, 0.0) / 0.06
-    return pitch / math.sqrt(12.0) * level * math.exp(-(beyond**2))
+    return pitch / math.sqrt(6.0) * level * math.exp(-(beyond**2))
 
 
 class _EdgeModel:
