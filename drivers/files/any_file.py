@@ -32,4 +32,4 @@ def read(path: Path) -> Recording:
         return [ortec_spe.read(path)]
     if text.startswith(b"VERSION:"):
         return aps_mca.read(path)
-    raise FileError(path, "byte 0", f"a recording: {FORMATS}", head[:16])
+    raise FileError(path, "byte 0", f"a recording: {FORMATS}", token=head[:16])

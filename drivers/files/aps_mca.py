@@ -58,13 +58,13 @@ def _header(path: Path, lines: list[str]) -> tuple[Header, int]:
         key, colon, rest = line.partition(":")
         key = key.strip()
         if not colon:
-            raise FileError(path, line_number(index), "a line KEY: values", line)
+            raise FileError(path, line_number(index), "a line KEY: values", token=line)
         if key == "DATA":
             return header, index + 1
         if key == "ENVIRONMENT":  # written once per variable
             continue
         if key in header:
-            raise FileError(path, line_number(index), "a key that has not been used before", key)
+            raise FileError(path, line_number(index), "a key that has not been used before", token=key)
         header[key] = (index, rest.split())
     raise FileError(path, "", "a line DATA:", "none (a truncated file)")
 
@@ -79,14 +79,14 @@ def _values(path: Path, header: Header, key: str) -> tuple[str, list[str]]:
 def _integer(path: Path, header: Header, key: str, high: int) -> int:
     place, values = _values(path, header, key)
     if len(values) != 1:
-        raise FileError(path, place, "one number", " ".join(values))
+        raise FileError(path, place, "one number", token=" ".join(values))
     return parse_int(path, place, values[0], 1, high)
 
 
 def _numbers(path: Path, header: Header, key: str, n_detectors: int) -> list[float]:
     place, values = _values(path, header, key)
     if len(values) != n_detectors:
-        raise FileError(path, place, f"{n_detectors} numbers, one per detector", " ".join(values))
+        raise FileError(path, place, f"{n_detectors} numbers, one per detector", token=" ".join(values))
     return [parse_float(path, place, value, key) for value in values]
 
 
@@ -101,7 +101,7 @@ def _counts(path: Path, lines: list[str], first: int, n_channels: int, n_detecto
     for channel, line in enumerate(body):
         tokens, place = line.split(), line_number(first + channel)
         if len(tokens) != n_detectors:
-            raise FileError(path, place, f"{n_detectors} counts, one per detector", line)
+            raise FileError(path, place, f"{n_detectors} counts, one per detector", token=line)
         counts[channel] = [parse_count(path, place, token) for token in tokens]
     return counts
 

@@ -61,7 +61,7 @@ def parse_count(path: Path, place: str, token: str) -> int:
     """Return a count from "12" or "12." (as some programs write integers)."""
     digits = token[:-1] if token.endswith(".") else token
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 18 or int(digits) > MAX_COUNT:
-        raise FileError(path, place, f"a count between 0 and {MAX_COUNT}", token)
+        raise FileError(path, place, f"a count between 0 and {MAX_COUNT}", token=token)
     return int(digits)
 
 
@@ -70,7 +70,7 @@ def parse_int(path: Path, place: str, token: str, low: int, high: int) -> int:
     digits = token.strip()
     sign = digits.removeprefix("-")
     if not (sign.isascii() and sign.isdigit()) or len(sign) > 18 or not low <= int(digits) <= high:
-        raise FileError(path, place, f"an integer from {low} to {high}", token)
+        raise FileError(path, place, f"an integer from {low} to {high}", token=token)
     return int(digits)
 
 
@@ -79,7 +79,7 @@ def parse_float(path: Path, place: str, token: str, what: str) -> float:
     try:
         value = float(token)
     except ValueError:
-        raise FileError(path, place, f"{what}, a number", token) from None
+        raise FileError(path, place, f"{what}, a number", token=token) from None
     if not math.isfinite(value) or "_" in token:
-        raise FileError(path, place, f"{what}, a finite number", token)
+        raise FileError(path, place, f"{what}, a finite number", token=token)
     return value

@@ -69,7 +69,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     except (ValueError, RecursionError) as error:
         raise FileError(path, "byte 2", "a JSON header", type(error).__name__) from error
     if not isinstance(meta, dict) or not isinstance(meta.get("File Header"), dict):
-        raise FileError(path, "byte 2", 'a JSON header with "File Header"', raw[:40])
+        raise FileError(path, "byte 2", 'a JSON header with "File Header"', token=raw[:40])
     return meta, 2 + length
 
 
@@ -142,7 +142,7 @@ def _record(
         raise FileError(path, where, f"{_HEAD.size} bytes", f"{len(head)} (a truncated file)")
     mark, length, x, y, detector, percent = _HEAD.unpack(head)
     if mark != b"DP":
-        raise FileError(path, where, 'the mark "DP"', mark)
+        raise FileError(path, where, 'the mark "DP"', token=mark)
     body = length - _HEAD.size
     if body < 0 or body % 4 or body > 4 * n_channels:
         raise FileError(path, where, f"a length of 16 to {16 + 4 * n_channels} in steps of 4", length)

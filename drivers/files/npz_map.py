@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -27,6 +29,9 @@ MAX_ARRAY_BYTES = 256 << 20  # one array is in memory at a time
 MAX_MEMBERS = 64
 MAX_PIXELS = 1 << 24
 CELLS_PER_BLOCK = 1 << 20
+HEADER_ERRORS = (  # all that numpy's parser of array headers was seen to raise on hostile ones
+    ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError, tokenize.TokenError,
+)  # fmt: skip
 
 
 def read(path: Path) -> RecordedMap:
@@ -61,12 +66,10 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         raw = member.read(declared + 1)
     buffer = io.BytesIO(raw)
     try:
-        version = np.lib.format.read_magic(buffer)
-        reader = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = reader(buffer)
-    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        with warnings.catch_warnings():  # numpy's parser warns of odd literals before it refuses them
+            warnings.simplefilter("ignore")
+            shape, fortran, dtype = _array_header(buffer)
+    except HEADER_ERRORS as error:
         raise FileError(path, name, "a numpy array", type(error).__name__) from error
     cells = math.prod(shape)
     if dtype.hasobject or dtype.kind not in "uif":
@@ -76,6 +79,13 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     if any(side < 0 for side in shape) or len(raw) - buffer.tell() != cells * dtype.itemsize:
         raise FileError(path, name, f"{cells} cells of {dtype}", f"{len(raw) - buffer.tell()} bytes")
     return np.frombuffer(raw, dtype, cells, buffer.tell()).reshape(shape)
+
+
+def _array_header(buffer: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(buffer)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(buffer)
+    return np.lib.format.read_array_header_2_0(buffer)
 
 
 def _energy(path: Path, archive: zipfile.ZipFile) -> tuple[float, ...] | None:

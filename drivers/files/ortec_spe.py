@@ -50,7 +50,7 @@ def _sections(path: Path, lines: list[str]) -> Sections:
         elif name:
             sections[name][1].append(line)
         elif line.strip():
-            raise FileError(path, line_number(index), "a section such as $SPEC_ID:", line)
+            raise FileError(path, line_number(index), "a section such as $SPEC_ID:", token=line)
     if not sections:
         raise FileError(path, "", "sections such as $SPEC_ID: and $DATA:", "only blank lines")
     return sections
@@ -59,7 +59,7 @@ def _sections(path: Path, lines: list[str]) -> Sections:
 def _counts(path: Path, first_line: int, lines: list[str]) -> NDArray[np.int64]:
     limits = lines[0].split() if lines else []
     if len(limits) != 2:
-        raise FileError(path, line_number(first_line), "first and last channel", " ".join(limits))
+        raise FileError(path, line_number(first_line), "first and last channel", token=" ".join(limits))
     first = parse_int(path, line_number(first_line), limits[0], 0, MAX_CHANNELS - 1)
     last = parse_int(path, line_number(first_line), limits[1], first, MAX_CHANNELS - 1)
     counts = np.zeros(last + 1, np.int64)
@@ -68,7 +68,7 @@ def _counts(path: Path, first_line: int, lines: list[str]) -> NDArray[np.int64]:
         for token in line.split():
             place = line_number(first_line + offset)
             if channel > last:
-                raise FileError(path, place, f"the end of the data after channel {last}", token)
+                raise FileError(path, place, f"the end of the data after channel {last}", token=token)
             counts[channel] = parse_count(path, place, token)
             channel += 1
     if channel != last + 1:
@@ -82,10 +82,10 @@ def _times(path: Path, sections: Sections) -> tuple[float | None, float | None]:
     index, lines = sections["MEAS_TIM"]
     tokens = lines[0].split() if lines else []
     if len(tokens) != 2:
-        raise FileError(path, line_number(index), "live and real time in s", " ".join(tokens))
+        raise FileError(path, line_number(index), "live and real time in s", token=" ".join(tokens))
     live_s, real_s = (parse_float(path, line_number(index), token, "a time in s") for token in tokens)
     if not 0 <= live_s <= real_s + 1.0:  # both are written as rounded seconds
-        raise FileError(path, line_number(index), "0 <= live time <= real time in s", lines[0])
+        raise FileError(path, line_number(index), "0 <= live time <= real time in s", token=lines[0])
     return live_s, real_s
 
 
@@ -106,7 +106,7 @@ def _energy(path: Path, sections: Sections) -> tuple[float, ...] | None:
         tokens = lines[1].split() if len(lines) > 1 else []
         place, values, units = line_number(index + 1), tokens[:order], tokens[order:]
         if len(values) != order or units not in ([], ["keV"]):
-            raise FileError(path, place, f"{order} coefficients and the unit keV", " ".join(tokens))
+            raise FileError(path, place, f"{order} coefficients and the unit keV", token=" ".join(tokens))
     elif "ENER_FIT" in sections:
         index, lines = sections["ENER_FIT"]
         values, place = (lines[0].split() if lines else [])[:MAX_COEFFICIENTS], line_number(index)
