@@ -1,0 +1,167 @@
+"""Numbers and times as people write them: rounded to their error, with units, a dash for what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controller.summary import WHAT_ENDS, total
+
+MISSING = "—"
+COULOMB_PER_UAH = 3.6e-3
+PERCENT = ("soc_beam", "soc_charge", "soc_beam_relative")  # shown in percent
+
+NAMES = {
+    "li_relative": "lithium per {normaliser}, relative to the reference",
+    "li_relative_charge": "lithium per beam charge, relative to the reference",
+    "x": "x in {host}",
+    "soc_beam": "state of charge from the beam",
+    "soc_charge": "state of charge from the charge passed",
+    "soc_beam_relative": "state of charge from the beam, between the named scans",
+}
+"""The quantities that a person is told, in the order in which they are told."""
+
+OTHERS = {
+    "_counts": "{element}, net counts",
+    "_per_charge": "{element} counts per beam charge",
+    "_per_normaliser": "{element} per {normaliser}",
+}
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A quantity as text: all parts rounded alike, to two digits of the total error."""
+
+    value: str
+    stat: str
+    sys: str
+    total: str
+    unit: str
+
+    @property
+    def short(self) -> str:
+        """Value, total error and unit."""
+        if self.value == MISSING:
+            return MISSING
+        return f"{self.value} ± {self.total}{' ' + self.unit if self.unit else ''}"
+
+
+def cells(name: str, quantity: Mapping[str, Any]) -> Cells:
+    """Return a quantity as text; states of charge in percent."""
+    error = total(quantity)
+    if error is None:
+        return Cells(MISSING, MISSING, MISSING, MISSING, "")
+    scale, unit = (100.0, "%") if name in PERCENT else (1.0, str(quantity.get("unit", "")))
+    digits = digits_of(scale * error)
+    parts = (quantity["value"], quantity["sigma_stat"], quantity["sigma_sys"], error)
+    value, stat, sys, whole = (fixed(scale * part, digits) for part in parts)
+    return Cells(value, stat, sys, whole, "" if unit == "1" else unit)
+
+
+def digits_of(error: float) -> int:
+    """Return the decimals that show two digits of an error; negative: so many digits are rounded away."""
+    if not math.isfinite(error) or error <= 0.0:
+        return 4
+    return 1 - math.floor(math.log10(float(f"{error:.1e}")))
+
+
+def fixed(value: float, digits: int) -> str:
+    """Return a number with so many decimals and a true minus sign; thousands are set apart."""
+    text = f"{round(value, digits):,.{max(digits, 0)}f}".replace(",", "\u202f")
+    if float(text.replace("\u202f", "")) == 0.0:
+        text = text.removeprefix("-")
+    return text.replace("-", "\u2212")
+
+
+def name_of(name: str, layer: str, sample: Mapping[str, Any] | None) -> str:
+    """Return what a quantity of a layer is called, with the names of this sample."""
+    known = ((sample or {}).get("layers") or {}).get(layer, {})
+    normaliser = known.get("normaliser") or "normaliser"
+    for ending, text in OTHERS.items():
+        if name.endswith(ending):
+            return text.format(element=name.removesuffix(ending).capitalize(), normaliser=normaliser)
+    host = str(known.get("host") or "the host").replace("Li", "Liₓ", 1).replace("O2", "O₂")
+    return NAMES.get(name, name.replace("_", " ")).format(host=host, normaliser=normaliser)
+
+
+def agreement(layer: Mapping[str, Any]) -> str:
+    """Say whether beam and charge agree."""
+    if layer.get("z") is None or layer.get("agree") is None:
+        return "not compared"
+    word = "agree" if layer["agree"] else "DISAGREE"
+    return f"beam and charge {word} (z = {fixed(layer['z'], 2)})"
+
+
+def made_of(interval: Mapping[str, Any] | None) -> str:
+    """Say what a result is made of: scan, passes, and the state of the cell meanwhile."""
+    if not interval:
+        return MISSING
+    parts = [f"scan “{interval['scan']}”"] if interval.get("scan") else []
+    passes = interval.get("passes")
+    if passes:
+        first, last = passes[0], passes[-1]
+        parts.append(f"pass {first}" if first == last else f"passes {first} to {last}")
+    parts += [
+        text
+        for text in (
+            span(interval.get("soc_charge"), "%", 1, 100.0),
+            span(interval.get("temperature_k"), "K", 1),
+            span(interval.get("voltage_v"), "V", 3),
+        )
+        if text
+    ]
+    if interval.get("soc_charge"):
+        index = 2 if passes else 1
+        parts[index] = f"SoC by charge {parts[index]}"
+    return ", ".join(parts)
+
+
+def span(pair: Sequence[float] | None, unit: str, digits: int, scale: float = 1.0) -> str:
+    """Return "314.2 to 333.0 K", or one number where both are the same; empty when it is not known."""
+    if not pair:
+        return ""
+    low, high = (fixed(scale * end, digits) for end in (pair[0], pair[-1]))
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration: "85 s", "12 min 5 s", "1 h 23 min"."""
+    if value is None:
+        return MISSING
+    whole = round(value)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def charge(coulomb: float | None, sigma: float | None) -> str:
+    """Return a charge in uAh with its error."""
+    if coulomb is None:
+        return MISSING
+    value = coulomb / COULOMB_PER_UAH
+    if sigma is None:
+        return f"{fixed(value, 3)} µAh (error not known)"
+    error = sigma / COULOMB_PER_UAH
+    digits = min(digits_of(error), 4)
+    return f"{fixed(value, digits)} ± {fixed(error, digits)} µAh"
+
+
+def count(value: float) -> str:
+    """Return a number of counts with its thousands set apart."""
+    return fixed(value, 0)
+
+
+def powers(value: float) -> str:
+    """Return "3.2 × 10¹⁵"."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa} × 10{raised}"
+
+
+def ending(code: int | None) -> str:
+    """Say what an exit code means."""
+    return "ended without a record" if code is None else WHAT_ENDS.get(code, f"exit code {code}")
