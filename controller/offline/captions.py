@@ -1,0 +1,46 @@
+"""What stands under the figures of the report, by name: (title, caption)."""
+
+from __future__ import annotations
+
+CAPTIONS = {
+    "timeline": (
+        "The run in time",
+        "Steps, by what they work with; small ticks are the ends of passes, crosses those that do not count. "
+        "Readings are broken where they were invalid or missing, and grey where there was no beam. The band "
+        "about the charge is one sigma.",
+    ),
+    "soc": (
+        "State of charge from beam and charge",
+        "Left: in time; horizontal bars span the passes of a point. Right: one against the other, with the "
+        "line of equality. Thick bars are statistical, thin ones total errors; the band is the error of the "
+        "charge. All one sigma.",
+    ),
+    "maps": (
+        "Element maps",
+        "Net counts of each line per pixel, all good passes of a scan together, on one scale of colours per "
+        "element (from zero to the 99.5th percentile). Dashed: boundaries of the layers. Nothing is smoothed "
+        "or resampled.",
+    ),
+    "soc_maps": (
+        "Local state of charge",
+        "State of charge of the host layer in regions that hold enough lithium counts, against the same "
+        "material in the reference scan.",
+    ),
+    "profiles": (
+        "Profiles along the interface normal",
+        "Net counts per live beam charge against the distance from the interface. Inner band: statistical "
+        "error; outer band: total. Dashed: boundaries of the layers; bars at the bottom: what counts as a "
+        "pure layer in the result.",
+    ),
+    "lithium": (
+        "The lithium line",
+        "Counts of each scan about the lithium line, the window in which it is counted, the band on its high "
+        "side from which the background is taken, and the line shape of the station fitted to the whole "
+        "scan. The results themselves are counted layer by layer.",
+    ),
+    "spectra": (
+        "Summed spectra",
+        "All good passes of each scan, per second of beam. Blue: windows of the lines; grey: their "
+        "background bands.",
+    ),
+}

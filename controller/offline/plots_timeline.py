@@ -1,0 +1,146 @@
+"""The whole run on one axis of time: steps and passes, temperature, voltage, current, charge."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from controller.offline.plot_style import FIT, INK, LINE, SOFT
+from controller.offline.svg import GREEN, TICK, VIOLET, quiet_grid
+from controller.offline.view import Bar, Floats, Mark, Timeline, Trace
+
+KINDS = {
+    "scan": LINE, "charge": FIT, "discharge": FIT, "pulse": FIT, "heat": "#b45309", "cool": "#b45309",
+    "hold": SOFT, "ocv": SOFT, "rest": SOFT, "background": VIOLET, "eis": GREEN, "calibrate": LINE,
+}  # fmt: skip
+LANES = ("beam", "cell", "heater")
+POINTS = 1500  # per trace: more cannot be told apart on a page
+LETTER_MINUTES = 1 / 130  # width of a letter as a part of the whole axis
+UNIT_FLOOR = {"voltage / V": 0.02, "temperature / K": 2.0, "current / µA": 0.5, "charge / µAh": 0.05}
+
+
+def timeline(run: Timeline) -> Figure:
+    """Draw what was done and what the cell did meanwhile."""
+    lanes = [lane for lane in LANES if any(bar.lane == lane for bar in run.bars)] or [LANES[0]]
+    rows, panels = len(lanes), 4
+    figure = Figure(
+        figsize=(10.6, 1.0 + 0.34 * rows + 1.35 * panels),
+        layout=ConstrainedLayoutEngine(h_pad=0.02, hspace=0.02),
+    )
+    axes = figure.subplots(
+        1 + panels, 1, sharex=True, height_ratios=[0.34 * rows + 0.32, *(1.35,) * panels]
+    )  # fmt: skip
+    _steps(axes[0], run, lanes)
+    _trace(axes[1], run.temperature_k, "#b45309", "temperature / K", run.target_k)
+    _trace(axes[2], run.voltage_v, INK, "voltage / V")
+    _trace(axes[3], run.current_ua, FIT, "current / µA")
+    _trace(axes[4], run.charge_uah, FIT, "charge / µAh", band=run.charge_sigma_uah)
+    for one in axes[1:]:
+        quiet_grid(one)
+        one.margins(x=0)
+        for low, high in run.gaps:
+            one.axvspan(low, high, color=SOFT, alpha=0.18, lw=0)
+        for mark in run.marks:
+            if mark.kind in ("trip", "switch"):
+                _line(one, mark)
+    for mark in run.marks:
+        if mark.kind == "switch":
+            axes[2].annotate(
+                mark.text, (mark.minutes, 0.0), xycoords=("data", "axes fraction"), xytext=(4, 4),
+                textcoords="offset points", va="bottom", fontsize=8.5, color=TICK,
+            )  # fmt: skip
+    axes[-1].set_xlim(0.0, max(run.end, 1e-3))
+    axes[-1].set_xlabel("lab time since the run began / min")
+    figure.align_ylabels(axes)
+    return figure
+
+
+def _steps(axes: Axes, run: Timeline, lanes: list[str]) -> None:
+    """Draw steps as bars with their names, and every pass as a tick at its end."""
+    for bar in run.bars:
+        _bar(axes, bar, lanes.index(bar.lane), run.end)
+    for mark in run.marks:
+        if mark.kind in ("pass", "quarantined") and "beam" in lanes:
+            row = lanes.index("beam")
+            axes.plot([mark.minutes] * 2, [row + 0.16, row + 0.42], color=INK, lw=0.9, alpha=0.6, zorder=4)
+            if mark.kind == "quarantined":
+                axes.plot(mark.minutes, row + 0.3, "x", color=FIT, ms=5.5, mew=1.8, zorder=5)
+        elif mark.kind == "trip":
+            _line(axes, mark)
+            axes.annotate(
+                "trip", (mark.minutes, -0.62), xytext=(3, 0), textcoords="offset points", fontsize=8.5,
+                color=FIT, va="center",
+            )  # fmt: skip
+        elif mark.kind == "command":
+            axes.plot(mark.minutes, -0.6, "v", color=INK, ms=4)
+    axes.set_ylim(len(lanes) - 0.45, -0.8)
+    axes.set_yticks(range(len(lanes)), lanes)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _bar(axes: Axes, bar: Bar, row: int, end: float) -> None:
+    """Draw one step, with its name where there is room for it."""
+    last = end if bar.end is None else bar.end
+    colour = KINDS.get(bar.kind, SOFT)
+    length = max(last - bar.begin, 0.002 * end)
+    axes.barh(row, length, left=bar.begin, height=0.84, color=colour, alpha=0.22, lw=0, zorder=2)
+    axes.barh(row, min(0.0035 * end, length), left=bar.begin, height=0.84, color=colour, lw=0, zorder=3)
+    if (len(bar.title) + 2) * LETTER_MINUTES * end <= length:
+        axes.text(bar.begin + 0.009 * end, row - 0.1, bar.title, fontsize=8.5, va="center", color=INK)
+
+
+def _trace(
+    axes: Axes, trace: Trace, colour: str, label: str, target: Trace | None = None, band: Trace | None = None
+) -> None:
+    """Draw one reading; an invalid stretch stays open."""
+    if target is not None and np.isfinite(target.value).any():
+        t, v = thinned(target.minutes, target.value)
+        axes.plot(t, v, color=SOFT, lw=1.2, ls=(0, (4, 2)), label="target", zorder=2)
+    t, v = thinned(trace.minutes, trace.value)
+    axes.plot(t, v, color=colour, lw=1.4, zorder=3)
+    if band is not None and band.value.size:
+        at = np.interp(t, band.minutes, np.nan_to_num(band.value))
+        axes.fill_between(t, v - at, v + at, color=colour, alpha=0.25, lw=0, zorder=2)
+    axes.set_ylabel(label)
+    shown = v[np.isfinite(v)]
+    if shown.size:
+        low, high = float(shown.min()), float(shown.max())
+        pad = max(0.08 * (high - low), UNIT_FLOOR.get(label, 0.0))
+        axes.set_ylim(low - pad, high + 1.6 * pad)
+    else:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=SOFT)
+        axes.set_yticks([])
+
+
+def _line(axes: Axes, mark: Mark) -> None:
+    colour, style = (FIT, "-") if mark.kind == "trip" else (TICK, (0, (2, 2)))
+    axes.axvline(mark.minutes, color=colour, lw=1.0, ls=style, zorder=1)
+
+
+def thinned(minutes: Floats, value: Floats, points: int = POINTS) -> tuple[Floats, Floats]:
+    """Return fewer points that look the same: lowest and highest of every stretch, gaps kept.
+
+    Args:
+        minutes: times, shape (n,).
+        value: readings, shape (n,), NaN where invalid.
+        points: roughly how many to keep.
+    """
+    if value.size <= points:
+        return minutes, value
+    edges = np.linspace(0, value.size, points // 3 + 1).astype(int)
+    keep: set[int] = {0, value.size - 1}
+    for a, b in pairwise(edges):
+        part = value[a:b]
+        bad = np.flatnonzero(~np.isfinite(part))
+        if bad.size < part.size:
+            keep |= {a + int(np.nanargmin(part)), a + int(np.nanargmax(part))}
+        if bad.size:
+            keep.add(a + int(bad[0]))
+    chosen = np.array(sorted(keep))
+    return minutes[chosen], value[chosen]

@@ -1,0 +1,312 @@
+"""The words and tables of the report: all of them from the summary of the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from controller.offline import words
+from controller.offline.markup import Content, Markup, escape, join, section, table, tag
+from controller.offline.show import FILES, by_interest, confirmation
+
+Plain = Mapping[str, Any]
+
+AGREEMENT: dict[bool | None, str] = {True: "good", False: "bad", None: ""}
+NUISANCES = {
+    "normalisation": "normalisation by an element (stated)",
+    "cell_to_cell": "cell to cell (stated)",
+    "beam_charge": "beam charge (stated)",
+    "calibration_table": "calibration table",
+    "energy_scale": "energy scale",
+    "background_slope": "slope of the continuum under the line",
+    "angle": "tilt of the interface",
+    "angle_reference": "tilt of the interface, reference",
+    "shift": "place of the interface",
+    "shift_reference": "place of the interface, reference",
+}
+
+
+def header(summary: Plain) -> Markup:
+    """Return title, outcome, and when and where it was."""
+    code = summary["exit_code"]
+    level = "good" if code == 0 else "warn" if code == 6 else "bad"
+    outcome = str(summary["outcome"])
+    word = words.ending(code)
+    more = "" if outcome in (word, "done") else outcome.removeprefix(word).lstrip(": ")
+    began = summary.get("began")
+    when = "" if began is None else time.strftime("%d %B %Y, %H:%M UTC", time.gmtime(began))
+    durations = summary["durations"]
+    took = f"{words.seconds(durations.get('lab_s'))} of lab time"
+    if durations.get("speed") not in (None, 1.0):
+        took += f", {words.seconds(durations.get('wall_s'))} on the wall clock (virtual bench)"
+    facts = [("run", summary["run"]), ("station", summary["station"]), ("began", when), ("took", took)]
+    sample = summary.get("sample") or {}
+    if sample.get("name"):
+        facts.insert(2, ("sample", sample["name"]))
+    told = Markup(" &nbsp;·&nbsp; ".join(f"{escape(k)} <b>{escape(v)}</b>" for k, v in facts if v))
+    return join(
+        [
+            tag("h1", summary.get("title") or summary["experiment"]),
+            tag("p", tag("span", word, class_=f"status {level}"), more, class_="lead"),
+            tag("p", told, class_="meta"),
+        ]
+    )
+
+
+def tiles(summary: Plain) -> Markup:
+    """Return what a hurried reader needs: both states of charge, the change, whether they agree."""
+    charge = summary["charge"]
+    passed = words.charge(charge.get("coulomb"), charge.get("sigma"))
+    hosts = [layer for layer in summary["layers"] if layer["kind"] == "host"]
+    cards: list[Markup] = []
+    for layer in hosts:
+        name = f"{layer['name']}: " if len(hosts) > 1 else ""
+        beam, counted = (words.cells(q, layer["quantities"].get(q, {})) for q in ("soc_beam", "soc_charge"))
+        change, agree = layer.get("change") or {}, layer.get("agree")
+        level = "" if change.get("seen") is None else "good" if change["seen"] else "warn"
+        smallest = change.get("smallest_soc")
+        least = "" if smallest is None else f"smallest SoC detectable {words.fixed(100 * smallest, 1)} %"
+        z = "" if layer.get("z") is None else f"z = {words.fixed(layer['z'], 2)}"
+        verdict = "not compared" if agree is None else "agree" if agree else "disagree"
+        cards += [
+            _tile(f"{name}state of charge, beam", *_pm(beam), _both(beam)),
+            _tile(f"{name}state of charge, charge passed", *_pm(counted), passed),
+            _tile(f"{name}change of lithium", *_seen(change), least, level),
+            _tile(f"{name}beam and charge", verdict, "", z, AGREEMENT[agree]),
+        ]
+    return tag("div", *(cards or [_tile("charge passed", passed, "", "")]), class_="tiles")
+
+
+def results(summary: Plain) -> Markup:
+    """Return the table of every quantity of every layer with both errors."""
+    if not summary["layers"]:
+        return section("result", "Result", tag("p", "The reduction gave no result for this run."))
+    rows: list[Markup] = []
+    for layer in by_interest(summary["layers"]):
+        title = tag("th", f"{layer['name']} ", tag("span", _layer_note(layer)), colspan="6")
+        rows.append(tag("tr", title, class_="group"))
+        names = [name for name in words.NAMES if name in layer["quantities"]]
+        names += [name for name in layer["quantities"] if name not in names]
+        for name in names:
+            shown = words.cells(name, layer["quantities"][name])
+            label = words.name_of(name, layer["name"], summary.get("sample"))
+            cells = [tag("td", label), tag("td", shown.value, class_="n strong")]
+            cells += [tag("td", part, class_="n") for part in (shown.stat, shown.sys, shown.total)]
+            rows.append(tag("tr", *cells, tag("td", shown.unit)))
+    heads = ("quantity", "value", "± stat", "± sys", "± total", "unit")
+    head = tag("tr", *(tag("th", h, class_="n" if 0 < k < 5 else "") for k, h in enumerate(heads)))
+    whole = tag("table", tag("thead", head), tag("tbody", *rows))
+    return section(
+        "result", "Result",
+        tag("p", _reading(summary)), tag("div", whole, class_="scroll"), _budgets(summary), long=True,
+    )  # fmt: skip
+
+
+def happened(summary: Plain) -> Markup:
+    """Return every interlock, gap, quarantined pass, request of a person, and flag of the reduction."""
+    items = _happened(summary)
+    if not items:
+        return section(
+            "events", "What happened on the way", tag("p", "Nothing: no trip, no gap, no lost pass.")
+        )
+    return section("events", "What happened on the way", tag("ul", *items, class_="plain"), long=True)
+
+
+def steps(summary: Plain) -> Markup:
+    """Return the table of the steps: when, how long, why they ended."""
+    begun = [step["begun_lab_s"] for step in summary["steps"]]
+    rows: list[tuple[Content, ...]] = []
+    for step in summary["steps"]:
+        if step["do"] in ("parallel", "repeat"):
+            continue
+        ended = step["ended_lab_s"]
+        lasted = None if ended is None else words.seconds(ended - step["begun_lab_s"])
+        begin = words.fixed((step["begun_lab_s"] - min(begun)) / 60.0, 1)
+        rows.append((step["title"], begin, lasted, step.get("reason", "")))
+    return table(("step", "began / min", "took", "ended because"), rows, numbers=(1, 2))
+
+
+def scans(summary: Plain) -> Markup:
+    """Return the table of the scans: passes, events, beam, state of the cell."""
+    rows: list[tuple[Content, ...]] = []
+    for scan in summary["scans"]:
+        raster = scan.get("raster")
+        field = None
+        if raster:
+            field = (
+                f"{raster['nx']} × {raster['ny']} on {words.fixed(raster['width_um'], 0)} × "
+                f"{words.fixed(raster['height_um'], 0)} µm"
+            )
+        passes = str(scan.get("good_passes", len(scan.get("passes", []))))
+        if scan.get("quarantined_passes"):
+            passes += f" (+{scan['quarantined_passes']} not counted)"
+        events = ", ".join(f"{d} {words.count(n)}" for d, n in (scan.get("received") or {}).items())
+        dose = scan.get("protons_per_cm2")
+        rows.append(
+            (
+                scan["name"], scan["purpose"], field, passes, events or None,
+                None if dose is None else words.powers(dose),
+                words.span(scan.get("temperature_k"), "K", 1) or None,
+                words.span(scan.get("voltage_v"), "V", 3) or None,
+            )
+        )  # fmt: skip
+    heads = ("scan", "purpose", "raster", "passes", "events", "protons / cm²", "temperature", "voltage")
+    return table(heads, rows)
+
+
+def instruments(summary: Plain) -> Markup:
+    """Return who answered, what each cannot protect, and what a person confirmed."""
+    rows = []
+    for name, told in summary["instruments"].items():
+        who = told.get("identity", {})
+        notes = join([tag("div", note) for note in told.get("notes", [])]) if told.get("notes") else None
+        model = " ".join(str(who[key]) for key in ("manufacturer", "model") if who.get(key))
+        rows.append((tag("b", name), model or None, who.get("serial"), who.get("firmware"), notes))
+    listed = (
+        table(("device", "instrument", "serial", "firmware", "notes"), rows)
+        if rows
+        else tag("p", "None answered.")
+    )
+    people = [tag("li", confirmation(one)) for one in summary["confirmed_by_person"]]
+    confirmed = tag("ul", *people, class_="plain") if people else tag("p", "Nothing needed confirming.")
+    return section(
+        "instruments", "Instruments", listed, tag("h3", "Confirmed by a person"), confirmed,
+        _calibration(summary), long=True,
+    )  # fmt: skip
+
+
+def provenance(summary: Plain) -> Markup:
+    """Return files, versions, seeds, counters, and how to reduce it all again."""
+    files = [(tag("a", name, href=name), FILES.get(what, what)) for what, name in summary["files"].items()]
+    numbers = {**summary["versions"], **{f"seed of {k}": str(v) for k, v in summary["seeds"].items()}}
+    counters = [(k.replace("_", " "), v) for k, v in summary["counters"].items() if not isinstance(v, dict)]
+    problems = [tag("li", text, class_="warn") for text in summary["problems"]]
+    again = (
+        f"operando reduce ion-beam {summary['run']}     # x, SoC, maps and spectra from the raw events\n"
+        f"operando report {summary['run']}              # this page\n"
+        f"operando export {summary['run']}              # NeXus and CSV"
+    )
+    left = [tag("h3", "Files"), table(("file", "what it is"), files)]
+    right = [tag("h3", "Versions"), table(("of", "version"), list(numbers.items()))]
+    parts: list[Content] = [tag("h3", "Do it again"), tag("pre", again)]
+    if problems:
+        parts += [tag("h3", "What could not be made or read"), tag("ul", *problems, class_="plain")]
+    both = tag("div", tag("div", *left), tag("div", *right), class_="columns")
+    parts.append(both)
+    if counters:
+        parts += [tag("h3", "Counters"), table(("counter", "number"), counters, numbers=(1,))]
+    return section("provenance", "Where it comes from", *parts, long=True)
+
+
+# --- inside --------------------------------------------------------------------------------------------
+
+
+def _tile(what: str, value: str, error: str, more: str, level: str = "") -> Markup:
+    shown = tag(
+        "div", value, tag("span", error, class_="pm") if error else "", class_=f"value {level}".strip()
+    )
+    return tag("div", tag("div", what, class_="what"), shown, tag("div", more, class_="more"), class_="tile")
+
+
+def _pm(shown: words.Cells) -> tuple[str, str]:
+    if shown.value == words.MISSING:
+        return shown.value, ""
+    unit = f" {shown.unit}" if shown.unit else ""
+    return shown.value, f" ± {shown.total}{unit}"
+
+
+def _both(shown: words.Cells) -> str:
+    if shown.value == words.MISSING:
+        return "not measured"
+    return f"± {shown.stat} stat, ± {shown.sys} sys"
+
+
+def _seen(change: Plain) -> tuple[str, str]:
+    """Return whether the change is seen, and how clearly."""
+    if change.get("seen") is None:
+        return words.MISSING, ""
+    return ("seen" if change["seen"] else "not resolved"), f" {words.fixed(change['sigmas'], 1)} σ"
+
+
+def _layer_note(layer: Plain) -> str:
+    parts = [str(layer["kind"]), str((layer.get("change") or {}).get("text", ""))]
+    if layer["kind"] == "host":
+        parts.append(words.agreement(layer))
+    parts.append(words.made_of(layer.get("interval")))
+    return " · ".join(part for part in parts if part and part != words.MISSING)
+
+
+def _reading(summary: Plain) -> str:
+    """Explain the columns, and what the numbers refer to."""
+    reference = summary.get("reference")
+    against = f" Relative values are against the scan “{reference}”." if reference else ""
+    return (
+        "Each value with its statistical and its systematic error, one sigma, and both in quadrature. Beam "
+        "and charge are compared, never merged: z is their difference over its error." + against
+    )
+
+
+def _budgets(summary: Plain) -> Markup:
+    """Return, per host layer, what the systematic error of x is made of."""
+    found = []
+    for layer in summary["layers"]:
+        budget = {k: v for k, v in (layer.get("budget") or {}).items() if v}
+        if not budget or layer["kind"] != "host" or "x" not in layer["quantities"]:
+            continue
+        rows = [
+            (NUISANCES.get(name, name.replace("_", " ")), words.fixed(effect, 4))
+            for name, effect in sorted(budget.items(), key=lambda pair: -pair[1])
+        ]
+        found += [
+            tag("h3", f"{layer['name']}: what the systematic error of x is made of"),
+            table(("source", "effect on x, one sigma"), rows, numbers=(1,)),
+        ]
+    return join(found)
+
+
+def _happened(summary: Plain) -> list[Markup]:
+    """Return every event in the order of time; those of the whole run last."""
+    begun = [step["begun_lab_s"] for step in summary["steps"]]
+    zero = min(begun) if begun else 0.0
+    found: list[tuple[float | None, str, str, str]] = []  # when, level, who, what
+    for trip in summary["trips"]:
+        text = f"{trip.get('text', trip.get('id'))}. Action: {trip.get('action') or 'none'}."
+        found.append((trip.get("lab_s"), "bad", "guard", text))
+    for gap in summary["gaps"]:
+        level = "" if gap.get("end") else "warn"
+        found.append((gap.get("lab_s"), level, str(gap.get("module", "gap")), gap["text"]))
+    for one in summary["quarantined"]:
+        text = f"“{one['name']}”, pass {one['n']}, does not count: {one['why']}"
+        found.append((one.get("lab_s"), "warn", "scan", text))
+    for one in summary.get("commands", []):
+        who = f" ({one['by']})" if one.get("by") else ""
+        found.append((one.get("lab_s"), "", "a person", f"{one.get('do', 'answered')}{who}"))
+    found.sort(key=lambda item: (item[0] is None, item[0] or 0.0))
+    found += [(None, "warn", "reduction", flag) for flag in summary.get("flags", [])]
+    return [
+        tag("li", _at(lab_s, zero), tag("b", f"{who}: "), text, class_=level)
+        for lab_s, level, who, text in found
+    ]
+
+
+def _at(lab_s: float | None, zero: float) -> Markup:
+    """Return when something was, in minutes since the run began."""
+    if lab_s is None:
+        return Markup("")
+    return tag("span", f"{words.fixed((lab_s - zero) / 60.0, 1)} min ", class_="when")
+
+
+def _calibration(summary: Plain) -> Markup:
+    """Return the table that x was read from, with the conditions under which it holds."""
+    table_of = summary.get("calibration")
+    if not table_of:
+        return join([tag("h3", "Calibration"), tag("p", "No calibration table was used: there is no x.")])
+    fractions = ", ".join(f"{100 * v:.3g} % {k}" for k, v in (table_of.get("mass_fractions") or {}).items())
+    rows = [
+        ("table", table_of.get("name")), ("host", table_of.get("host")), ("matrix, by mass", fractions),
+        ("protons", f"{table_of.get('energy_kev', 0):g} keV"),
+        ("angle of the gamma detector", f"{table_of.get('angle_deg', 0):g}°"),
+        ("error of the table, in x", table_of.get("sigma_x")), ("source", table_of.get("source")),
+    ]  # fmt: skip
+    return join([tag("h3", "Calibration of lithium"), table(("", ""), rows)])
