@@ -1,0 +1,225 @@
+"""After every run, however it ended: summary.json, report.html, NeXus and CSV.
+
+``python -m controller.offline.finish RUN [--only report|export]``. Each part is made on its own: one that
+fails is named in the summary and hides none of the others. The summary is written first, so that it is there
+even if making the rest is cut short, and once more at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import machine, python_version
+from typing import Any
+
+from controller.offline.export import write_bdf, write_impedance, write_profiles
+from controller.offline.facts import facts_of
+from controller.offline.files_out import write_json
+from controller.offline.nexus import write_nexus
+from controller.offline.recover import record_of, seeds_of
+from controller.offline.run_files import RunFiles
+from controller.summary import summarise
+
+EXIT_DONE, EXIT_FILES, EXIT_GAPS = 0, 2, 6
+SUMMARY, REPORT, NEXUS = "summary.json", "report.html", "run.nxs"
+CELL, PROFILES, IMPEDANCE = "cell.bdf.csv", "profiles.csv", "impedance.csv"
+FILES = {
+    "summary": SUMMARY, "report": REPORT, "nexus": NEXUS, "cell": CELL, "profiles": PROFILES,
+    "impedance": IMPEDANCE, "experiment": "experiment.toml", "record": "record.json", "result": "result.json",
+    "journal": "journal.sqlite", "raw": "raw/index.jsonl", "log": "logs/control.log",
+}  # fmt: skip
+MADE = {"report": (REPORT,), "export": (NEXUS, CELL, PROFILES, IMPEDANCE)}
+PACKAGES = (
+    "operando", "numpy", "numba", "scipy", "h5py", "matplotlib", "cbor2", "pydantic", "pint", "pymodbus",
+    "pyserial", "pyserial-asyncio-fast", "aiomqtt", "amqtt", "event-model",
+)  # fmt: skip
+GIT_S = 5.0
+
+Plain = dict[str, Any]
+
+
+class Finish:
+    """Makes what belongs into a run's folder when the run has ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.run = RunFiles(folder)
+        self.problems: list[str] = []
+        self._record: Plain = {}
+        self._facts: Plain = {}
+
+    def all(self, only: str | None = None) -> list[str]:
+        """Make everything, or one kind of it; return in words what could not be made."""
+        if only is not None:
+            self.problems += self._problems_of_others(only)
+        self._reduce()
+        self._attempt("the record", self._read)
+        if not self._record:
+            return self.problems
+        self._attempt(SUMMARY, self._summary)
+        if only in (None, "export"):
+            self._attempt(NEXUS, self._nexus)
+            self._attempt(CELL, self._cell)
+            self._attempt(PROFILES, self._profiles)
+            self._attempt(IMPEDANCE, self._impedance)
+        if only in (None, "report"):
+            self._attempt(REPORT, self._report)
+        self._attempt(SUMMARY, self._summary)
+        return self.problems
+
+    # --- the parts -------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        self._record, notes = record_of(self.run)
+        self.problems += [note for note in notes if note not in self.problems]
+        try:
+            self._facts = facts_of(self.run)
+        except (ValueError, KeyError) as error:
+            self.problems.append(f"the journal: {error}")
+
+    def summary(self) -> Plain:
+        """Return the summary as it stands now."""
+        return summarise(
+            self._record, self.run.result, facts=self._facts, files=self._files(), versions=versions(),
+            seeds=seeds_of(self.run), problems=self.problems,
+        )  # fmt: skip
+
+    def _summary(self) -> None:
+        summary = self.summary()
+        summary["files"] = {"summary": SUMMARY, **summary["files"]}
+        write_json(self.folder / SUMMARY, summary)
+
+    def _report(self) -> None:
+        from controller.offline.report import write_report  # loads matplotlib: exports do without it
+
+        missing = write_report(self.run, self.summary(), self.folder / REPORT)
+        self.problems += [f"{REPORT}: {text}" for text in missing]
+
+    def _nexus(self) -> None:
+        missing = write_nexus(self.run, self.summary(), self.folder / NEXUS)
+        self.problems += [f"{NEXUS}: {text}" for text in missing]
+
+    def _cell(self) -> None:
+        left_out = write_bdf(self.run, self._record["steps"], self.folder / CELL)
+        if left_out:
+            self._record["counters"] = {**self._record["counters"], "invalid_cell_readings": left_out}
+
+    def _profiles(self) -> None:
+        write_profiles(self.run, self.folder / PROFILES)
+
+    def _impedance(self) -> None:
+        write_impedance(self.run, self.folder / IMPEDANCE)
+
+    def _reduce(self) -> None:
+        """Reduce the raw events again when the run ended without a result."""
+        if self.run.result is not None or not any(m.get("k") == "pass_end" for m in self.run.index):
+            return
+        try:
+            from controller.offline.ion_beam import reduce_run
+
+            again = reduce_run(self.folder, products=self.folder / "products")
+            write_json(self.folder / "result.json", again)
+        except Exception as error:
+            self._failed("the reduction of the raw events", error)
+            return
+        self.run = RunFiles(self.folder)
+        self.problems.append("the run ended without a result: the raw events were reduced again afterwards")
+
+    # --- around them -----------------------------------------------------------------------------------
+
+    def _attempt(self, what: str, make: Callable[[], None]) -> None:
+        """Make one part; whatever goes wrong with it is told, logged, and stops nothing else."""
+        try:
+            make()
+        except Exception as error:
+            self._failed(what, error)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        text = f"{what} could not be made: {error or type(error).__name__}"
+        if text not in self.problems:
+            self.problems.append(text)
+        log = self.folder / "logs" / "finish.log"
+        try:
+            log.parent.mkdir(exist_ok=True)
+            with log.open("a") as stream:
+                stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+                traceback.print_exception(error, file=stream)
+        except OSError:
+            pass  # a full disk is what went wrong: it is told on the terminal
+
+    def _files(self) -> dict[str, str]:
+        return {what: name for what, name in FILES.items() if (self.folder / name).is_file()}
+
+    def _problems_of_others(self, only: str) -> list[str]:
+        """Return what an earlier summary told of the parts that are not made anew."""
+        try:
+            before = json.loads((self.folder / SUMMARY).read_text())
+        except (OSError, ValueError):
+            return []
+        others = tuple(name for part, names in MADE.items() if part != only for name in names)
+        return [str(text) for text in before.get("problems", []) if str(text).startswith(others)]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that made the numbers."""
+    found = {"python": python_version(), "machine": machine()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    commit = _commit(Path(__file__).parents[2])
+    return found if commit is None else {**found, "commit": commit}
+
+
+def _commit(root: Path) -> str | None:
+    """Return what git says of the source tree; None for an installed package."""
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--tags"],  # noqa: S607 - whatever git is
+            capture_output=True, text=True, timeout=GIT_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run."""
+    return any((folder / name).exists() for name in ("experiment.toml", "record.json", "journal.sqlite"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="controller.offline.finish", description="write summary, report and exports of a run"
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RUN", help="the folder of the run")
+    parser.add_argument("--only", choices=tuple(MADE), help="make only the report, or only the exports")
+    args = parser.parse_args(argv)
+    folder: Path = args.run_dir
+    if not is_run(folder):
+        print(f"{folder} is not the folder of a run", file=sys.stderr)
+        return EXIT_FILES
+    problems = Finish(folder).all(args.only)
+    wanted = [SUMMARY, *(name for part in MADE if args.only in (None, part) for name in MADE[part])]
+    for name in wanted:
+        if (folder / name).is_file():
+            print(folder / name)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    failed = any("could not be made" in problem for problem in problems)
+    return EXIT_GAPS if failed else EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
