@@ -183,7 +183,7 @@ def pixe(sample: Sample, rates: Mapping[str, Any], energy_mev: float) -> Compone
         recipe.add(f"{entry['kev']} keV", _xray(float(entry["kev"])), beam=float(entry["per_s"]))
     factor = np.array([float(rates["continuum"].get(name, 1.0)) for name, _ in sample.phases])
     rest = _rest(float(rates["pixe"]), recipe.on_prepared_host(), "pixe")
-    table = spectra.falling_table(0.8, 20.0, [(0.97, 0.3), (0.03, 4.0)])
+    table = spectra.falling_table(0.8, 20.0, [(0.82, 0.12), (0.15, 1.0), (0.03, 4.0)])
     recipe.add("bremsstrahlung", table, phases=factor * rest, host=rest, room=0.2)
     return recipe.cooked(len(sample.phases))
 
