@@ -26,7 +26,7 @@ from controller import payloads
 from controller.journal_rows import JournalError
 from controller.link_control import ControlSide
 from controller.link_send import Sender
-from controller.mqtt import Message, Mqtt, Received, Session, load_address
+from controller.mqtt import Anew, Message, Mqtt, Received, Session, load_address
 from controller.outbox import Lanes, OutboxReader
 from controller.topics import prefix
 
@@ -65,6 +65,9 @@ class Link:
         self._commands = False
         self._budget: dict[str, tuple[float, float]] = {}
         self._stopping = asyncio.Event()
+        self._gone = asyncio.Event()  # our goodbye has come back
+        self._deadline = 0.0
+        self._willed = ""  # boot in the last will of this connection
         self.unsolicited = 0
         self.mqtt = Mqtt(self._address, will=self._last_will, on_change=self._changed)
 
@@ -87,7 +90,8 @@ class Link:
                 raise task.exception() or RuntimeError  # what nobody foresaw: the supervisor starts us anew
 
     def stop(self) -> None:
-        """Deliver what is there, say goodbye and end."""
+        """Deliver what is there (for a second at most), say goodbye and end."""
+        self._deadline = time.monotonic() + 1.0
         self._stopping.set()
         self._control.wake.set()
 
@@ -99,7 +103,17 @@ class Link:
     def _last_will(self) -> Message:
         """Return the last will of the next connection, which gets a new id."""
         self._id = secrets.token_hex(8)
+        with suppress(JournalError):
+            self._open()
+        self._willed = self._boot()
         return self._status("lost")
+
+    def _boot(self) -> str:
+        """Return the id of the host's last start; empty while there is no journal."""
+        if self._sender is not None:
+            with suppress(JournalError):
+                return self._sender.reader.last_boot()
+        return ""
 
     def _changed(self, connected: bool, why: str) -> None:
         log.info("connected" if connected else "not connected: %s", *([] if connected else [why]))
@@ -116,10 +130,7 @@ class Link:
         """Publish birth and outbox; returns when told to stop and done."""
         await session.subscribe(f"{self._prefix}/status")
         born = False
-        deadline = 0.0
         while True:
-            if self._stopping.is_set():
-                deadline = deadline or time.monotonic() + 1.0
             busy = False
             try:
                 sender = self._open()
@@ -133,8 +144,8 @@ class Link:
             except JournalError as error:
                 log.warning("%s", error)
                 self._close_reader()
-            if self._stopping.is_set() and (not busy or time.monotonic() > deadline):
-                await session.publish(self._status("disconnected"))
+            if self._stopping.is_set() and (not busy or time.monotonic() > self._deadline):
+                await self._say_goodbye(session)
                 return
             if not busy:
                 await self._control.wait(self._pause_s())
@@ -152,21 +163,35 @@ class Link:
         return "ready" if self._control.left_s < LOST_AFTER_S else "lost"
 
     def _status(self, state: payloads.StationState) -> Message:
-        boot, backlog = "", 0
+        backlog = 0
         if self._sender is not None:
             with suppress(JournalError):
-                boot, backlog = self._sender.reader.last_boot(), self._sender.reader.backlog()[0]
-        body = payloads.status(state, boot=boot, link=self._id, version=_version(), backlog=backlog)
+                backlog = self._sender.reader.backlog()[0]
+        body = payloads.status(state, boot=self._boot(), link=self._id, version=_version(), backlog=backlog)
         encoded = json.dumps(body, separators=(",", ":")).encode()
         return Message(f"{self._prefix}/status", encoded, 1, True, payloads.JSON_TYPE)
 
     async def _tell_status(self, session: Session) -> None:
-        """Publish the status if it is not what was last published."""
-        state = self._state()
-        now = (state, self._sender.reader.last_boot() if self._sender is not None else "")
+        """Publish the status if it is not what was last published.
+
+        A last will is made for one boot: when the host has started since, a new connection gets a new one.
+        """
+        now = (state := self._state(), self._boot())
+        if now[1] != self._willed:
+            raise Anew
         if now != self._told:
             await session.publish(self._status(state))
             self._told = now
+
+    async def _say_goodbye(self, session: Session) -> None:
+        """Publish the last status and wait until it comes back.
+
+        amqtt acknowledges before it delivers and forgets what a client sent that has left; when our own
+        status has come back, everything before it was delivered.
+        """
+        await session.publish(self._status("disconnected"))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._gone.wait(), 1.0)
 
     # -- what comes in ---------------------------------------------------------------------------------------
 
@@ -195,6 +220,8 @@ class Link:
             state, link = "lost", ""
         if link == self._id:
             self._echo = True
+            if state == "disconnected" and self._stopping.is_set():
+                self._gone.set()
         elif state == "lost":
             self._told = None
             self._control.wake.set()

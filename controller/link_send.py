@@ -11,7 +11,8 @@ from controller.outbox import Lanes, OutboxReader, Row
 from controller.payloads import Envelope, PayloadError
 
 BATCH = 20  # messages on their way at once: as many as the client library keeps in flight
-BATCH_BYTES = 1 << 20
+BIG_BYTES = 64 << 10  # a message above this goes alone: brokers refuse what is too big by hanging up,
+BIG_TRIES = 3  # and after so many of these it is given up
 TELE_EXPIRY_S = 86400
 
 
@@ -23,13 +24,13 @@ class Sender:
         self._prefix = prefix
         self._control = control
         self._lanes = lanes
+        self._suspect = (0, 0)  # number of the big message sent last, and how often
 
     async def birth(self, session: Session) -> None:
         """Publish every retained value: the broker may have lost them, or be another one."""
         self._lanes.restart()
-        after = ""
-        while page := self.reader.retained(after, BATCH):
-            after = page[-1].topic
+        page, after = self._lanes.to_be_born("", BATCH)
+        while after:
             messages = []
             for value in page:
                 envelope = Envelope(value.boot, value.seq, value.prev, hist=False)
@@ -37,6 +38,7 @@ class Sender:
             _, failure = await session.publish_many(messages)
             if failure is not None:
                 raise failure
+            page, after = self._lanes.to_be_born(after, BATCH)
 
     async def send_next(self, session: Session) -> bool:
         """Publish the next few messages; False if there is nothing to do now. Raises MqttLost."""
@@ -46,24 +48,26 @@ class Sender:
         messages: list[Message] = []
         positions: list[int] = []  # of the messages, among the rows
         refused: dict[int, str] = {}
-        size = taken = 0
+        taken = suspect = 0
         for row in rows:
-            if size > BATCH_BYTES:
-                break
-            taken += 1
             try:
                 message = self._compose(row, late=history or self._lanes.is_late(row))
+                self._check(row, message, session)
             except (PayloadError, OSError) as error:
                 refused[row.seq] = str(error)
-                continue
-            if message is None:
-                continue
-            if len(message.payload) > session.address.max_payload:
-                refused[row.seq] = f"{len(message.payload)} bytes are too many"
-                continue
-            size += len(message.payload)
-            messages.append(message)
-            positions.append(taken - 1)
+                message = None
+            if message is not None:
+                if len(message.payload) > BIG_BYTES:
+                    if messages:
+                        break  # it goes alone, next time
+                    suspect = row.seq
+                messages.append(message)
+                positions.append(taken)
+            taken += 1
+            if suspect:
+                break
+        if suspect:
+            self._suspect = (suspect, 1 + self._tries(suspect))
         sent, failure = await session.publish_many(messages)
         settled = [row.seq for row in rows[: taken if failure is None else positions[sent]]]
         self._lanes.advance(settled, history=history)
@@ -72,6 +76,18 @@ class Sender:
         if failure is not None:
             raise failure
         return True
+
+    def _check(self, row: Row, message: Message | None, session: Session) -> None:
+        """Refuse what cannot be delivered, lest it keeps all others from being delivered."""
+        size = len(message.payload) if message is not None else 0
+        if size > session.address.max_payload:
+            raise PayloadError(f"{size} bytes are more than {session.address.max_payload}")
+        if self._tries(row.seq) >= BIG_TRIES:
+            raise PayloadError(f"the connection ended {BIG_TRIES} times over its {size} bytes")
+
+    def _tries(self, seq: int) -> int:
+        """Return how often a big message was sent in vain."""
+        return self._suspect[1] if self._suspect[0] == seq else 0
 
     def _compose(self, row: Row, *, late: bool) -> Message | None:
         """Return the message of a row; None if a newer one has made it pointless."""

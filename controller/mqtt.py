@@ -33,6 +33,10 @@ class MqttLost(Exception):
     """No connection: never made, refused, or gone. What was not acknowledged must be sent again."""
 
 
+class Anew(Exception):
+    """What serves a session asks for another one, at once: it needs another last will."""
+
+
 class BrokerError(Exception):
     """The broker's address or credentials cannot be used as they are; says what to change."""
 
@@ -279,7 +283,10 @@ class Mqtt:
         self.last_error = ""
 
     async def run(self, serve: Callable[[Session], Awaitable[None]]) -> None:
-        """Serve one session after the other; returns when ``serve`` returns without an error."""
+        """Serve one session after the other; returns when ``serve`` returns without an error.
+
+        When ``serve`` raises Anew, the session is closed in order and the next one begins without a wait.
+        """
         wait_s = self._shortest_s
         version = "5"
         while True:
@@ -293,6 +300,8 @@ class Mqtt:
                     self._changed(True, "")
                     await serve(session)
                     return
+            except Anew:
+                continue
             except (MqttLost, BrokerError) as error:
                 self._changed(False, str(error))
             finally:

@@ -39,13 +39,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """The latest retained value of a topic."""
+    """The latest retained value of a topic; ``fresh`` if it still waits in the outbox and is not late."""
 
     seq: int
     boot: str
     topic: str
     body: bytes
     prev: int | None
+    fresh: bool
 
 
 class OutboxReader(JournalReader):
@@ -74,14 +75,24 @@ class OutboxReader(JournalReader):
         )
         return after if rows[0][0] is None else int(rows[0][0])
 
-    def retained(self, after: str, limit: int) -> list[Retained]:
-        """Return current retained values in the order of their topics, from behind topic ``after``."""
+    def retained(self, after: str, limit: int, wall_s: float) -> list[Retained]:
+        """Return current retained values in the order of their topics, from behind topic ``after``.
+
+        Args:
+            after: the last topic of the page before.
+            limit: the most to return.
+            wall_s: what waits and is younger than this is fresh.
+        """
         rows = self._rows(
-            "SELECT seq, boot, topic, payload, prev FROM topics WHERE topic > ? AND length(payload) > 0 "
-            "ORDER BY topic LIMIT ?",
-            (after, limit),
+            "SELECT t.seq, t.boot, t.topic, t.payload, t.prev, EXISTS (SELECT 1 FROM outbox o JOIN events e "
+            "USING (seq) WHERE o.seq = t.seq AND e.wall_s >= ?) FROM topics t "
+            "WHERE t.topic > ? AND length(t.payload) > 0 ORDER BY t.topic LIMIT ?",
+            (wall_s, after, limit),
         )
-        return [Retained(seq, boot, topic, bytes(payload), prev) for seq, boot, topic, payload, prev in rows]
+        return [
+            Retained(s, boot, topic, bytes(body), prev, bool(fresh))
+            for s, boot, topic, body, prev, fresh in rows
+        ]
 
 
 class Lanes:
@@ -159,6 +170,15 @@ class Lanes:
             self._tokens -= len(settled)
         else:
             self._live = settled[-1]
+
+    def to_be_born(self, after: str, limit: int) -> tuple[list[Retained], str]:
+        """Return retained values to publish at the start of a connection, and the topic to go on behind.
+
+        What the live lane is about to publish is left to it, so that everything keeps its order.
+        """
+        page = self._reader.retained(after, limit, self._wall() - self._late_s)
+        wanted = [value for value in page if not value.fresh or value.seq in self._done]
+        return wanted, page[-1].topic if page else ""
 
     def is_late(self, row: Row) -> bool:
         """Tell whether a message is being delivered late."""

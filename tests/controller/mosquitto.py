@@ -32,7 +32,7 @@ def free_port():
 class Mosquitto:
     """One broker process; ``kill`` and ``start`` as often as a test likes."""
 
-    def __init__(self, folder, *, station="bench", remote=False, limit=4 << 20):
+    def __init__(self, folder, *, station="bench", remote=False, limit=8 << 20):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -58,7 +58,7 @@ persistence_location {self.folder}/
 autosave_on_changes true
 autosave_interval 1
 max_queued_messages 100000
-message_size_limit {limit}
+max_packet_size {limit}
 listener {self.port} 127.0.0.1
 """
         )
