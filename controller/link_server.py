@@ -147,7 +147,7 @@ class LinkServer:
 
     def _tell(self, byte: bytes) -> None:
         writer = self._writer
-        if writer is None or writer.is_closing() or writer.transport.get_write_buffer_size() > _BUFFERED:
+        if writer is None or writer.is_closing() or writer.transport.get_write_buffer_size() >= _BUFFERED:
             return
         writer.write(byte)
 

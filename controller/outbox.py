@@ -168,6 +168,8 @@ class Lanes:
         if history:
             self._history[0][0] = settled[-1]
             self._tokens -= len(settled)
+            if settled[-1] >= self._history[0][1]:
+                self._history.popleft()
         else:
             self._live = settled[-1]
 
