@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check --quiet
-SPEED  ?= 60
+SPEED  ?= 80
 
 .PHONY: help setup run test lint benchmarks soak clean
 .DEFAULT_GOAL := help
