@@ -9,10 +9,12 @@ ratio at the atom.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 from scipy.special import ndtr
@@ -200,28 +202,39 @@ class _Problem:
         extra = [self.pile_up] if self.pile_up.any() else []
         return np.stack([*rows, *self.continuum, *extra])
 
-    def solve(
-        self, shapes: Floats, *, loosen: float = 1.0, weight: Floats | None = None
-    ) -> tuple[Floats, Floats]:
-        """Return amplitudes and gain of the linear fit with its ties (weights given or of the model)."""
-        model = self.smooth
+    def solve(self, shapes: Floats, *, loosen: float = 1.0) -> tuple[Floats, Floats]:
+        """Return amplitudes and gain of the linear fit with its ties; weights from the model, iterated."""
+        amplitudes, model = np.zeros(shapes.shape[0]), self.smooth
         norm = np.sqrt(np.sum(shapes**2, axis=1))
         unit = shapes / norm[:, None]
-        amplitudes = np.zeros(shapes.shape[0])
         for _ in range(ROUNDS):
-            safe = np.maximum(model, FLOOR_COUNTS)
-            w = 1 / (safe + (MODEL_ERROR * safe) ** 2) if weight is None else weight
-            normal = (unit * w) @ unit.T
-            for beta, alpha in self.ties:
-                ratio = self.groups[beta].ratio
-                tie = np.zeros(shapes.shape[0])
-                tie[beta], tie[alpha] = 1 / norm[beta], -ratio / norm[alpha]
-                spread = loosen * RATIO_TOLERANCE * ratio * max(amplitudes[alpha], 1.0)
-                normal += np.outer(tie, tie) / spread**2 if amplitudes.any() else 0.0
-            gain = np.linalg.pinv(normal, rcond=1e-12, hermitian=True) @ (unit * w) / norm[:, None]
-            amplitudes = gain @ self.y
+            weighted = unit / (model + (MODEL_ERROR * model) ** 2)
+            normal = weighted @ unit.T + self.tied(amplitudes, norm, loosen)
+            amplitudes = _solve(normal, weighted @ self.y) / norm
             model = np.maximum(amplitudes @ shapes, 0.05 * self.smooth)
-        return amplitudes, gain
+        return amplitudes, np.linalg.pinv(normal, rcond=1e-12, hermitian=True) @ weighted / norm[:, None]
+
+    def misfit(self, shapes: Floats, weight: Floats) -> Floats:
+        """Return weighted residuals of the best amplitudes for fixed weights, shape (n,)."""
+        norm = np.sqrt(np.sum(shapes**2, axis=1))
+        unit = shapes / norm[:, None]
+        weighted = unit * weight
+        normal, right = weighted @ unit.T, weighted @ self.y
+        free = _solve(normal, right) / norm  # the ties need amplitudes to be relative to
+        amplitudes = _solve(normal + self.tied(free, norm, 1.0), right) / norm
+        return np.asarray((self.y - amplitudes @ shapes) * np.sqrt(weight), np.float64)
+
+    def tied(self, amplitudes: Floats, norm: Floats, loosen: float) -> Floats:
+        """Return what the K-beta ties add to the normal matrix; nothing before amplitudes are known."""
+        added = np.zeros((norm.size, norm.size))
+        for beta, alpha in self.ties if amplitudes.any() else []:
+            ratio = self.groups[beta].ratio
+            tie = np.zeros(norm.size)
+            tie[beta], tie[alpha] = 1 / norm[beta], -ratio / norm[alpha]
+            added += (
+                np.outer(tie, tie) / (loosen * RATIO_TOLERANCE * ratio * max(amplitudes[alpha], 1.0)) ** 2
+            )
+        return added
 
     def refine(self, scale: EnergyScale, detector: Detector) -> tuple[EnergyScale, Detector]:
         """Vary offset, gain, noise and Fano factor until chi2 is smallest."""
@@ -242,9 +255,7 @@ class _Problem:
         )  # the same for every trial, so that they compare
 
         def misfit(q: Floats) -> Floats:
-            shapes = self.templates(*moved(q - 1.0))
-            amplitudes = self.solve(shapes, weight=weight)[0]
-            return np.asarray((self.y - amplitudes @ shapes) * np.sqrt(weight), np.float64)
+            return self.misfit(self.templates(*moved(q - 1.0)), weight)
 
         # q = p + 1: least_squares takes its difference steps relative to the value
         bounds = ([-5.0, -5.0, -0.5, -0.5], [7.0, 7.0, 2.5, 2.5])
@@ -282,6 +293,16 @@ def _binned(edges_kev: Floats, energy_kev: float, detector: Detector, extra_kev:
     """Return a unit Gaussian integrated over bins."""
     sigma = math.hypot(float(detector.fwhm_kev(energy_kev)), extra_kev) / FWHM_PER_SIGMA
     return np.diff(ndtr((edges_kev - energy_kev) / sigma))
+
+
+def _solve(normal: Floats, right: Floats) -> Floats:
+    """Solve a symmetric system, by the pseudo-inverse where two shapes are nearly the same."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", scipy.linalg.LinAlgWarning)
+            return np.asarray(scipy.linalg.solve(normal, right, assume_a="pos"), np.float64)
+    except (scipy.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
+        return np.asarray(np.linalg.pinv(normal, rcond=1e-12, hermitian=True) @ right, np.float64)
 
 
 def _running_mean(y: Floats, half: int) -> Floats:

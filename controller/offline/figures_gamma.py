@@ -274,7 +274,7 @@ def broad_spectrum(report: GammaReport, r: BroadResult) -> Figure:
             (one.channel, height),
             xytext=(0, 16),
             textcoords="offset points",
-            ha="center",
+            ha="left" if one.channel < 0.06 * axes.get_xlim()[1] else "center",
             fontsize=8,
             color=LINE,
             arrowprops={"arrowstyle": "-", "color": LINE, "lw": 0.7},
@@ -286,6 +286,9 @@ def broad_spectrum(report: GammaReport, r: BroadResult) -> Figure:
 
     second = axes.secondary_xaxis("top", functions=(scale.energy_kev, back))
     second.set_xlabel("energy / keV")
+    low, high = (float(scale.energy_kev(min(max(c, 0), y.size - 1))) for c in axes.get_xlim())
+    step = 250 if high < 2500 else 500
+    second.set_xticks([e for e in range(0, 10_000, step) if low + 0.02 * high < e < 0.99 * high])
     axes.set_xlabel("channel")
     axes.set_ylabel("counts per channel")
     axes.set_title(f"{report.data['file']}   {counts_text(int(y.sum()))}, recognised as {r.source}", pad=10)

@@ -26,10 +26,12 @@ from edge.xrf_reduce import parse_elements
 
 DONE, WRONG, GAPS = 0, 2, 6
 SCHEMA = "operando/reduce/1"
+RUNS = "ion-beam"
 EXAMPLES = """examples:
   operando reduce gamma soil.Spe background.Spe --out results
   operando reduce gamma source.Lis --source Ba-133 --json
   operando reduce xrf map.GeoPIXE --out results
+  operando reduce ion-beam runs/<id> (a recorded run, from its raw events; see --help there)
   operando reduce xrf steel.spe --gain "11.93 eV" --elements "Cr, Mn, Fe, Ni, Cu, W:L"
 """
 Report = gamma.GammaReport | xrf.XrfReport
@@ -37,9 +39,14 @@ Report = gamma.GammaReport | xrf.XrfReport
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == [RUNS]:  # a run of this project: its own raw events, with its own options
+        from controller.offline import ion_beam
+
+        return ion_beam.main(words[1:])
     parser = build_parser()
     try:
-        args = parser.parse_args(argv)
+        args = parser.parse_args(words)
         reduce_one = _technique(args)
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -71,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="operando reduce", description="Reduce recorded or foreign files: tables, JSON and figures.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("technique", choices=("gamma", "xrf"), help="what the files hold")
+    parser.add_argument("technique", choices=("gamma", "xrf", RUNS), help="what the files hold")
     parser.add_argument("files", nargs="+", type=Path, help=any_file.FORMATS)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write result.json, tables and figures here")
     parser.add_argument("--json", action="store_true", help="print the result as JSON instead of tables")

@@ -230,6 +230,13 @@ def test_wrong_arguments_end_with_two(capsys, words: tuple[str, ...]):
     assert "usage: operando reduce" in err
 
 
+def test_a_run_is_handed_to_its_own_reduction(capsys, tmp_path):
+    code, out, err = run(capsys, "ion-beam", tmp_path / "no-run")
+    assert (code, out) == (2, "")
+    assert "no-run" in err
+    assert "Traceback" not in err
+
+
 def test_help_shows_an_example(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
