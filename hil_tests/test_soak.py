@@ -1,0 +1,117 @@
+"""The soak runner: what it remembers, what it kills, and the arithmetic that judges."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hil_tests.soak.__main__ import main
+from hil_tests.soak.items import ITEMS
+from hil_tests.soak.runner import Book, Failed, Skip, Workshop, tree_state
+from hil_tests.soak.runs import Run, chi_square_bound
+
+
+@pytest.mark.parametrize(
+    ("n", "z", "expected"),
+    [(20, 3.0902, 45.315), (20, -3.0902, 5.921), (10, 1.6449, 18.307), (20, 0.0, 19.337)],
+)
+def test_chi_square_as_tabulated(n: int, z: float, expected: float) -> None:
+    assert chi_square_bound(n, z) == pytest.approx(expected, rel=0.02)
+
+
+def test_soc_is_derived_from_the_atoms_of_the_field() -> None:
+    cathode = {"in_field_now": {"Li": 7.5e11}, "in_field_as_prepared": {"Li": 1e12}}
+    run = Run({"layers": []}, {"sample": {"layers": {"cathode": cathode}}})
+    assert run.true_soc() == pytest.approx(0.5)  # a quarter of the lithium is half of the way to x = 0.5
+
+
+def test_outcomes_are_remembered_and_reasons_kept(tmp_path: Path) -> None:
+    book = Book(tmp_path, "abc")
+
+    def skip(work: Workshop) -> str:
+        raise Skip("not here")
+
+    def fail(work: Workshop) -> str:
+        raise Failed("wrong")
+
+    assert book.outcome("a") is None
+    assert book.do("a", lambda work: "fine").state == "passed"
+    assert book.do("b", skip).text == "not here"
+    assert (book.do("c", fail).state, book.outcome("c").text) == ("failed", "wrong")
+    again = Book(tmp_path, "abc").outcome("a")
+    assert (again.state, again.text) == ("passed", "fine")
+    assert Book(tmp_path, "other-commit").outcome("a") is None
+
+
+def test_an_interrupted_item_is_not_remembered(tmp_path: Path) -> None:
+    book = Book(tmp_path, "abc")
+
+    def interrupt(work: Workshop) -> str:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        book.do("a", interrupt)
+    assert book.outcome("a") is None
+
+
+def test_a_command_that_does_not_end_is_ended_with_its_children(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(60)\n"
+    )
+    began = time.monotonic()
+    with pytest.raises(Failed, match="did not end within 1 s"):
+        Workshop(tmp_path).run([sys.executable, "-c", code], limit_s=1.0)
+    assert time.monotonic() - began < 20.0
+    child = Path("/proc") / (tmp_path / "pid").read_text() / "cmdline"
+    deadline = time.monotonic() + 5.0
+    while child.exists() and child.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not child.exists() or not child.read_bytes()  # gone, or dead and not yet collected
+
+
+def test_output_and_exit_code_are_logged(tmp_path: Path) -> None:
+    done = Workshop(tmp_path).run([sys.executable, "-c", "print('hello'); raise SystemExit(3)"])
+    assert (done.returncode, done.stdout) == (3, "hello\n")
+    log = (tmp_path / "log.txt").read_text()
+    assert "hello" in log
+    assert "(exit code 3)" in log
+
+
+def test_the_state_of_a_tree_changes_with_its_files(tmp_path: Path) -> None:
+    assert tree_state(tmp_path / "no-repository") == "no-git"
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    work = Workshop(tmp_path)
+    work.run([*git, "init", "--quiet"])
+    (tmp_path / "file").write_text("1")
+    (tmp_path / ".gitignore").write_text("log.txt\n")
+    work.run([*git, "add", "."])
+    work.run([*git, "commit", "--quiet", "-m", "one"])
+    clean = tree_state(tmp_path)
+    assert len(clean) == 12
+    (tmp_path / "file").write_text("2")
+    changed = tree_state(tmp_path)
+    assert changed.startswith(clean + "-")
+    (tmp_path / "file").write_text("1")
+    assert tree_state(tmp_path) == clean
+
+
+def test_the_list_names_every_item(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(ITEMS)
+
+
+def test_an_account_for_the_fresh_user_needs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    outcome = Book(tmp_path, "abc").do("fresh-user", ITEMS["fresh-user"])
+    assert outcome.state == "skipped"
+    assert "only root" in outcome.text
+    assert json.loads((tmp_path / "abc" / "fresh-user" / "outcome.json").read_text())["state"] == "skipped"
