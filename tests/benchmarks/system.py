@@ -117,12 +117,14 @@ class Subscriber:
         self.maps: list[tuple[float, bytes]] = []
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
         self._client.username_pw_set("viewer", told["users"]["viewer"])
-        self._client.on_message = lambda _c, _u, message: self.maps.append(
-            (time.monotonic(), message.payload)
-        )
+        self._client.on_message = self._take
         self._client.on_connect = lambda client, *_: client.subscribe("operando/v1/+/data/map/#", qos=1)
         self._client.connect(told["host"], told["port"])
         self._client.loop_start()
+
+    def _take(self, _client: mqtt.Client, _user: Any, message: mqtt.MQTTMessage) -> None:
+        if "/data/map/" in message.topic:  # amqtt also sends retained messages nobody asked for
+            self.maps.append((time.monotonic(), message.payload))
 
     def stop(self) -> None:
         """Disconnect."""
