@@ -152,15 +152,15 @@ class Analysis:
             ranges.append(visible(base, self._known(base)))
         return placement.visible_bounds_um(ranges)
 
-    def _off(self, scan: ScanData) -> dict[str, BeamOff]:
-        """Beam-off counts: this scan's own blanked time and the background scans next to it in order."""
-        backgrounds = [s for s in self.scans.values() if s.start.grid is None and s.blocks]
-        before = [s for s in backgrounds if s.start.scan < scan.start.scan][-1:]
-        after = [s for s in backgrounds if s.start.scan > scan.start.scan][:1]
-        return {
-            name: beam_off([scan, *before, *after], name, segmentation.size)
-            for name, segmentation in self.segmentations.items()
-        }
+    def _backgrounds(self, scan: ScanData) -> list[ScanData]:
+        """Return the background scans next before and next after a scan."""
+        known = [s for s in self.scans.values() if s.start.grid is None and s.blocks]
+        before = [s for s in known if s.start.scan < scan.start.scan][-1:]
+        after = [s for s in known if s.start.scan > scan.start.scan][:1]
+        return [*before, *after]
+
+    def _off(self, scans: Sequence[ScanData]) -> dict[str, BeamOff]:
+        return {name: beam_off(scans, name, s.size) for name, s in self.segmentations.items()}
 
     def _measured(
         self,
@@ -180,7 +180,7 @@ class Analysis:
         else:
             chosen = sorted(scan.blocks) if keys is None else keys
             parts = [(scan.blocks[key], placement.pose_of(key)) for key in chosen]
-        off = self._off(scan)
+        off = self._off([scan, *self._backgrounds(scan)])
         return measured(self.settings, self.segmentations, scan, parts, bounds, dead_s, off)
 
     def _view(
@@ -194,6 +194,10 @@ class Analysis:
         method = Method(self.settings, self.segmentations, self.slope.value)
         now = self._measured(scan, placement, bounds, keys)
         then = self._measured(base, self._known(base), bounds) if base is not None else None
+        if base is not None:
+            others = self._backgrounds(base)
+            both = self._off([s for s in self._backgrounds(scan) if any(s is other for other in others)])
+            now = replace(now, beam_off_common={name: off.counts for name, off in both.items()})
         fit = [line.element for line in self.settings.lines if line.method == "fit"]
         if fit and keys is None:
             now = replace(now, fitted=self._fitted(scan, placement, bounds, fit))

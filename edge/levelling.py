@@ -172,9 +172,9 @@ def _best_of_turns(model: _EdgeModel, parameters: Floats, rounds: int) -> tuple[
 def _spacing_error_um(grid: Grid, angle_rad: float, blur_um: float) -> float:
     """Return the error of a place between two rows that the beam did not visit, um.
 
-    pitch / sqrt(6) for a sharp, level edge: truth and estimate are both anywhere between two rows. It vanishes
-    when the blur spans the rows (a Gaussian in the blur beyond ``UNRESOLVED``) or when the tilt carries the
-    edge across three rows within the raster. The same place, open at either side, is the error of the angle.
+    pitch / sqrt(6) for a sharp, level edge: truth and estimate are both anywhere between two rows. It
+    vanishes when the blur spans the rows (a Gaussian in the blur beyond ``UNRESOLVED``) or when the tilt
+    carries the edge across three rows. The same place, open at either side, is the error of the angle.
     """
     pitch = grid.pitch_y_um
     level = max(0.0, 1.0 - abs(grid.width_um * math.sin(angle_rad)) / (3.0 * pitch))

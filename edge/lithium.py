@@ -38,6 +38,7 @@ class Measured:
     beam_off_live_s: Mapping[str, float]
     channels_in: Mapping[str, Floats]  # (segments,): channels per segment, mean over passes
     fitted: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)  # element: net, variance
+    beam_off_common: Mapping[str, Floats] = field(default_factory=dict)  # those also used by the reference
     charge_known: bool = True  # False: exposure is time, only element ratios mean something
 
 
@@ -75,6 +76,25 @@ def net_counts(method: Method, line: AnalysisLine, measured: Measured) -> Pair:
     return net, np.sqrt(variance)
 
 
+def common_error(method: Method, now: Measured, reference: Measured) -> Floats | None:
+    """Return the relative covariance of the lithium counts of two scans, shape (..., layers), or None.
+
+    Beam-off counts that both scans use (background scans) shift both alike:
+    cov = (t / t_off)_now (t / t_off)_ref sum c^2 S_common / (net_now net_ref).
+    """
+    line = method.settings.line("Li")
+    name = "" if line is None else line.detector
+    times = [m.beam_off_live_s.get(name, 0.0) for m in (now, reference)]
+    if line is None or name not in now.beam_off_common or min(times) <= 0.0:
+        return None
+    c = coefficients(method.segmentations[name], line.window, now.channels_in[name], method.slope)
+    shares = now.live_time_s[name] / times[0] * reference.live_time_s[name] / times[1]
+    nets = net_counts(method, line, now)[0] * net_counts(method, line, reference)[0]
+    variance = (now.beam_off_common[name] @ c**2)[..., None]
+    result: Floats = shares * variance / np.where(nets == 0.0, np.nan, nets)
+    return result
+
+
 def per_charge(method: Method, line: AnalysisLine, measured: Measured) -> Pair:
     """Return net counts per live beam charge, 1/nC, and sigma; NaN where there was no charge."""
     net, sigma = net_counts(method, line, measured)
@@ -94,9 +114,13 @@ def lithium_ratio(method: Method, normaliser: AnalysisLine, measured: Measured) 
     return ratio(*per_charge(method, line, measured), *per_charge(method, normaliser, measured))
 
 
-def relative(now: Pair, reference: Pair) -> Pair:
-    """Return a signal over that of the reference scan, and sigma; for element ratios the double ratio."""
-    return ratio(now[0], now[1], reference[0], reference[1])
+def relative(now: Pair, reference: Pair, covariance: Floats | float = 0.0) -> Pair:
+    """Return a signal over that of the reference scan, and sigma; for element ratios the double ratio.
+
+    sigma^2 = r^2 [(s_a/a)^2 + (s_b/b)^2 - 2 covariance], the covariance being a relative one.
+    """
+    value, sigma = ratio(now[0], now[1], reference[0], reference[1])
+    return value, np.sqrt(np.maximum(sigma**2 - 2.0 * covariance * value**2, 0.0))
 
 
 def x_of(table: CalibrationTable, signal: Pair) -> Pair:
@@ -132,10 +156,14 @@ def layer_quantities(
         found[f"{line.element.lower()}_counts"] = net[0][..., index], net[1][..., index]
         if now.charge_known:
             found[f"{line.element.lower()}_per_charge"] = charge[0][..., index], charge[1][..., index]
+    shared: Floats | float = 0.0
+    if reference is not None:
+        common = common_error(method, now, reference)
+        shared = 0.0 if common is None else common[..., index]
     if reference is not None and reference.charge_known and now.charge_known:
         then = per_charge(method, lithium, reference)
         found["li_relative_charge"] = relative(
-            found["li_per_charge"], (then[0][..., index], then[1][..., index])
+            found["li_per_charge"], (then[0][..., index], then[1][..., index]), shared
         )
     normaliser = settings.line(layer.normaliser) if layer.normaliser else None
     if normaliser is None:
@@ -146,7 +174,7 @@ def layer_quantities(
         return found
     before = lithium_ratio(method, normaliser, reference)
     found["li_relative"] = relative(
-        found["li_per_normaliser"], (before[0][..., index], before[1][..., index])
+        found["li_per_normaliser"], (before[0][..., index], before[1][..., index]), shared
     )
     if layer.kind == "host" and settings.table is not None:
         found["x"] = x_of(settings.table, found["li_relative"])

@@ -283,6 +283,7 @@ class ScanData:
             self.blocks[key] = self.blocks[key].merged(block) if key in self.blocks else block
         for name, part in spectra.items():
             self.spectra[name] = self.spectra[name].merged(part) if name in self.spectra else part
+        self.blocks = dict(sorted(self.blocks.items()))  # sums of floats later do not depend on the order
         while len(self.blocks) > MOST_BLOCKS:
             self._raise_level()
 
