@@ -1,7 +1,7 @@
 """Finding measured data: in the clone (tests/data), else under OPERANDO_DATA (default ../shared/data).
 
-A reference value whose data are not there is not passed over in silence: ``need`` skips the test with a reason
-that tests/conftest.py prints at the end under "reference values not run".
+A reference value whose data are not there is not passed over in silence: ``need`` skips the test with a
+reason that tests/conftest.py prints at the end under "reference values not run".
 """
 
 from __future__ import annotations
