@@ -1,4 +1,4 @@
-"""Control as seen by the reduce process, written from the description of the protocol: words, files, messages."""
+"""Control as seen by the reduce process, written from the description of the protocol."""
 
 import struct
 
@@ -41,6 +41,10 @@ class Peer:
         self.frame = {"pixe": 65_400, "pige": 7}  # the first wraps within the first pass
         self.chunk_words = 5_000
 
+    def close(self):
+        for file in (*self.writers.values(), self.index):
+            file.close()
+
     def told(self, message):
         self.index.write(message)
         return message
@@ -70,12 +74,14 @@ class Peer:
                 yield {"k": "events", "det": name, "scan": scan, "n": n, "i": i, "words": part}
             self.frame[name] += self.model.ny * (self.model.nx + 1)
             counters[name] = {
-                "slow": len(time_s) + lost, "fast": fast + lost, "accumulation_s": whole_s, "real_s": whole_s,
+                "slow": len(time_s) + lost, "fast": fast + lost,
+                "accumulation_s": whole_s, "real_s": whole_s,
             }  # fmt: skip
         charges = self.model.charge().reshape(self.model.ny, self.model.nx)
         yield self.told(
             {
-                "k": "pass_end", "scan": scan, "n": n, "good": good, "why": "" if good else "beam", "raw": raw,
+                "k": "pass_end", "scan": scan, "n": n, "raw": raw,
+                "good": good, "why": "" if good else "beam",
                 "frame0": frame0, "counters": counters, "stamp": stamp,
                 "lines": [[j, 0.0, 1.0, float(charges[j].sum())] for j in range(self.model.ny)],
                 "pixel_charge": charges.astype("<f4").tobytes(),
