@@ -167,14 +167,10 @@ def measure(
     main = fits[0]
     if main is None or not main.converged or abs(main.peaks[0].centroid - centre) > 2 * reach:
         return None
-    peak, alone = main.peaks[0], None
+    peak = main.peaks[0]
     others = [fit.peaks[0] for fit in fits[1:] if fit is not None and fit.converged]
-    if starts.size == 1:
-        alone = peak
-    elif peak.area >= max(other.area for other in main.peaks):
-        single = _fit(counts, starts[:1], middle, width, half, 1)
-        alone = single.peaks[0] if single is not None and single.converged else None
-        others += [alone] if alone else []
+    alone = peak if starts.size == 1 else _alone(counts, main, starts[:1], middle, width, half)
+    others += [alone] if alone is not None else []
     counted = _counted(counts, peak, half) if starts.size == 1 else []
     places = [other.centroid for other in others] + [place for _, place in counted]
     areas = [other.area for other in others] + [area for area, _ in counted]
@@ -288,6 +284,16 @@ def _fit(
         return fit_peaks(counts, starts, fwhm, first=first, last=last, degree=degree, linked=True)
     except ValueError:
         return None
+
+
+def _alone(
+    counts: Floats, main: PeakFit, start: Floats, middle: float, width: float, half: float
+) -> Peak | None:
+    """Return the first peak fitted without its neighbours, or None beside a stronger one."""
+    if main.peaks[0].area < max(other.area for other in main.peaks):
+        return None
+    single = _fit(counts, start, middle, width, half, 1)
+    return single.peaks[0] if single is not None and single.converged else None
 
 
 def _counted(counts: Floats, peak: Peak, half: float) -> list[tuple[float, float]]:

@@ -188,14 +188,7 @@ def be7_region(report: GammaReport, r: Be7Result) -> Figure:
         if r.energies_kev[0] < share.line.energy_kev < r.energies_kev[-1] and share.area > 20:
             at = max(0.0, low - 0.2 * span)
             above.text(share.line.energy_kev, at, share.line.name, ha="center", fontsize=7, color="#276749")
-    d = r.decision
-    verdict = "detected" if d.detected else "not claimed"
-    text = (
-        f"{verdict}\nnet {pm(d.value, d.sigma_stat, d.sigma_sys, digits=0)} counts (stat, sys)\n"
-        f"threshold {d.threshold:.0f}   detection limit {d.detection_limit:.0f}\n"
-        f"upper limit {d.upper_limit:.0f} (95 %)"
-    )
-    above.text(0.015, 0.975, text, transform=above.transAxes, va="top", fontsize=8.5, linespacing=1.45)
+    above.text(0.015, 0.975, _verdict(r), transform=above.transAxes, va="top", fontsize=8.5, linespacing=1.45)
     above.legend(loc="upper right", ncols=1)
     above.set_ylabel(f"counts per {float(np.diff(r.energies_kev).mean()):.3f} keV")
     above.set_title(f"{report.data['file']}: the 477.6 keV line")
@@ -209,6 +202,16 @@ def be7_region(report: GammaReport, r: Be7Result) -> Figure:
     for axes in (above, below):
         grid_lines(axes)
     return figure
+
+
+def _verdict(r: Be7Result) -> str:
+    d = r.decision
+    verdict = "detected" if d.detected else "not claimed"
+    return (
+        f"{verdict}\nnet {pm(d.value, d.sigma_stat, d.sigma_sys, digits=0)} counts (stat, sys)\n"
+        f"threshold {d.threshold:.0f}   detection limit {d.detection_limit:.0f}\n"
+        f"upper limit {d.upper_limit:.0f} (95 %)"
+    )
 
 
 def efficiency(report: GammaReport, r: Be7Result) -> Figure:
