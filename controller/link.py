@@ -67,6 +67,7 @@ class Link:
         self._stopping = asyncio.Event()
         self._gone = asyncio.Event()  # our goodbye has come back
         self._deadline = 0.0
+        self._known_boot = ""
         self._willed = ""  # boot in the last will of this connection
         self.unsolicited = 0
         self.mqtt = Mqtt(self._address, will=self._last_will, on_change=self._changed)
@@ -109,11 +110,11 @@ class Link:
         return self._status("lost")
 
     def _boot(self) -> str:
-        """Return the id of the host's last start; empty while there is no journal."""
+        """Return the id of the host's last start, as last read; empty before there is a journal."""
         if self._sender is not None:
             with suppress(JournalError):
-                return self._sender.reader.last_boot()
-        return ""
+                self._known_boot = self._sender.reader.last_boot()
+        return self._known_boot
 
     def _changed(self, connected: bool, why: str) -> None:
         log.info("connected" if connected else "not connected: %s", *([] if connected else [why]))

@@ -18,7 +18,7 @@ from controller.mqtt import (
     load_address,
 )
 from tests.controller.mosquitto import USERS, Mosquitto, find, free_port
-from tests.controller.wire import PREFIX, EmbeddedBroker, Foreign, running, until
+from tests.controller.wire import PREFIX, ROOT, EmbeddedBroker, Foreign, running, until
 
 STATE = f"{PREFIX}/state/cell/voltage"
 
@@ -272,6 +272,19 @@ async def test_leaving_is_silent(amqtt, caplog):
             await give_up()
         await asyncio.sleep(0.01)
     assert caplog.records == []
+
+
+def test_only_one_file_imports_a_client():
+    importing = {
+        path.name
+        for path in (ROOT / "controller").rglob("*.py")
+        if any(
+            f"{word} {name}" in path.read_text()
+            for word in ("import", "from")
+            for name in ("aiomqtt", "paho")
+        )
+    }
+    assert importing == {"mqtt.py"}
 
 
 # -- addresses --------------------------------------------------------------------------
