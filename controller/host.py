@@ -180,6 +180,8 @@ class Host:
     async def _connect(self) -> None:
         """Identify and prepare every instrument: all are in their safe state before anything is energised."""
         for name, device in self.bench.devices.items():
+            if self._stop_code is not None:  # aborted meanwhile
+                raise self._stop_code
             line = self.bench.lines[self.station.devices[name].line]
             try:
                 async with asyncio.timeout(PREPARE_TIMEOUT_S):

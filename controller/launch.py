@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,29 +15,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from controller.config import ConfigErrors, Experiment, load_experiment, load_station
+from controller.config import ConfigErrors, Experiment, check_files, load_experiment
 from controller.local import LocalError, ask, watch
-from controller.paths import StateDir
+from controller.paths import StateDir, StationBusy, StationLock
 
 START_S = 60.0
-EXIT_FILES = 2
-EXIT_ABORTED = 5
+ORPHAN_S = 15.0  # what a control without its supervisor needs to make everything safe and to end
+EXIT_FILES, EXIT_INSTRUMENT = 2, 3
 
 
 def run(args: argparse.Namespace) -> int:
     """``operando run``: supervise a run, show it, print its result."""
     try:
-        experiment = load_experiment(args.experiment)
-        name, broker = _station(args)
+        experiment, name, broker = _files(args)
+        own_state = args.bench and args.state is None
+        if not own_state:
+            _must_be_free(StateDir.of(name, args.state))
     except ConfigErrors as error:
         return _refuse(error)
     except ValueError as error:
         print(error, file=sys.stderr)
         return EXIT_FILES
+    except StationBusy as error:
+        print(error, file=sys.stderr)
+        return EXIT_INSTRUMENT
     run_dir = _new_run_dir(args.out, experiment.experiment.name)
-    state = (
-        StateDir(run_dir / "state") if args.bench and args.state is None else StateDir.of(name, args.state)
-    )
+    state = StateDir(run_dir / "state") if own_state else StateDir.of(name, args.state)
     copy = run_dir / "experiment.toml"
     shutil.copyfile(args.experiment, copy)
     command = ["--experiment", str(copy), "--name", name, "--broker", broker]
@@ -86,22 +90,29 @@ def module(name: str, arguments: Sequence[str]) -> int:
 # --- inside --------------------------------------------------------------------------------------------
 
 
-def _station(args: argparse.Namespace) -> tuple[str, str]:
-    """Return the station's name and how link reaches its broker."""
+def _files(args: argparse.Namespace) -> tuple[Experiment, str, str]:
+    """Check the files; return the experiment, the station's name and how link reaches its broker."""
     if args.bench:
         if args.station is not None:
             raise ValueError("--bench makes its own station: leave out --station")
-        return "bench", "embedded"
+        return load_experiment(args.experiment), "bench", "embedded"
     if args.station is None:
         raise ValueError("--station FILE is needed (or --bench for the virtual bench)")
     if args.speed != 1.0:
         raise ValueError(
             "--speed is for the virtual bench only: time does not run faster on real instruments"
         )
-    station = load_station(args.station)
+    station, experiment = check_files(args.station, args.experiment)
     if station.broker.kind == "embedded":
-        return station.station.name, "embedded"
-    return station.station.name, station.broker.model_dump_json()
+        return experiment, station.station.name, "embedded"
+    return experiment, station.station.name, station.broker.model_dump_json()
+
+
+def _must_be_free(state: StateDir) -> None:
+    """Refuse a second run before anything of it is written; the supervisor takes the lock for good."""
+    lock = StationLock(state)
+    lock.acquire({"pid": os.getpid(), "since": time.time()})
+    lock.release()
 
 
 def _scenario(experiment: Experiment) -> str:
@@ -145,15 +156,18 @@ def _supervise(command: Sequence[str], run_dir: Path, state: StateDir, *, as_jso
         process = subprocess.Popen(
             full, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
+    signal.signal(signal.SIGTERM, _terminated)
     events = _events(state, process)
     while True:
         try:
             _show(events, as_json=as_json)
             code = process.wait()
             break
-        except KeyboardInterrupt:
-            _interrupt(state, process)
+        except KeyboardInterrupt as error:
+            _interrupt(state, process, str(error) or "Ctrl-C")
             events = _events(state, process)
+    if code < 0:
+        code = _orphaned(state, run_dir, signal.Signals(-code).name)
     if code == EXIT_FILES or not (run_dir / "summary.json").is_file():
         for name in ("supervisor.log", "control.log"):
             path = run_dir / "logs" / name
@@ -187,10 +201,35 @@ def _show(events: Iterator[dict[str, Any] | None], *, as_json: bool) -> None:
     follow(events, Console())
 
 
-def _interrupt(state: StateDir, process: subprocess.Popen[bytes]) -> None:
+def _terminated(number: int, _frame: Any) -> None:
+    """SIGTERM is Ctrl-C by another program: it ends the run, not only this view of it."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _interrupt(state: StateDir, process: subprocess.Popen[bytes], what: str) -> None:
     """Ctrl-C: everything off and the run ended in order; when control does not take it, SIGTERM."""
     print("\naborting: everything off ...", file=sys.stderr)
     try:
-        ask(state.socket("control"), {"do": "abort", "by": f"Ctrl-C of {os.environ.get('USER', 'a person')}"})
+        ask(state.socket("control"), {"do": "abort", "by": f"{what} of {os.environ.get('USER', 'a person')}"})
     except LocalError:
         process.terminate()
+
+
+def _orphaned(state: StateDir, run_dir: Path, how: str) -> int:
+    """The supervisor was killed: wait for control, which makes everything safe, and write the summary."""
+    print(f"the supervisor was killed ({how}); waiting for control to make everything safe", file=sys.stderr)
+    deadline = time.monotonic() + ORPHAN_S
+    while time.monotonic() < deadline:
+        try:
+            ask(state.socket("control"), {"do": "status"}, timeout_s=1.0)
+        except LocalError:
+            break
+        time.sleep(0.1)
+    if not (run_dir / "record.json").is_file():
+        print(
+            "control did not say that everything is off. The watchdog of the I/O box opens the relay, blanks "
+            "the beam and closes the shutter; the cell's program ends by its own limits. Look at them.",
+            file=sys.stderr,
+        )
+    module("controller.offline.finish", [str(run_dir)])
+    return EXIT_INSTRUMENT

@@ -32,7 +32,8 @@ SAFE_REPLY_S = 2.0
 RESTART_WINDOW_S = 60.0
 RESTART_LIMIT = 5
 DRAIN_S = 5.0
-EXIT_GUARD = 4
+STARTING_S = 15.0  # a control that does not listen yet may take this long to do so
+EXIT_GUARD, EXIT_ABORTED = 4, 5
 START_TIMEOUT_S = 30.0
 
 
@@ -61,6 +62,9 @@ class Supervisor:
         self._heard = time.monotonic()
         self._acted = False
         self._ending = False
+        self._aborted_early = False
+        self._main: asyncio.Task[int] | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Start everything, wait for control to end, leave nothing energised and nothing running."""
@@ -69,10 +73,16 @@ class Supervisor:
         server = LocalServer(self.state.socket("supervisor"), self._handle)
         await server.start()
         loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, lambda: asyncio.ensure_future(self._tell_control("abort")))
+            loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
         try:
             return await self._run()
+        except asyncio.CancelledError:
+            if not self._aborted_early:
+                raise
+            print("aborted before anything was energised", file=sys.stderr)
+            return EXIT_ABORTED
         finally:
             self._ending = True
             await self._stop_children()
@@ -291,15 +301,32 @@ class Supervisor:
         results = await self._make_safe("safe was asked for and control did not confirm")
         return {"ok": all(r["confirmed"] for r in results), "by": "supervisor", "results": results}
 
-    async def _tell_control(self, verb: str) -> None:
+    def _on_signal(self, name: str) -> None:
+        """Abort: through control when there is one, else by not starting it."""
+        if "control" in self._children:
+            self._telling = asyncio.ensure_future(self._tell_control({"do": "abort", "by": name}))
+        elif self._main is not None:
+            self._aborted_early = True
+            self._main.cancel()
+
+    async def _tell_control(self, request: dict[str, str]) -> None:
         """Pass a signal on as a command; a control that does not take it is killed and made safe."""
-        try:
-            async with asyncio.timeout(1.0):
-                reader, writer = await asyncio.open_unix_connection(str(self.state.socket("control")))
-                writer.write(json.dumps({"do": verb}).encode() + b"\n")
-                await reader.readline()
-                writer.close()
-        except (TimeoutError, OSError):
+        control, deadline = self._children["control"], time.monotonic() + STARTING_S
+        while control.process.returncode is None:
+            try:
+                async with asyncio.timeout(1.0):
+                    reader, writer = await asyncio.open_unix_connection(str(self.state.socket("control")))
+                    writer.write(json.dumps(request).encode() + b"\n")
+                    await reader.readline()
+                    writer.close()
+            except (ConnectionRefusedError, FileNotFoundError):
+                if time.monotonic() < deadline:
+                    await asyncio.sleep(0.1)
+                    continue
+            except (TimeoutError, OSError):
+                pass
+            else:
+                return
             self._acted = True
             await self._kill_control()
 
