@@ -17,14 +17,14 @@ CAPTIONS = {
     ),
     "maps": (
         "Element maps",
-        "Net counts of each line per pixel, all good passes of a scan together, on one scale of colours per "
-        "element (from zero to the 99.5th percentile). Dashed: boundaries of the layers. Nothing is smoothed "
-        "or resampled.",
+        "Net counts of each line per pass, whole pixels added up to cells that can be seen; nothing is "
+        "smoothed or resampled. One scale of colours per element, from zero to the 99.5th percentile, "
+        "following the square root, so that noise looks alike everywhere. Dashed: boundaries of the layers.",
     ),
     "soc_maps": (
         "Local state of charge",
         "State of charge of the host layer in regions that hold enough lithium counts, against the same "
-        "material in the reference scan.",
+        "material in the reference scan. Regions with fewer counts are not divided further.",
     ),
     "profiles": (
         "Profiles along the interface normal",

@@ -48,7 +48,7 @@ def gather(run: RunFiles, summary: Plain) -> View:
         profiles=list(profiles(run, missing)),
         spectra=list(spectra(run, summary, missing)),
         points=list(points(run, summary)),
-        reference=str(summary.get("reference") or ""),
+        hosts=[layer["name"] for layer in summary["layers"] if layer["kind"] == "host"],
         soc_maps=list(maps(run, missing, stream="soc")),
         missing=missing,
     )

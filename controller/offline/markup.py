@@ -51,6 +51,6 @@ def table(heads: Sequence[Content], rows: Iterable[Sequence[Content]], numbers: 
     return tag("div", tag("table", tag("thead", line(heads, "th")), tag("tbody", *body)), class_="scroll")
 
 
-def section(anchor: str, title: str, *content: Content, long: bool = False) -> Markup:
+def section(anchor: str, title: str, *content: Content) -> Markup:
     """Return a section of the page with its heading."""
-    return tag("section", tag("h2", title), *content, id=anchor, class_="long" if long else "")
+    return tag("section", tag("h2", title), *content, id=anchor)

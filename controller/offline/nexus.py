@@ -109,10 +109,13 @@ def _instrument(group: h5py.Group, summary: Plain) -> None:
         device["description"] = " ".join(
             str(identity[key]) for key in ("manufacturer", "model") if identity.get(key)
         ) or NOT_TOLD  # fmt: skip
-        for key in ("manufacturer", "model", "serial", "firmware"):
-            device[key] = identity.get(key) or NOT_TOLD
+        maker = _group(device, "fabrication", "NXfabrication")
+        for key, field in (("manufacturer", "vendor"), ("model", "model"), ("serial", "serial_number")):
+            maker[field] = identity.get(key) or NOT_TOLD
+        more = _group(device, "notes", "NXcollection")
+        more["firmware"] = identity.get("firmware") or NOT_TOLD
         for number, text in enumerate(told.get("notes", [])):
-            device[f"note_{number}"] = text
+            more[f"note_{number}"] = text
 
 
 def _products(entry: h5py.Group, run: RunFiles) -> tuple[str | None, list[str]]:
@@ -172,7 +175,9 @@ def _results(group: h5py.Group, summary: Plain) -> None:
     group["version"] = summary["versions"].get("operando") or NOT_TOLD
     group["date"] = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
     if summary.get("calibration"):
-        group["calibration"] = json.dumps(summary["calibration"], ensure_ascii=False)
+        note = _group(group, "calibration", "NXnote")
+        note["type"] = "application/json"
+        note["data"] = json.dumps(summary["calibration"], ensure_ascii=False)
     for layer in summary["layers"]:
         place = _group(group, _name(layer["name"]), "NXcollection")
         place["interval"] = json.dumps(layer.get("interval"), ensure_ascii=False)

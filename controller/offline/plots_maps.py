@@ -3,34 +3,70 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import matplotlib as mpl
 import matplotlib.patheffects
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from controller.offline.plot_style import FIT, INK, LEVELS, LINE, SOFT
-from controller.offline.svg import GREEN, PAPER, TICK, VIOLET, quiet_grid
+from controller.offline.svg import GREEN, GRID, TICK, VIOLET, quiet_grid
 from controller.offline.view import Floats, Geometry, MapView, ProfileView
 
 BAR_STEPS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 ROLE_COLOURS = {"reference": "#5b6570", "charging": FIT, "discharging": FIT, "after": LINE}
+DARK, BRIGHT = "#0b0f14", "#fcfcfc"  # on a map, whatever the page's colours
 SPARE = (VIOLET, GREEN)
+CELLS_ACROSS = 22  # of a map, at most: finer ones cannot be seen on the page
 TALL = 1.6  # maps higher than this times their width stand in one row
 WIDEST, WIDEST_PANEL, HIGHEST_PANEL = 10.6, 2.8, 4.4  # inches
 AXIS, GAP, BAR_GAP, BAR, BAR_TEXT, HEAD, FOOT = 0.5, 0.07, 0.09, 0.11, 0.52, 0.62, 0.12
 PER_EXPOSURE = {"1/nC": "counts per nC", "1/s": "counts per s"}
 
 
-def element_maps(views: Sequence[MapView], levels: tuple[float, float] | None = None) -> Figure:
-    """Draw the maps: one group per element with its own scale of colours, one panel per scan.
+def element_maps(views: Sequence[MapView]) -> Figure:
+    """Draw net counts: one group per element with its own scale of colours, one panel per scan.
 
-    Args:
-        views: at least one map.
-        levels: ends of the scale of colours; default from zero to what nearly all pixels stay below.
+    Whole pixels are added up until a cell can be seen on the page; counts are per pass, so that scans of
+    different length compare. Colours follow the square root: then noise looks alike at every level.
     """
+    cells = [joined(view) for view in views]
+    norms = {
+        element: mpl.colors.PowerNorm(0.5, 0.0, _top([c for c in cells if c.element == element]), clip=True)
+        for element in dict.fromkeys(cell.element for cell in cells)
+    }
+    return _groups(cells, norms, HIGHEST_PANEL)
+
+
+def soc_maps(views: Sequence[MapView]) -> Figure:
+    """Draw the local state of charge in percent, from 0 to 100 in every scan."""
+    norms = {view.element: mpl.colors.Normalize(0.0, 100.0) for view in views}
+    return _groups(views, norms, 0.65 * HIGHEST_PANEL)
+
+
+def joined(view: MapView) -> MapView:
+    """Return a map with whole pixels added up to cells that can be seen, in counts per cell and pass."""
+    left, right, bottom, top = view.extent_um
+    rows, columns = view.values.shape
+    pitch_x, pitch_y = (right - left) / columns, (top - bottom) / rows
+    cell = max(pitch_x, pitch_y, (right - left) / CELLS_ACROSS)
+    by, bx = _divisor(rows, cell / pitch_y), _divisor(columns, cell / pitch_x)
+    sums = view.values.reshape(rows // by, by, columns // bx, bx).sum(axis=(1, 3)) / max(view.passes, 1)
+    unit = f"net counts per {bx * pitch_x:.2g} × {by * pitch_y:.2g} µm² and pass"
+    return replace(view, values=sums, unit=unit)
+
+
+def _divisor(size: int, wanted: float) -> int:
+    """Return the smallest divisor of a size that is about what is wanted, or more."""
+    return next(d for d in range(1, size + 1) if size % d == 0 and (d >= 0.9 * wanted or d == size))
+
+
+def _groups(views: Sequence[MapView], norms: Mapping[str, mpl.colors.Normalize], highest: float) -> Figure:
+    """Draw one group of panels per element, each with its colour bar, placed by hand in inches."""
     elements = list(dict.fromkeys(view.element for view in views))
     left, right, bottom, top = views[0].extent_um
     ratio = (top - bottom) / (right - left)
@@ -38,7 +74,7 @@ def element_maps(views: Sequence[MapView], levels: tuple[float, float] | None = 
     in_row = len(elements) if ratio >= TALL else 1
     rows = -(-len(elements) // in_row)
     around = AXIS + in_row * (BAR_GAP + BAR + BAR_TEXT + (panels - 1) * GAP)
-    width = min((WIDEST - around) / (in_row * panels), WIDEST_PANEL, HIGHEST_PANEL / ratio)
+    width = min((WIDEST - around) / (in_row * panels), WIDEST_PANEL, highest / ratio)
     height = width * ratio
     group_width = panels * width + (panels - 1) * GAP + BAR_GAP + BAR + BAR_TEXT
     size = (AXIS + in_row * group_width, rows * (HEAD + height + FOOT))
@@ -46,7 +82,7 @@ def element_maps(views: Sequence[MapView], levels: tuple[float, float] | None = 
     for index, element in enumerate(elements):
         row, column = divmod(index, in_row)
         chosen = [view for view in views if view.element == element]
-        norm = mpl.colors.Normalize(*(levels or _levels(chosen)))
+        norm = norms[element]
         x, y = AXIS + column * group_width, size[1] - row * (HEAD + height + FOOT) - HEAD - height
         for number, view in enumerate(chosen):
             place = (x + number * (width + GAP), y, width, height)
@@ -54,17 +90,15 @@ def element_maps(views: Sequence[MapView], levels: tuple[float, float] | None = 
         bar = figure.add_axes(_part((x + group_width - BAR_TEXT - BAR, y, BAR, height), size))
         colours = figure.colorbar(mpl.cm.ScalarMappable(norm, LEVELS), cax=bar)
         colours.outline.set_visible(False)
+        colours.locator = MaxNLocator(5)
+        colours.update_ticks()
         bar.tick_params(labelsize=8.5, length=3)
         head = (y + height + 0.34) / size[1]
         figure.text(x / size[0], head, element, fontsize=11.5, fontweight="bold", va="bottom")
-        figure.text(
-            (x + 0.12 + 0.1 * len(element)) / size[0],
-            head,
-            chosen[0].unit,
-            fontsize=9,
-            color=TICK,
-            va="bottom",
-        )
+        begin = (x + 0.12 + 0.1 * len(element)) / size[0]
+        sigma = max((view.sigma for view in chosen if view.sigma is not None), default=None)
+        unit = chosen[0].unit if sigma is None else f"{chosen[0].unit}, error of a region ± {sigma:.0f}"
+        figure.text(begin, head, unit, fontsize=8.5, color=TICK, va="bottom")
     return figure
 
 
@@ -76,27 +110,54 @@ def _part(
     return x / size[0], y / size[1], width / size[0], height / size[1]
 
 
-def profiles(views: Sequence[ProfileView], geometry: Geometry | None) -> Figure:
-    """Draw every element along the interface normal: each scan against the reference, with error bands."""
+def profiles(views: Sequence[ProfileView], geometry: Geometry | None, hosts: Sequence[str] = ()) -> Figure:
+    """Draw every element along the interface normal: each scan against the reference, with error bands.
+
+    Args:
+        views: at least one profile.
+        geometry: of the layers, to be marked.
+        hosts: layers in which lithium is drawn once more, enlarged.
+    """
     elements = list(dict.fromkeys(view.element for view in views))
-    figure = Figure(figsize=(WIDEST, 0.7 + 2.0 * len(elements)), layout="constrained")
-    axes = np.atleast_1d(np.asarray(figure.subplots(len(elements), 1, sharex=True), dtype=object))
-    for one, element in zip(axes, elements, strict=True):
+    rows = [(element, None) for element in elements]
+    inside = [] if geometry is None else [(a, b) for name, a, b in geometry.layers if name in hosts]
+    if inside and "Li" in elements:
+        rows.insert(elements.index("Li") + 1, ("Li", inside[0]))  # type: ignore[arg-type]
+    figure = Figure(figsize=(WIDEST, 0.7 + 1.9 * len(rows)), layout="constrained")
+    axes = np.atleast_1d(np.asarray(figure.subplots(len(rows), 1, sharex=True), dtype=object))
+    for one, (element, enlarged) in zip(axes, rows, strict=True):
         chosen = [view for view in views if view.element == element]
         spare = iter(SPARE)
         for view in chosen:
-            colour = ROLE_COLOURS.get(view.purpose) or next(spare, SOFT)
-            _profile(one, view, colour)
+            _profile(one, view, ROLE_COLOURS.get(view.purpose) or next(spare, SOFT))
         one.axhline(0.0, color=SOFT, lw=0.8)
-        one.set_ylabel(f"{element}, {PER_EXPOSURE.get(chosen[0].unit, chosen[0].unit)}")
+        name = element if enlarged is None else f"{element}, enlarged"
+        one.set_ylabel(f"{name}\n{PER_EXPOSURE.get(chosen[0].unit, chosen[0].unit)}")
         quiet_grid(one)
+        if enlarged is not None:
+            _enlarge(one, chosen, enlarged)
         if geometry is not None:
             _layers(one, geometry, named=one is axes[0])
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
     axes[-1].set_xlabel("distance from the interface along its normal / µm")
     axes[-1].margins(x=0.01)
+    figure.align_ylabels(list(axes))
     return figure
+
+
+def _enlarge(axes: Axes, views: Sequence[ProfileView], inside: tuple[float, float]) -> None:
+    """Set the height of a panel to what lies within a layer."""
+    seen = [
+        np.array([view.value - view.sigma, view.value + view.sigma])[
+            :, (view.position_um > inside[0]) & (view.position_um < inside[1])
+        ]
+        for view in views
+    ]
+    values = np.concatenate([part.ravel() for part in seen])
+    if values.size:
+        low, high = min(0.0, float(np.nanmin(values))), float(np.nanmax(values))
+        axes.set_ylim(low, high + 0.12 * (high - low))
 
 
 def scale_bar_um(width_um: float) -> int:
@@ -115,13 +176,11 @@ def boundary(geometry: Geometry, distance_um: float, extent: tuple[float, float,
     return np.stack([x, along / math.cos(geometry.angle_rad)])
 
 
-def _levels(views: Sequence[MapView]) -> tuple[float, float]:
-    """Return one scale for all scans of an element: from zero to what 99.5 % of the pixels stay below."""
+def _top(views: Sequence[MapView]) -> float:
+    """Return the top of one scale for all scans of an element: 99.5 % of the cells stay below."""
     values = np.concatenate([view.values[np.isfinite(view.values)].ravel() for view in views])
-    if not values.size:
-        return 0.0, 1.0
-    high = float(np.percentile(values, 99.5))
-    return 0.0, high if high > 0.0 else 1.0
+    high = float(np.percentile(values, 99.5)) if values.size else 1.0
+    return high if high > 0.0 else 1.0
 
 
 def _map(axes: Axes, view: MapView, norm: mpl.colors.Normalize, *, first: bool) -> None:
@@ -132,8 +191,7 @@ def _map(axes: Axes, view: MapView, norm: mpl.colors.Normalize, *, first: bool) 
         aspect="equal",
     )  # fmt: skip
     left, right, bottom, top = view.extent_um
-    title = view.scan if view.sigma is None else f"{view.scan}, ± {view.sigma:.0f} {view.unit} each"
-    axes.set_title(title, fontsize=9, fontweight="normal", loc="left", color=TICK, pad=4)
+    axes.set_title(view.scan, fontsize=9, fontweight="normal", loc="left", color=TICK, pad=4)
     axes.set_xticks([])
     axes.tick_params(labelsize=8.5, length=3)
     for spine in axes.spines.values():
@@ -142,21 +200,25 @@ def _map(axes: Axes, view: MapView, norm: mpl.colors.Normalize, *, first: bool) 
         axes.set_ylabel("y / µm", labelpad=1)
     else:
         axes.set_yticks([])
+    pens = (
+        ((DARK, 2.4, "-"), (BRIGHT, 1.1, (0, (3, 2)))) if view.sigma is None else ((INK, 1.1, (0, (3, 2))),)
+    )
+    axes.set_facecolor(GRID)
     if view.geometry is not None:
         for distance in view.geometry.boundaries_um:
             x, y = boundary(view.geometry, distance, view.extent_um)
-            for colour, width in ((INK, 2.6), (PAPER, 1.2)):
-                axes.plot(x, y, color=colour, lw=width, ls="-" if colour == INK else (0, (3, 2)), alpha=0.9)
+            for colour, line, style in pens:
+                axes.plot(x, y, color=colour, lw=line, ls=style, alpha=0.9)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     length = scale_bar_um(right - left)
     start, level = left + 0.07 * (right - left), bottom + 0.035 * (top - bottom)
-    for colour, width in ((INK, 5.0), (PAPER, 2.6)):
-        axes.plot([start, start + length], [level] * 2, color=colour, lw=width, solid_capstyle="butt")
-    text = axes.text(
-        start, level + 0.022 * (top - bottom), f"{length} µm", color=PAPER, fontsize=8, va="bottom"
-    )
-    text.set_path_effects([mpl.patheffects.withStroke(linewidth=2.0, foreground=INK)])
+    for colour, line in ((DARK, 4.6), (BRIGHT, 2.4)) if view.sigma is None else ((INK, 2.4),):
+        axes.plot([start, start + length], [level] * 2, color=colour, lw=line, solid_capstyle="butt")
+    text = axes.text(start, level + 0.022 * (top - bottom), f"{length} µm", fontsize=8, va="bottom")
+    if view.sigma is None:
+        text.set_color(BRIGHT)
+        text.set_path_effects([mpl.patheffects.withStroke(linewidth=2.0, foreground=DARK)])
 
 
 def _profile(axes: Axes, view: ProfileView, colour: str) -> None:

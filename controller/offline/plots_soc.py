@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,8 +22,12 @@ def state_of_charge(points: Sequence[Point]) -> Figure:
     in_time, against = figure.subplots(1, 2, width_ratios=[1.5, 1])
     _in_time(in_time, [p for p in points if p.minutes is not None])
     _against(against, [p for p in points if p.charge is not None])
+    entries: dict[str, Artist] = {}
     for axes in (in_time, against):
         quiet_grid(axes)
+        handles, labels = axes.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries))
     return figure
 
 
@@ -38,13 +43,12 @@ def _in_time(axes: Axes, points: Sequence[Point]) -> None:
     _beam(axes, ordered, [_middle(p) for p in ordered], [_half(p) for p in ordered])
     axes.set_xlabel("lab time since the run began / min")
     axes.set_ylabel("state of charge / %")
-    axes.legend(loc="upper left")
     axes.set_title("in time")
 
 
 def _against(axes: Axes, points: Sequence[Point]) -> None:
     charge = [p.charge or 0.0 for p in points]
-    reach = [0.0, *charge, *(p.beam for p in points)]
+    reach = [0.0, *charge]
     low, high = min(reach), max(reach)
     pad = 0.08 * max(high - low, 1.0)
     line = np.array([low - pad, high + pad])
@@ -58,7 +62,6 @@ def _against(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_xlim(*line)
     axes.set_xlabel("from the charge passed / %")
     axes.set_ylabel("from the beam / %")
-    axes.legend(loc="upper left")
     axes.set_title("beam against charge")
 
 

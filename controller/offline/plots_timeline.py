@@ -62,7 +62,8 @@ def timeline(run: Timeline) -> Figure:
 def _steps(axes: Axes, run: Timeline, lanes: list[str]) -> None:
     """Draw steps as bars with their names, and every pass as a tick at its end."""
     for bar in run.bars:
-        _bar(axes, bar, lanes.index(bar.lane), run.end)
+        after = [b.begin for b in run.bars if b.lane == bar.lane and b.begin > bar.begin]
+        _bar(axes, bar, lanes.index(bar.lane), run.end, min(after, default=run.end))
     for mark in run.marks:
         if mark.kind in ("pass", "quarantined") and "beam" in lanes:
             row = lanes.index("beam")
@@ -84,15 +85,18 @@ def _steps(axes: Axes, run: Timeline, lanes: list[str]) -> None:
     axes.tick_params(length=0)
 
 
-def _bar(axes: Axes, bar: Bar, row: int, end: float) -> None:
-    """Draw one step, with its name where there is room for it."""
+def _bar(axes: Axes, bar: Bar, row: int, end: float, free_to: float) -> None:
+    """Draw one step, with its name in it, or behind it up to ``free_to``, where there is room."""
     last = end if bar.end is None else bar.end
     colour = KINDS.get(bar.kind, SOFT)
     length = max(last - bar.begin, 0.002 * end)
     axes.barh(row, length, left=bar.begin, height=0.84, color=colour, alpha=0.22, lw=0, zorder=2)
     axes.barh(row, min(0.0035 * end, length), left=bar.begin, height=0.84, color=colour, lw=0, zorder=3)
-    if (len(bar.title) + 2) * LETTER_MINUTES * end <= length:
+    needed = (len(bar.title) + 2) * LETTER_MINUTES * end
+    if needed <= length:
         axes.text(bar.begin + 0.009 * end, row - 0.1, bar.title, fontsize=8.5, va="center", color=INK)
+    elif bar.begin + length + needed <= free_to:
+        axes.text(bar.begin + length + 0.006 * end, row, bar.title, fontsize=8.5, va="center", color=TICK)
 
 
 def _trace(

@@ -76,10 +76,10 @@ def _plots(view: View) -> Iterator[Plot]:
     if view.maps:
         yield "maps", lambda: plots_maps.element_maps(view.maps)
     if view.soc_maps:
-        yield "soc_maps", lambda: plots_maps.element_maps(view.soc_maps, (0.0, 100.0))
+        yield "soc_maps", lambda: plots_maps.soc_maps(view.soc_maps)
     if view.profiles:
         geometry = next((one.geometry for one in view.maps if one.geometry is not None), None)
-        yield "profiles", lambda: plots_maps.profiles(view.profiles, geometry)
+        yield "profiles", lambda: plots_maps.profiles(view.profiles, geometry, view.hosts)
     if exposed:
         yield "lithium", lambda: plots_spectra.line_regions(exposed)
         yield "spectra", lambda: plots_spectra.whole_spectra(exposed)
@@ -99,7 +99,7 @@ def _body(summary: Plain, pictures: Mapping[str, Picture]) -> Iterator[Content]:
     timeline = _figure(pictures["timeline"]) if "timeline" in pictures else Markup("")
     yield section(
         "run", "The run", timeline, tag("h3", "Steps"), report_text.steps(summary), tag("h3", "Scans"),
-        report_text.scans(summary), long=True,
+        report_text.scans(summary),
     )  # fmt: skip
     yield report_text.happened(summary)
     yield report_text.instruments(summary)
@@ -112,7 +112,7 @@ def _figures(
     anchor: str, title: str, pictures: Mapping[str, Picture], names: tuple[str, ...], nothing: str
 ) -> Markup:
     drawn = [_figure(pictures[name]) for name in names if name in pictures]
-    return section(anchor, title, *(drawn or [tag("p", nothing)]), long=True)
+    return section(anchor, title, *(drawn or [tag("p", nothing)]))
 
 
 def _figure(drawn: Picture) -> Markup:

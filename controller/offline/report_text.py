@@ -13,6 +13,8 @@ from controller.offline.show import FILES, by_interest, confirmation
 Plain = Mapping[str, Any]
 
 AGREEMENT: dict[bool | None, str] = {True: "good", False: "bad", None: ""}
+COUNTED = ("_counts", "_per_charge")
+SMALLEST_EFFECT = 5e-5  # on x; what is smaller is not listed
 NUISANCES = {
     "normalisation": "normalisation by an element (stated)",
     "cell_to_cell": "cell to cell (stated)",
@@ -20,6 +22,8 @@ NUISANCES = {
     "calibration_table": "calibration table",
     "energy_scale": "energy scale",
     "background_slope": "slope of the continuum under the line",
+    "dead_time_pige": "dead time, PIGE",
+    "dead_time_pixe": "dead time, PIXE",
     "angle": "tilt of the interface",
     "angle_reference": "tilt of the interface, reference",
     "shift": "place of the interface",
@@ -87,7 +91,7 @@ def results(summary: Plain) -> Markup:
         title = tag("th", f"{layer['name']} ", tag("span", _layer_note(layer)), colspan="6")
         rows.append(tag("tr", title, class_="group"))
         names = [name for name in words.NAMES if name in layer["quantities"]]
-        names += [name for name in layer["quantities"] if name not in names]
+        names += [name for name in layer["quantities"] if name not in names and not name.endswith(COUNTED)]
         for name in names:
             shown = words.cells(name, layer["quantities"][name])
             label = words.name_of(name, layer["name"], summary.get("sample"))
@@ -99,7 +103,7 @@ def results(summary: Plain) -> Markup:
     whole = tag("table", tag("thead", head), tag("tbody", *rows))
     return section(
         "result", "Result",
-        tag("p", _reading(summary)), tag("div", whole, class_="scroll"), _budgets(summary), long=True,
+        tag("p", _reading(summary)), tag("div", whole, class_="scroll"), _counts(summary), _budgets(summary),
     )  # fmt: skip
 
 
@@ -110,7 +114,7 @@ def happened(summary: Plain) -> Markup:
         return section(
             "events", "What happened on the way", tag("p", "Nothing: no trip, no gap, no lost pass.")
         )
-    return section("events", "What happened on the way", tag("ul", *items, class_="plain"), long=True)
+    return section("events", "What happened on the way", tag("ul", *items, class_="plain"))
 
 
 def steps(summary: Plain) -> Markup:
@@ -135,17 +139,17 @@ def scans(summary: Plain) -> Markup:
         field = None
         if raster:
             field = (
-                f"{raster['nx']} × {raster['ny']} on {words.fixed(raster['width_um'], 0)} × "
+                f"{raster['nx']} × {raster['ny']}, {words.fixed(raster['width_um'], 0)} × "
                 f"{words.fixed(raster['height_um'], 0)} µm"
             )
         passes = str(scan.get("good_passes", len(scan.get("passes", []))))
         if scan.get("quarantined_passes"):
             passes += f" (+{scan['quarantined_passes']} not counted)"
-        events = ", ".join(f"{d} {words.count(n)}" for d, n in (scan.get("received") or {}).items())
+        events = join([tag("div", f"{d} {words.count(n)}") for d, n in (scan.get("received") or {}).items()])
         dose = scan.get("protons_per_cm2")
         rows.append(
             (
-                scan["name"], scan["purpose"], field, passes, events or None,
+                scan["name"], scan["purpose"], field, passes, events,
                 None if dose is None else words.powers(dose),
                 words.span(scan.get("temperature_k"), "K", 1) or None,
                 words.span(scan.get("voltage_v"), "V", 3) or None,
@@ -172,7 +176,7 @@ def instruments(summary: Plain) -> Markup:
     confirmed = tag("ul", *people, class_="plain") if people else tag("p", "Nothing needed confirming.")
     return section(
         "instruments", "Instruments", listed, tag("h3", "Confirmed by a person"), confirmed,
-        _calibration(summary), long=True,
+        _calibration(summary),
     )  # fmt: skip
 
 
@@ -196,7 +200,7 @@ def provenance(summary: Plain) -> Markup:
     parts.append(both)
     if counters:
         parts += [tag("h3", "Counters"), table(("counter", "number"), counters, numbers=(1,))]
-    return section("provenance", "Where it comes from", *parts, long=True)
+    return section("provenance", "Where it comes from", *parts)
 
 
 # --- inside --------------------------------------------------------------------------------------------
@@ -247,11 +251,39 @@ def _reading(summary: Plain) -> str:
     )
 
 
+def _counts(summary: Plain) -> Markup:
+    """Return what was counted: every element in every layer, net, and per beam charge."""
+    rows: list[tuple[Content, ...]] = []
+    for layer in by_interest(summary["layers"]):
+        quantities = layer["quantities"]
+        for name in quantities:
+            if not name.endswith("_counts"):
+                continue
+            element = name.removesuffix("_counts")
+            net, rate = (words.cells("", quantities.get(f"{element}{end}", {})) for end in COUNTED)
+            rows.append(
+                (
+                    layer["name"],
+                    element.capitalize(),
+                    net.value,
+                    net.stat,
+                    net.sys,
+                    rate.value,
+                    rate.stat,
+                    rate.sys,
+                )
+            )
+    if not rows:
+        return Markup("")
+    heads = ("layer", "element", "net counts", "± stat", "± sys", "per nC of beam", "± stat", "± sys")
+    return join([tag("h3", "What was counted"), table(heads, rows, numbers=range(2, 8))])
+
+
 def _budgets(summary: Plain) -> Markup:
     """Return, per host layer, what the systematic error of x is made of."""
     found = []
     for layer in summary["layers"]:
-        budget = {k: v for k, v in (layer.get("budget") or {}).items() if v}
+        budget = {k: v for k, v in (layer.get("budget") or {}).items() if v and v >= SMALLEST_EFFECT}
         if not budget or layer["kind"] != "host" or "x" not in layer["quantities"]:
             continue
         rows = [

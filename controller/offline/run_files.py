@@ -76,10 +76,12 @@ class RunFiles:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @property
+    @cached_property
     def run(self) -> str:
-        """The run's id, which is the name of its folder."""
-        return self.path.absolute().name
+        """The run's id: the name that its folder had when it was made, whatever it is called now."""
+        begun = next((message.get("run") for message in self.index if message.get("k") == "run"), None)
+        known = (self.record or {}).get("run") or begun
+        return str(known) if known else self.path.absolute().name
 
     @cached_property
     def record(self) -> dict[str, Any] | None:

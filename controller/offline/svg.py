@@ -59,7 +59,7 @@ def page_style() -> Iterator[None]:
 def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
     """Return a figure as a picture for the page."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True, dpi=144)
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=144)
     return Picture(name, title, caption, inline(buffer.getvalue(), name, title))
 
 

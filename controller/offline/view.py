@@ -144,6 +144,6 @@ class View:
     profiles: list[ProfileView]
     spectra: list[SpectrumView]
     points: list[Point]
-    reference: str
+    hosts: list[str]
     soc_maps: list[MapView] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
