@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import signal
+import stat
 import sys
 import time
 from collections.abc import Coroutine, Mapping, Sequence
@@ -323,18 +324,30 @@ async def _main(args: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, link.stop)
-    parent = os.getppid()
-
-    async def orphaned() -> None:
-        while os.getppid() == parent:
-            await asyncio.sleep(1.0)
-        link.stop()
-
-    watch = asyncio.ensure_future(orphaned())
+    watch = asyncio.ensure_future(_orphaned(link))
     try:
         await link.run()
     finally:
         watch.cancel()
+
+
+async def _orphaned(link: Link) -> None:
+    """Stop link when whoever started it is gone: the pipe to our stdin closes, or our parent is another."""
+    parent = os.getppid()
+    reader = asyncio.StreamReader()
+    mode = os.fstat(0).st_mode
+    piped = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+    if piped:
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while os.getppid() == parent:
+        if not piped:
+            await asyncio.sleep(1.0)
+            continue
+        with suppress(TimeoutError):
+            if not await asyncio.wait_for(reader.read(64), 1.0):
+                break
+    link.stop()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -570,6 +570,17 @@ async def test_link_does_not_outlive_the_process_that_started_it(mosquitto, view
     await until(lambda: process_state(pid) in ("", "Z"), "its end")
 
 
+async def test_link_ends_when_the_pipe_to_its_stdin_closes(mosquitto, tmp_path):
+    """Whenever that is: a parent that dies while link is starting leaves no other sign."""
+    link = LinkProcess(tmp_path / "journal.sqlite", tmp_path / "link.sock", mosquitto.table)
+    with subprocess.Popen(
+        link.command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        process.stdin.close()
+        await until(lambda: process.poll() is not None, "its end")
+    assert process.returncode == 0
+
+
 def process_state(pid):
     """Return the one-letter state of a process, empty if there is none."""
     with contextlib.suppress(OSError):
