@@ -172,6 +172,11 @@ def _supervise(command: Sequence[str], run_dir: Path, state: StateDir, *, as_jso
         for name in ("supervisor.log", "control.log"):
             path = run_dir / "logs" / name
             sys.stderr.write(path.read_text() if path.is_file() else "")
+    if code == EXIT_FILES and "--resume" not in command:
+        shutil.rmtree(run_dir)  # a wrong file leaves nothing behind
+        with contextlib.suppress(OSError):
+            run_dir.parent.rmdir()  # only if it is empty
+        return code
     module("controller.offline.show", [str(run_dir), *(["--json"] if as_json else [])])
     return code
 

@@ -38,7 +38,11 @@ START_TIMEOUT_S = 30.0
 
 
 class StartError(Exception):
-    """A process of the host did not come up."""
+    """A process of the host did not come up; ``code`` is the exit code that says whose fault it is."""
+
+    def __init__(self, message: str, code: int = 3) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass
@@ -179,7 +183,10 @@ class Supervisor:
         assert process.stdout is not None  # noqa: S101 - asked for above
         line = await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT_S)
         if not line:
-            raise StartError(f"{name} ended before it was ready: see {self.run_dir / 'logs' / name}.log")
+            code = await asyncio.wait_for(process.wait(), START_TIMEOUT_S)
+            said = (self.run_dir / "logs" / f"{name}.log").read_text().strip().splitlines()
+            wrong_arguments = 2 if code == 2 else 3
+            raise StartError(f"{name}: {said[-1] if said else _ending(code)}", wrong_arguments)
         return line.decode().strip()
 
     async def _keep(self, name: str) -> None:
@@ -360,7 +367,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     (args.run_dir / "logs").mkdir(parents=True, exist_ok=True)
     try:
         return asyncio.run(Supervisor(args).run())
-    except (StationBusy, StartError, TimeoutError) as error:
+    except StartError as error:
+        print(error, file=sys.stderr)
+        return error.code
+    except (StationBusy, TimeoutError) as error:
         print(error or "a process of the host was not ready in time", file=sys.stderr)
         return 3
 
