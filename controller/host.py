@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from controller.announce import description, remote_commands
 from controller.clock import BenchError, ScaledClock, Ticker, bench_clock
 from controller.config import (
     ConfigErrors,
@@ -98,6 +99,7 @@ class Host:
         self._ended = asyncio.Event()
         self._stop_code: Stopped | None = None
         self._acting: set[asyncio.Task[None]] = set()
+        self._publishing: set[asyncio.Task[None]] = set()
         self._result = asyncio.Event()
         self.blanked: bool | None = None
         self._early = ""
@@ -147,12 +149,12 @@ class Host:
         """Journal, sockets, devices (nothing is sent to an instrument yet)."""
         self.journal = await AsyncJournal.open(
             self.state.journal, station=self.station.station.name, clock=self.clock.now_s,
-            on_commit=lambda: self._link.notify(),
             on_error=lambda error: self.end(EXIT_INSTRUMENT, str(error)),
         )  # fmt: skip
         await self.journal.boot("run")
         self._local = LocalServer(self.state.socket("control"), self.desk.handle)
-        self._link = LinkServer(self.state.socket("link"), self.journal)
+        remote = remote_commands(self.station, self.journal, self.desk.handle)
+        self._link = LinkServer(self.state.socket("link"), self.journal, on_command=remote)
         self.reduction = Reduction(self.state.socket("reduce"), self._on_reduce, self.run_dir / "raw")
         self.recorder = Recorder(self.journal, self.clock, self.run_id, self._local.broadcast)
         await self._take_over_supervisor_log()
@@ -232,6 +234,8 @@ class Host:
                 body={"station": self.station.name},
             )  # fmt: skip
         limits = effective_limits(self.station, self.experiment)
+        told = description(self.station, self.experiment, limits, self.clock.speed)
+        await self.recorder.event("describe", "host", told, topic="describe", retain=True)
         documents = self.recorder.documents
         await documents.start(self.station, self.experiment, limits, resumed_from=resumed_from)
         await self.recorder.documents.baseline(self.stamps.now())
@@ -272,6 +276,7 @@ class Host:
             "counters": self._counters(), "instruments": self._notes, "charge": self.stamps.charge(),
             "confirmed_by_person": confirmed_by_person(self.station),
         }  # fmt: skip
+        await asyncio.gather(*self._publishing, return_exceptions=True)
         if self.products["result"] is not None:
             _write_json(self.run_dir / "result.json", self.products["result"])
         _write_json(self.run_dir / "record.json", record)
@@ -331,6 +336,7 @@ class Host:
         """Tell whoever watches, a few times a second."""
         while True:
             self._local.broadcast({"event": "status", **self.desk.status()})
+            self.recorder.flush_tele()
             await asyncio.sleep(STATUS_PERIOD_S)
 
     async def _beat(self) -> None:
@@ -387,15 +393,22 @@ class Host:
             self.products["progress"] = message
             self.recorder.post("progress", "reduce", message)
         elif kind == "product":
-            self.recorder.post(
-                "product", "reduce", {k: v for k, v in message.items() if k != "k"},
-                topic=f"data/{message['stream']}", path=message["path"],
-            )  # fmt: skip
+            self._publish(message)
         elif kind == "pass_checked":
             self.recorder.post("pass_checked", "reduce", message)
         elif kind == "result":
             self.products["result"] = message.get("result")
             self._result.set()
+
+    def _publish(self, message: dict[str, Any]) -> None:
+        """Send a product on its way at once: a map is to be on the broker within 500 ms of its last event."""
+        body = {key: value for key, value in message.items() if key != "k"}
+        topic = f"data/{message['stream']}"
+        task = asyncio.get_running_loop().create_task(
+            self.recorder.publish("product", "reduce", body, topic=topic, path=message["path"])
+        )
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
 
     def _counters(self) -> dict[str, Any]:
         lines = {name: vars(line.stats) for name, line in self.bench.lines.items()}

@@ -7,7 +7,7 @@ Layout, in ``runs/<id>/raw/``::
                               "pass_end" and "scan_end" that control sent to the reduce process, in order
 
 A ``pass_end`` line names for each detector the range of its words: ``raw: {det: {path, offset, words,
-sha256}}`` with ``path`` relative to the folder of the index, ``offset`` in bytes and ``words`` in 32-bit words.
+sha256}}`` with ``path`` relative to the index's folder, ``offset`` in bytes and ``words`` in 32-bit words.
 Bytes inside a message become ``{"base64": "..."}``. This is all that a reduction needs, so it can be repeated
 bit for bit. Nothing here waits for the disk except ``sync``, which control calls from a thread.
 """

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from controller.journal import JournalError
+from controller.payloads import state, tele
 from controller.run_documents import RunStreams
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 STATE_PERIOD_S = 0.5  # wall seconds between two publications of the same state
 IO_PERIOD_S = 0.2
+TELE_PERIOD_S = 1.0
 FAULT_PERIOD_S = 5.0  # the same fault text is not repeated more often
 PT100_SIGMA_K = 1.0  # accuracy of the sensor in the holder (Moeller 2021, section 4.3)
 
@@ -39,6 +42,7 @@ class Recorder:
         self._broadcast = broadcast
         self._began_s = clock.now_s()
         self._said: dict[str, float] = {}
+        self._samples: dict[str, list[tuple[float, float | None]]] = {}
         self.gaps: list[dict[str, Any]] = []
         self.trips: list[dict[str, Any]] = []
         self.counters: dict[str, int] = {}
@@ -73,6 +77,14 @@ class Recorder:
             if not result.confirmed:
                 self.line(f"GUARD: {result.output} did not confirm off: {result.error}")
 
+    async def publish(self, kind: str, module: str, body: Mapping[str, Any], **more: Any) -> None:
+        """Commit an event with its message at once; a journal that cannot take it is counted, not raised."""
+        try:
+            await self.event(kind, module, body, **more)
+        except JournalError as error:
+            self.count("unpublished")
+            self.line(str(error))
+
     # --- samples: grouped commits ------------------------------------------------------------------------
 
     def heater(self, reading: HeaterReading, target_k: float | None) -> None:
@@ -84,6 +96,7 @@ class Recorder:
             "problems": list(reading.problems),
         }  # fmt: skip
         self.post("sample", "heater", body)
+        self._tele("heater/temperature", reading.temperature_k if good else None)
         self.documents.thermal(reading, reading.temperature_k if good else None, target_k)
         self.state("heater", "temperature", reading.temperature_k if good else None, "K", error=PT100_SIGMA_K)
         self.state("heater", "output", reading.output_fraction, "1")
@@ -97,6 +110,7 @@ class Recorder:
             "shutter": reading.shutter_open, "blanked": reading.blanked, "problems": list(reading.problems),
         }  # fmt: skip
         self.post("sample", "io", body)
+        self._tele("beam/current", reading.beam_current_a)
         self.state("beam", "current", reading.beam_current_a, "A")
         self.state("beam", "blanked", reading.blanked, "")
 
@@ -111,6 +125,8 @@ class Recorder:
             body["frequency_hz"] = sample.frequency_hz
             body["z_ohm"] = [sample.z_real_ohm, sample.z_imag_ohm]
         self.post("sample", "cell", body)
+        self._tele("cell/voltage", now.voltage_v)
+        self._tele("cell/current", now.current_a)
         self.documents.echem(now)
         self.cell_state(now)
 
@@ -178,15 +194,17 @@ class Recorder:
         """Publish a retained state; None is published as bad, without a value."""
         if not self._due(f"state {module} {name} {value is None}", STATE_PERIOD_S):
             return
-        body: dict[str, Any] = {
-            "v": value,
-            "t": time.time(),
-            "e": error,
-            "q": "bad" if value is None else "good",
-        }
-        if unit:
-            body["unit"] = unit
+        body = state(value, e=error, unit=unit or None)
         self.post("state", module, body, topic=f"state/{module}/{name}", retain=True)
+
+    def flush_tele(self) -> None:
+        """Publish the samples of the last second in one message; the journal has each of them."""
+        if self._samples and self._due("tele", TELE_PERIOD_S):
+            self.post("tele", "host", tele(self._samples), topic="tele", qos=0)
+            self._samples = {}
+
+    def _tele(self, name: str, value: float | None) -> None:
+        self._samples.setdefault(name, []).append((time.time(), value))
 
     def _due(self, key: str, period_s: float) -> bool:
         now = time.monotonic()

@@ -230,7 +230,7 @@ class Remote(Table):
     """``[remote]``: signed commands from elsewhere; off unless enabled here."""
 
     enabled: bool = False
-    keys: str | None = None  # a file with the public keys of those who may
+    keys: str | None = None  # a file with the secret keys (HMAC) of those who may
     allow: tuple[Literal["pause", "proceed", "stop", "abort", "safe", "answer"], ...] = Field(
         default=("safe",), strict=False
     )
