@@ -31,7 +31,7 @@ BEAM_BACK = 0.5
 BEAM_LOST_S = 1.0  # lab seconds below the limit before a scan pauses
 DRAIN_READS = 64
 LEASE_LINES = 3  # lines that the beam lease covers; every line that was played renews it
-LEASE_MARGIN_S = 60.0  # the second defence: the box itself ends every line on a blanked sample
+LEASE_MARGIN_S = 120.0  # the second defence: the box itself ends every line on a blanked sample
 COUNTER_MODULUS = 1 << 32
 
 
