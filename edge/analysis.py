@@ -118,6 +118,16 @@ class Analysis:
             found.append(self._layer(index, scan, view, variants, keys, base))
         return found
 
+    def bounds(self, scan: ScanData) -> tuple[tuple[float, float], ...]:
+        """Return the layers as they are counted in a scan: cut to what it and the reference both show.
+
+        Raises:
+            ValueError: if one of them cannot be levelled.
+        """
+        reference = self.reference
+        base = None if reference is None or reference is scan else reference
+        return self._bounds(scan, self._known(scan), base)
+
     def series(self, scan: ScanData) -> list[tuple[Interval, list[LayerResult]]]:
         """Return the scan in time: neighbouring blocks in up to ``SERIES_BINS`` bins of equal passes.
 

@@ -17,6 +17,7 @@ SEARCH_DEG = np.arange(-12.0, 12.1, 2.0)  # mounting errors beyond this are not 
 WIDEST_UM = 40.0
 UNRESOLVED = 0.27  # blur, in row spacings, below which it says little about the place between rows
 NARROWEST = 0.15  # blur, in row spacings: a finer one falls between the rows
+ROWS_PER_SIDE = 2  # scanned on either side of an interface that is to be fitted
 REACH_UM = 60.0  # pixels farther from the interface do not take part in its fit
 SMALLEST_CONTRAST = 1.5  # of a normaliser across a boundary
 LAYER_END_RATIO = 0.3  # the outermost layer ends where its normaliser falls below this share
@@ -98,6 +99,7 @@ def fit_interface(
     reach_um: tuple[float, float] = (REACH_UM, REACH_UM),
     *,
     width_um: float | None = None,
+    known_blur_um: float = 0.0,
     fixed_angle: bool = False,
     rounds: int = 40,
 ) -> Interface:
@@ -114,6 +116,7 @@ def fit_interface(
         start: pose to begin with; pixels farther than ``reach_um`` from it are left out.
         reach_um: below and above.
         width_um: blur to begin with; default one pixel.
+        known_blur_um: blur known from elsewhere, for the error of an edge between two rows.
         fixed_angle: fit the position only.
         rounds: at most this many steps.
 
@@ -135,6 +138,9 @@ def fit_interface(
         raise ValueError(
             f"interface: {int(counts.sum())} counts in {int(use.sum())} pixels are too few to fit"
         )
+    sides = int(np.sum(near[use] < 0.0)), int(np.sum(near[use] > 0.0))
+    if min(sides) < ROWS_PER_SIDE * grid.nx:
+        raise ValueError(f"interface: {sides[0]} pixels with beam below it and {sides[1]} above are too few")
     model = _EdgeModel(x[use] - start.pivot_x_um, y[use], grid, counts, exposure, fixed_angle)
     width = width_um or grid.pitch_y_um
     parameters = model.start(start, width, near[use])
@@ -148,7 +154,7 @@ def fit_interface(
     at[2] = max(at[2], math.log(0.3 * grid.pitch_y_um))
     errors = np.sqrt(np.diag(model.covariance(at)) * max(chi2, 1.0))
     blur_um = math.exp(parameters[2])
-    open_um = _spacing_error_um(grid, float(parameters[0]), blur_um)
+    open_um = _spacing_error_um(grid, float(parameters[0]), max(blur_um, known_blur_um))
     pose = Pose(
         float(parameters[0]),
         float(parameters[1]),

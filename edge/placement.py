@@ -123,11 +123,13 @@ def place_scan(
     needed = settings.layer_index(settings.interface[0]), settings.layer_index(settings.interface[1])
     try:
         found = find_layers(grid, maps, normalisers, needed)
-        interface = _fit(grid, maps, found.angle_rad, found.boundaries_um, needed[0] - found.first_layer)
+        main = needed[0] - found.first_layer
+        blur_um = reference.interface.width_um
+        interface = _fit(grid, maps, found.angle_rad, found.boundaries_um, main, blur_um)
     except ValueError:
         pose = reference.pose
         start = Pose(pose.angle_rad, pose.position_at_um(grid.centre_x_um), grid.centre_x_um)
-        interface = fit_interface(grid, maps, start)
+        interface = fit_interface(grid, maps, start, known_blur_um=reference.interface.width_um)
     placement = Placement(
         interface.pose,
         interface,
@@ -151,11 +153,12 @@ def _followed(
         return placement
     grid = _grid(scan)
     places: dict[int, float] = {}
+    blur_um = placement.interface.width_um
     for key in sorted(scan.blocks):
         maps = normaliser_maps(settings, segmentations, [scan.blocks[key]])
         try:
             fit = fit_interface(
-                grid, maps, placement.pose, width_um=placement.interface.width_um, fixed_angle=True
+                grid, maps, placement.pose, width_um=blur_um, known_blur_um=blur_um, fixed_angle=True
             )
         except ValueError:
             continue
@@ -165,10 +168,15 @@ def _followed(
 
 
 def _fit(
-    grid: Grid, maps: Sequence[ElementMap], angle_rad: float, places: Sequence[float], main: int
+    grid: Grid,
+    maps: Sequence[ElementMap],
+    angle_rad: float,
+    places: Sequence[float],
+    main: int,
+    known_blur_um: float = 0.0,
 ) -> Interface:
     start = Pose(angle_rad, places[main], grid.centre_x_um)
-    return fit_interface(grid, maps, start, _reach(places, main))
+    return fit_interface(grid, maps, start, _reach(places, main), known_blur_um=known_blur_um)
 
 
 def _reach(places: Sequence[float], index: int) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from edge.constants import ELEMENTARY_CHARGE_COULOMB
 from edge.deadtime import PILE_UP_FLAG, CounterCheck, pile_up_fraction
 from edge.lithium import paper_budget
 from edge.measure import fitted_lines, observed_rates_hz
-from edge.placement import Placement, visible
+from edge.placement import Placement
 from edge.scan_data import ScanData, tally_dict
 from edge.soc import AGREE_Z, change_verdict, outside_range, relative_soc
 from edge.uncertainty import Estimate, difference_z
@@ -121,7 +121,7 @@ def _scan(analysis: Analysis, scan: ScanData, flags: list[str]) -> dict[str, Any
         return entry
     placement = analysis.placement(scan)
     if isinstance(placement, Placement):
-        entry["geometry"] = _geometry(scan, placement)
+        entry["geometry"] = _geometry(placement, analysis.bounds(scan))
         entry["methods"] = _methods(analysis, scan, placement)
     entry["layers"] = [_layer(layer, entry["interval"]) for layer in layers]
     flags += [
@@ -207,7 +207,7 @@ def _series(analysis: Analysis) -> dict[str, Any]:
     return found
 
 
-def _geometry(scan: ScanData, placement: Placement) -> dict[str, Any]:
+def _geometry(placement: Placement, bounds: Sequence[tuple[float, float]]) -> dict[str, Any]:
     pose = placement.pose
     return {
         "angle_deg": math.degrees(pose.angle_rad),
@@ -217,7 +217,7 @@ def _geometry(scan: ScanData, placement: Placement) -> dict[str, Any]:
         "pivot_x_um": pose.pivot_x_um,
         "blur_um": placement.interface.width_um,
         "chi2_per_dof": placement.interface.chi2_per_dof,
-        "layers_um": [list(bounds) for bounds in placement.visible_bounds_um([visible(scan, placement)])],
+        "layers_um": [list(layer) for layer in bounds],
         "followed_um": {str(key): place for key, place in placement.block_um.items()},
         "registration": asdict(placement.registration) if placement.registration is not None else None,
     }
@@ -225,7 +225,7 @@ def _geometry(scan: ScanData, placement: Placement) -> dict[str, Any]:
 
 def _methods(analysis: Analysis, scan: ScanData, placement: Placement) -> dict[str, Any]:
     """Return the counts of every line by the linear fit, to stand beside those by windows."""
-    bounds = placement.visible_bounds_um([visible(scan, placement)])
+    bounds = analysis.bounds(scan)
     elements = [line.element for line in analysis.settings.lines]
     fits = fitted_lines(
         analysis.settings, analysis.segmentations, scan, placement, bounds, analysis.slope.value, elements

@@ -200,6 +200,22 @@ def test_nothing_to_fit_is_refused():
         fit_interface(GRID, maps, Pose(0.0, 0.0))
 
 
+def test_an_interface_that_was_not_reached_is_refused():
+    """A pass that ended early: rows without beam say nothing, and one side alone nothing about an edge."""
+    maps = draw(np.random.default_rng(18))
+    y = GRID.positions_um()[1]
+    cut = [ElementMap(m.element, m.counts * (y < -20), m.exposure * (y < -20)) for m in maps]
+    with pytest.raises(ValueError, match="and 0 above are too few"):
+        fit_interface(GRID, cut, Pose(0.0, 0.0))
+
+
+def test_a_blur_known_from_elsewhere_tells_how_far_rows_inform():
+    maps = draw(np.random.default_rng(19), blur=0.3)
+    alone = fit_interface(GRID, maps, Pose(0.0, 1.0)).pose.sigma_position_um
+    known = fit_interface(GRID, maps, Pose(0.0, 1.0), known_blur_um=3.0).pose.sigma_position_um
+    assert known < 0.5 * alone
+
+
 def test_the_end_of_a_layer_inside_the_field():
     rng = np.random.default_rng(17)
     ends = draw(rng, top=60.0)[1]
