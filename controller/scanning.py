@@ -329,6 +329,8 @@ class Scanning:
         except BadReply as error:  # the pass is void; the raw file keeps the words as they came
             feed.problems.append(str(error))
             feed.decoder = ListModeDecoder()
+            if not send:  # left over from before, up to where the counters were cleared
+                feed.decoder.feed(_from_last_frame(chunk.words))
         if send:
             feed.raw.append(chunk.words)
             self._reduction.send_events(
@@ -343,3 +345,8 @@ class Scanning:
             )
             feed.chunk += 1
         return True
+
+
+def _from_last_frame(words: bytes) -> bytes:
+    """Return the words from the last frame word on: where the counter stands, whatever came before."""
+    return words[next((at for at in range(len(words) - 4, -1, -4) if words[at] >= 0xC0), len(words)) :]
