@@ -143,13 +143,7 @@ def fit_interface(
         raise ValueError(f"interface: {sides[0]} pixels with beam below it and {sides[1]} above are too few")
     model = _EdgeModel(x[use] - start.pivot_x_um, y[use], grid, counts, exposure, fixed_angle)
     width = width_um or grid.pitch_y_um
-    parameters = model.start(start, width, near[use])
-    model.free[2] = False  # first with a blur of one row, so that every row near the edge pulls
-    parameters, _ = model.fit(parameters, rounds)
-    model.free[2] = True
-    parameters, chi2 = model.fit(parameters, rounds)
-    if not fixed_angle and parameters[2] < math.log(UNRESOLVED * grid.pitch_y_um):
-        parameters, chi2 = _best_of_turns(model, parameters, rounds)
+    parameters, chi2 = _in_stages(model, model.start(start, width, near[use]), rounds)
     at = parameters.copy()  # an edge sharper than the rows informs no better than one blurred by 0.3 rows
     at[2] = max(at[2], math.log(0.3 * grid.pitch_y_um))
     errors = np.sqrt(np.diag(model.covariance(at)) * max(chi2, 1.0))
@@ -163,6 +157,17 @@ def fit_interface(
         math.hypot(float(errors[1]), open_um),
     )
     return Interface(pose, blur_um, chi2, int(counts.sum()))
+
+
+def _in_stages(model: _EdgeModel, parameters: Floats, rounds: int) -> tuple[Floats, float]:
+    """Fit first with a blur of one row, so that every row near the edge pulls, then with a free one."""
+    model.free[2] = False
+    parameters, _ = model.fit(parameters, rounds)
+    model.free[2] = True
+    parameters, chi2 = model.fit(parameters, rounds)
+    if model.free[0] and parameters[2] < math.log(UNRESOLVED * model.grid.pitch_y_um):
+        return _best_of_turns(model, parameters, rounds)
+    return parameters, chi2
 
 
 def _best_of_turns(model: _EdgeModel, parameters: Floats, rounds: int) -> tuple[Floats, float]:

@@ -22,6 +22,7 @@ from edge.uncertainty import Estimate, difference_z
 SCHEMA = "operando/ion_beam/1"
 UM2_PER_CM2 = 1e8
 DEAD_TIME_Z = 4.0
+SERIES_PURPOSES = ("charging", "discharging")
 
 
 @dataclass(frozen=True)
@@ -188,10 +189,10 @@ def _final(analysis: Analysis, scans: list[dict[str, Any]]) -> list[dict[str, An
 
 
 def _series(analysis: Analysis) -> dict[str, Any]:
-    """Return scans during charging in bins of passes, each with its interval."""
+    """Return scans during charging or discharging in bins of passes, each with its interval."""
     found: dict[str, Any] = {}
     for scan in analysis.scans.values():
-        if scan.start.grid is None or scan.start.purpose != "charging" or len(scan.blocks) < 2:
+        if scan.start.grid is None or scan.start.purpose not in SERIES_PURPOSES or len(scan.blocks) < 2:
             continue
         try:
             bins = analysis.series(scan)

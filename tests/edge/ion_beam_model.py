@@ -1,4 +1,4 @@
-"""A small direct draw of ion-beam experiments for tests; shares no code with edge/ but the settings dictionary."""
+"""A small direct draw of ion-beam experiments for tests; of edge/ it knows the settings dictionary only."""
 
 import math
 
