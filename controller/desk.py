@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from controller.guard import Action
-from controller.safety import carry_out
-from controller.verdict import EXIT_ABORTED
-
 if TYPE_CHECKING:
     from controller.host import Host
+    from controller.safety import ActionResult
 
 
 class Desk:
@@ -18,6 +16,7 @@ class Desk:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._safe: asyncio.Task[list[ActionResult]] | None = None
 
     async def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer one request of the local socket."""
@@ -25,6 +24,12 @@ class Desk:
         verb, by = request.get("do"), str(request.get("by", "a person"))
         if verb in ("status", "watch"):
             return {"ok": True, "event": "status", **self.status()}
+        if verb == "safe":  # outputs first: not even the journal comes before them
+            self._safe = host.safe(by)
+            host.recorder.post("command", "local", {"do": verb, "by": by})
+            return {"ok": True, "text": "safe: taken"} if request.get("ack") else await self._results()
+        if verb == "safe_results":
+            return await self._results()
         await host.recorder.event("command", "local", {"do": verb, "by": by})
         if verb == "pause":
             host.sequence.pause(f"paused by {by}")
@@ -34,10 +39,6 @@ class Desk:
             host.sequence.finish_early()
         elif verb == "abort":
             host.abort(by)
-        elif verb == "safe":
-            results = await carry_out(host.bench.outputs, Action.SAFE)
-            host.end(EXIT_ABORTED, f"safe, asked for by {by}")
-            return {"ok": all(r.confirmed for r in results), "results": [r.as_dict() for r in results]}
         elif verb == "clear":
             trip_id = str(request.get("id", ""))
             cleared = host.guard.clear(trip_id)
@@ -46,6 +47,13 @@ class Desk:
         else:
             return {"ok": False, "error": f"unknown request {verb!r}"}
         return {"ok": True, "text": f"{verb}: accepted"}
+
+    async def _results(self) -> dict[str, Any]:
+        """Return what became of ``safe``."""
+        if self._safe is None:
+            return {"ok": False, "error": "safe was not asked for"}
+        results = await asyncio.shield(self._safe)
+        return {"ok": all(r.confirmed for r in results), "results": [r.as_dict() for r in results]}
 
     def status(self) -> dict[str, Any]:
         """Return what is known now; None where it is not known."""

@@ -47,7 +47,7 @@ from controller.rawfile import RawWriter
 from controller.record import Recorder
 from controller.reduction import Reduction
 from controller.rules import guard_rules, interlock_rows
-from controller.safety import carry_out
+from controller.safety import ActionResult, carry_out
 from controller.scanning import Feed, Scanning
 from controller.sequence import Outcome, Sequencer
 from controller.stamps import Stamps, confirmed_by_person
@@ -98,7 +98,7 @@ class Host:
         self.desk = Desk(self)
         self._ended = asyncio.Event()
         self._stop_code: Stopped | None = None
-        self._acting: set[asyncio.Task[None]] = set()
+        self._acting: set[asyncio.Task[Any]] = set()
         self._publishing: set[asyncio.Task[None]] = set()
         self._result = asyncio.Event()
         self.blanked: bool | None = None
@@ -160,7 +160,6 @@ class Host:
         await self._take_over_supervisor_log()
         for latch in await self.journal.latches():
             self.guard.latched[latch.id] = _trip_of(latch.id, latch.body)
-        await asyncio.gather(self._local.start(), self._link.start(), self.reduction.start())
         self.bench = build(self.station, self.clock)
         self.heating = Heating(
             self.bench.heater, self.bench.io, self.guard, self.clock, self.recorder,
@@ -178,6 +177,7 @@ class Host:
             nominal_current_a=self.station.beam.current_a, read_period_s=self._period("pige"),
             stamp=self.stamps.now, paused=lambda: self.sequence.paused,
         )  # fmt: skip
+        await asyncio.gather(self._local.start(), self._link.start(), self.reduction.start())
 
     async def _connect(self) -> None:
         """Identify and prepare every instrument: all are in their safe state before anything is energised."""
@@ -381,6 +381,14 @@ class Host:
         if self._stop_code is None:
             self._stop_code = Stopped(code, reason)
             self._ended.set()
+
+    def safe(self, by: str) -> asyncio.Task[list[ActionResult]]:
+        """Everything off now, whatever the run is doing, and the run ends; the task has the results."""
+        task = asyncio.get_running_loop().create_task(carry_out(self.bench.outputs, Action.SAFE))
+        self._acting.add(task)
+        task.add_done_callback(self._acting.discard)
+        self.end(EXIT_ABORTED, f"safe, asked for by {by}")
+        return task
 
     def abort(self, by: str) -> None:
         """A person ends the run."""

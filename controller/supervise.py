@@ -28,7 +28,7 @@ from controller.paths import StateDir, StationBusy, StationLock
 HEARTBEAT_S = 0.5
 CONTROL_FROZEN_S = 5.0  # no heartbeat for this long: control is as good as dead
 CONFIRM_S = 0.1  # what `safe` gives control before the supervisor acts itself
-SAFE_REPLY_S = 2.0
+SAFE_REPLY_S = 2.5  # a little longer than an output may take to confirm
 RESTART_WINDOW_S = 60.0
 RESTART_LIMIT = 5
 DRAIN_S = 5.0
@@ -283,23 +283,24 @@ class Supervisor:
     async def _handle(self, request: dict[str, Any]) -> dict[str, Any]:
         verb = request.get("do")
         if verb == "safe":
-            return await self._safe()
+            return await self._safe(str(request.get("by", "a person")))
         if verb == "status":
             states = {name: child.process.returncode is None for name, child in self._children.items()}
             return {"ok": True, "processes": states, "run_dir": str(self.run_dir)}
         return {"ok": False, "error": f"the supervisor knows safe and status, not {verb!r}"}
 
-    async def _safe(self) -> dict[str, Any]:
-        """Outputs off, now: control first, and without it after 100 ms."""
+    async def _safe(self, by: str) -> dict[str, Any]:
+        """Outputs off, now: control first; one that does not take it within 100 ms is killed."""
         try:
             async with asyncio.timeout(CONFIRM_S):
                 reader, writer = await asyncio.open_unix_connection(str(self.state.socket("control")))
-                writer.write(b'{"do": "safe"}\n')
-                first = json.loads(await reader.readline())
+                writer.write(json.dumps({"do": "safe", "ack": True, "by": by}).encode() + b"\n")
+                await reader.readline()
             async with asyncio.timeout(SAFE_REPLY_S):
+                writer.write(b'{"do": "safe_results"}\n')
                 reply: dict[str, Any] = json.loads(await reader.readline())
             writer.close()
-            if first.get("ok") and reply.get("ok"):
+            if reply.get("ok"):
                 return {"ok": True, "by": "control", "results": reply.get("results")}
         except (TimeoutError, OSError, ValueError):
             pass
