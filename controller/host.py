@@ -241,6 +241,9 @@ class Host:
         await self.recorder.documents.baseline(self.stamps.now())
         outcome: Outcome = await self.sequence.run()
         self.recorder.line(outcome.text)
+        # Nothing stays on while the last counts are reduced, which may take a while on a busy machine.
+        results = await carry_out(self.bench.outputs, Action.SAFE)
+        await self.recorder.event("safe", "host", {"results": [r.as_dict() for r in results]})
         if not outcome.complete:
             self._early = outcome.text
         self._result.clear()
