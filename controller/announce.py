@@ -68,7 +68,8 @@ def remote_commands(
     embedded = station.broker.kind == "embedded"
 
     async def execute(command: Command) -> str:
-        reply = await handle({"do": command.verb, "by": f"{command.client} (remote)", **dict(command.args)})
+        # The verb that was allowed is the one that is done: no argument may stand in for it.
+        reply = await handle({**command.args, "do": command.verb, "by": f"{command.client} (remote)"})
         if not reply.get("ok"):
             raise Refusal(str(reply.get("error", "refused")), client=command.client, id_=command.id)
         return str(reply.get("text", "done"))
