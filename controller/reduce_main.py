@@ -129,7 +129,8 @@ def connect(path: Path, wait_s: float = CONNECT_S) -> socket.socket:
 def main(arguments: list[str] | None = None) -> int:
     """Run the process; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m controller.reduce_main", description=__doc__)
-    parser.add_argument("--socket", type=Path, required=True, help="Unix socket on which control listens")
+    parser.add_argument("--socket", type=Path, help="Unix socket on which control listens")
+    parser.add_argument("--warm", action="store_true", help="only compile the kernels, for set-up")
     parser.add_argument("--verbose", action="store_true", help="log traces of what was left out")
     args = parser.parse_args(arguments)
     logging.basicConfig(
@@ -142,6 +143,10 @@ def main(arguments: list[str] | None = None) -> int:
     with contextlib.suppress(OSError):
         os.nice(NICE)
     events.warm()
+    if args.warm:
+        return 0
+    if args.socket is None:
+        parser.error("--socket or --warm is needed")
     try:
         connection = connect(args.socket)
     except OSError as error:
