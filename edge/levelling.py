@@ -17,6 +17,7 @@ SEARCH_DEG = np.arange(-12.0, 12.1, 2.0)  # mounting errors beyond this are not 
 WIDEST_UM = 40.0
 UNRESOLVED = 0.27  # blur, in row spacings, below which it says little about the place between rows
 NARROWEST = 0.15  # blur, in row spacings: a finer one falls between the rows
+STRIPS = 8  # along the interface, to see whether it is straight
 ROWS_PER_SIDE = 2  # scanned on either side of an interface that is to be fitted
 REACH_UM = 60.0  # pixels farther from the interface do not take part in its fit
 SMALLEST_CONTRAST = 1.5  # of a normaliser across a boundary
@@ -40,6 +41,7 @@ class Interface:
     width_um: float  # one sigma of the blurred edge
     chi2_per_dof: float
     counts: int
+    waviness_um: float = 0.0  # rms of the interface about a straight line, beyond counting statistics
 
     @property
     def resolved_um(self) -> float:
@@ -108,7 +110,8 @@ def fit_interface(
     rate_e(d) = a_e + (b_e - a_e) Phi(d / w), with d the distance of the point where the beam dwells and w the
     blur (spot, roughness, oblique layers); each element has its own levels a, b. Fisher scoring with weights
     from the model; errors from the information matrix, enlarged by sqrt(chi2/dof) when layers are grainy.
-    Rows farther apart than the blur leave the place between them open: ``_spacing_error_um`` is added.
+    Rows farther apart than the blur leave the place between them open (``_spacing_error_um``), and an
+    interface that is not straight has no exact angle (``waviness_um``): both are added.
 
     Args:
         grid: the raster.
@@ -149,14 +152,21 @@ def fit_interface(
     errors = np.sqrt(np.diag(model.covariance(at)) * max(chi2, 1.0))
     blur_um = math.exp(parameters[2])
     open_um = _spacing_error_um(grid, float(parameters[0]), max(blur_um, known_blur_um))
+    wavy_um = model.waviness_um(at)
     pose = Pose(
         float(parameters[0]),
         float(parameters[1]),
         start.pivot_x_um,
-        start.sigma_angle_rad if fixed_angle else math.hypot(float(errors[0]), 2.0 * open_um / grid.width_um),
-        math.hypot(float(errors[1]), open_um),
+        start.sigma_angle_rad
+        if fixed_angle
+        else math.hypot(
+            float(errors[0]),
+            2.0 * open_um / grid.width_um,
+            math.sqrt(12.0 / STRIPS) * wavy_um / grid.width_um,
+        ),
+        math.hypot(float(errors[1]), open_um, wavy_um / math.sqrt(STRIPS)),
     )
-    return Interface(pose, blur_um, chi2, int(counts.sum()))
+    return Interface(pose, blur_um, chi2, int(counts.sum()), wavy_um)
 
 
 def _in_stages(model: _EdgeModel, parameters: Floats, rounds: int) -> tuple[Floats, float]:
@@ -248,6 +258,27 @@ class _EdgeModel:
         weighted = flat / expected.ravel()
         gradient = weighted @ (self.counts - expected).ravel()
         return weighted @ flat.T, gradient, expected
+
+    def waviness_um(self, p: Floats) -> float:
+        """Return the rms of the interface about the fitted line, from the score of strips along it.
+
+        Strip s asks for a shift g_s / I_s with variance 1 / I_s. 0 where chi2 is within two of its sigma.
+        """
+        _, _, expected = self.information(p)
+        derivative = self.rates(p)[1][1]
+        score = np.sum(derivative / expected * (self.counts - expected), axis=0)
+        weight = np.sum(derivative**2 / expected, axis=0)
+        extent = float(np.ptp(self.x)) or 1.0
+        strip = np.minimum(((self.x - self.x.min()) / extent * STRIPS).astype(np.intp), STRIPS - 1)
+        total = np.bincount(strip, weight, minlength=STRIPS)
+        if np.any(total <= 0.0):
+            return 0.0
+        shift = np.bincount(strip, score, minlength=STRIPS) / total
+        freedom = STRIPS - 1 - int(self.free[0])
+        chi2 = float(np.sum(shift**2 * total))
+        if chi2 < freedom + 2.0 * math.sqrt(2.0 * freedom):
+            return 0.0
+        return math.sqrt(max(float(np.sum(shift**2 - 1.0 / total)) / freedom, 0.0))
 
     def covariance(self, p: Floats) -> Floats:
         """Return the covariance of all parameters; fixed ones have zero rows."""

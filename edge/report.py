@@ -217,6 +217,7 @@ def _geometry(placement: Placement, bounds: Sequence[tuple[float, float]]) -> di
         "sigma_interface_um": pose.sigma_position_um,
         "pivot_x_um": pose.pivot_x_um,
         "blur_um": placement.interface.width_um,
+        "waviness_um": placement.interface.waviness_um,
         "chi2_per_dof": placement.interface.chi2_per_dof,
         "layers_um": [list(layer) for layer in bounds],
         "followed_um": {str(key): place for key, place in placement.block_um.items()},

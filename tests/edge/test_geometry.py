@@ -168,6 +168,26 @@ def test_a_grainy_layer_enlarges_the_errors():
     assert grainy.pose.sigma_position_um > 1.3 * smooth.pose.sigma_position_um
 
 
+def test_a_wavy_interface_has_no_exact_angle():
+    rng = np.random.default_rng(20)
+    angles, sigmas = [], []
+    x, y = GRID.positions_um()
+    for _ in range(60):
+        phase = rng.uniform(0, 2 * math.pi, 2)
+        wave = 2.5 * np.sin(x / 5.0 + phase[0]) + 2.5 * np.sin(x / 8.0 + phase[1])
+        upper = step((y - wave) / 4.0)
+        exposure = np.full(x.size, 10.0)
+        cobalt = rng.poisson(exposure * (0.1 + 5.0 * upper)).astype(float)
+        fit = fit_interface(GRID, [ElementMap("Co", cobalt, exposure)], Pose(0.0, 1.0))
+        angles.append(fit.pose.angle_rad)
+        sigmas.append(fit.pose.sigma_angle_rad)
+        assert 0.5 < fit.waviness_um < 4.0
+    _, std = pulls(angles, 0.0, sigmas)
+    assert 0.5 < std < 1.4
+    flat = [fit_interface(GRID, draw(rng), Pose(0.0, 1.0)).waviness_um for _ in range(40)]
+    assert np.mean(np.array(flat) > 0) < 0.2
+
+
 def test_the_layers_are_found_at_any_reasonable_tilt():
     rng = np.random.default_rng(13)
     for angle_deg in (-9.0, -2.0, 0.0, 5.0, 11.0):
