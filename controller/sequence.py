@@ -78,9 +78,9 @@ class Sequencer:
             for index, step in enumerate(steps):
                 if index < self._done:
                     continue
-                if self.context.finishing:
-                    return Outcome(False, "stopped early by a person")
                 await self.step(step, (index,))
+                if self.context.finishing:  # this step, too, was cut short
+                    return Outcome(False, "stopped early by a person")
                 self._done = index + 1
                 await self.checkpoint()
         except Ended as ended:
