@@ -37,6 +37,7 @@ def write_bdf(run: RunFiles, steps: Sequence[dict[str, Any]], path: Path) -> int
     Columns as published by the Battery Data Alliance (ontology battery-data-format). Test time is lab time
     since the first reading, Unix time that of the wall; the ambient temperature is the holder's Pt100. At
     open circuit the current is zero by definition. Impedance points are no time series and stand elsewhere.
+    Without readings there is no file.
     """
     temperature = _Readings(run.events("sample", "heater"), "temperature_k")
     begun = sorted(step["begun_lab_s"] for step in steps if step["do"] in CELL_STEPS)
@@ -65,7 +66,8 @@ def write_bdf(run: RunFiles, steps: Sequence[dict[str, Any]], path: Path) -> int
                 f"{discharged:.9e}",
             )
         )  # fmt: skip
-    _write(path, BDF_COLUMNS, rows)
+    if rows:
+        _write(path, BDF_COLUMNS, rows)
     return left_out
 
 

@@ -64,6 +64,8 @@ class Finish:
         if not self._record:
             return self.problems
         self._attempt(SUMMARY, self._summary)
+        if self.run.record is None and self.run.journal is None:
+            return self.problems  # refused before anything was recorded
         if only in (None, "export"):
             self._attempt(NEXUS, self._nexus)
             self._attempt(CELL, self._cell)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -66,7 +66,7 @@ def timeline(run: RunFiles, summary: Plain) -> Timeline | None:
     begun = [step["begun_lab_s"] for step in steps]
     if not times and not begun:
         return None
-    zero_s = min([*begun, *times])
+    zero_s = _zero_s(summary, times)
     ends = [step["ended_lab_s"] for step in steps if step["ended_lab_s"] is not None]
     clock = _Clock(zero_s)
     stamps = [body["stamp"] | {"lab_s": body["lab_s"]} for body in passes if body.get("stamp")]
@@ -86,6 +86,12 @@ def timeline(run: RunFiles, summary: Plain) -> Timeline | None:
         charge_sigma_uah=clock.trace(stamps, "charge_sigma_coulomb", 1.0 / COULOMB_PER_UAH),
         end=clock.minutes(max([*times, *ends, *begun])),
     )  # fmt: skip
+
+
+def _zero_s(summary: Plain, times: Sequence[float] = ()) -> float:
+    """Return the lab time from which everything that is shown counts: when the first step began."""
+    begun = [step["begun_lab_s"] for step in summary["steps"]]
+    return float(min(begun or times, default=0.0))
 
 
 class _Clock:
@@ -154,9 +160,7 @@ def _gaps(gaps: list[dict[str, Any]], clock: _Clock, last_s: float) -> list[tupl
 def maps(run: RunFiles, missing: list[str], stream: str = "map") -> Iterator[MapView]:
     """Yield the element maps (or those of the local state of charge) of every scan that counts."""
     wanted = _elements(run)
-    for product, fields in _loaded(run, stream, missing):
-        if stream == "map" and product.what not in wanted:
-            continue
+    for product, fields in _loaded(run, stream, missing, order=wanted if stream == "map" else None):
         scale, unit = (100.0, "%") if stream == "soc" else (1.0, f"{fields['unit']} per pixel")
         yield MapView(
             element=product.what or "SoC", scan=str(fields["name"]), purpose=str(fields["purpose"]),
@@ -168,7 +172,7 @@ def maps(run: RunFiles, missing: list[str], stream: str = "map") -> Iterator[Map
 
 def profiles(run: RunFiles, missing: list[str]) -> Iterator[ProfileView]:
     """Yield the profiles of every scan that counts."""
-    for product, fields in _loaded(run, "profile", missing):
+    for product, fields in _loaded(run, "profile", missing, order=_elements(run)):
         size = np.asarray(fields["values"]).size
         yield ProfileView(
             element=product.what, scan=str(fields["name"]), purpose=str(fields["purpose"]),
@@ -224,8 +228,7 @@ def geometry(run: RunFiles, scan: int | None) -> Geometry | None:
 def points(run: RunFiles, summary: Plain) -> Iterator[Point]:
     """Yield the state of charge of every host layer in every group of passes, from both sides."""
     result = run.result or {}
-    begun = [step["begun_lab_s"] for step in summary["steps"]]
-    clock = _Clock(min(begun)) if begun else _Clock(0.0)
+    clock = _Clock(_zero_s(summary))
     purposes = {scan["name"]: scan.get("purpose", "") for scan in summary["scans"]}
     series = result.get("series") or {}
     for scan in result.get("scans", []):
@@ -258,12 +261,16 @@ def _point(layer: Plain, interval: Plain, clock: _Clock, purpose: str) -> Point 
 
 
 def _loaded(
-    run: RunFiles, kind: str, missing: list[str], *, everything: bool = False
+    run: RunFiles, kind: str, missing: list[str], *, order: list[str] | None = None, everything: bool = False
 ) -> Iterator[tuple[Product, dict[str, Any]]]:
-    """Yield the products of one kind with their fields; a damaged one is named."""
-    for product in run.products:
-        if product.kind != kind:
-            continue
+    """Yield the products of one kind with their fields, those of ``order`` in that order.
+
+    A damaged one is named under ``missing``; without ``everything`` scans that are not compared are left out.
+    """
+    chosen = [product for product in run.products if product.kind == kind]
+    if order is not None:
+        chosen = sorted((p for p in chosen if p.what in order), key=lambda p: order.index(p.what))
+    for product in chosen:
         try:
             fields = product.load()
             if everything or fields["purpose"] not in UNEXPOSED:

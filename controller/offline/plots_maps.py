@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import matplotlib as mpl
-import matplotlib.patheffects
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -215,10 +214,10 @@ def _map(axes: Axes, view: MapView, norm: mpl.colors.Normalize, *, first: bool) 
     start, level = left + 0.07 * (right - left), bottom + 0.035 * (top - bottom)
     for colour, line in ((DARK, 4.6), (BRIGHT, 2.4)) if view.sigma is None else ((INK, 2.4),):
         axes.plot([start, start + length], [level] * 2, color=colour, lw=line, solid_capstyle="butt")
-    text = axes.text(start, level + 0.022 * (top - bottom), f"{length} µm", fontsize=8, va="bottom")
+    text = axes.text(start, level + 0.025 * (top - bottom), f"{length} µm", fontsize=8, va="bottom")
     if view.sigma is None:
         text.set_color(BRIGHT)
-        text.set_path_effects([mpl.patheffects.withStroke(linewidth=2.0, foreground=DARK)])
+        text.set_bbox({"facecolor": DARK, "alpha": 0.55, "lw": 0, "pad": 1.2})
 
 
 def _profile(axes: Axes, view: ProfileView, colour: str) -> None:

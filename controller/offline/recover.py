@@ -25,7 +25,7 @@ def record_of(run: RunFiles) -> tuple[Record, list[str]]:
     """Return the record of a run, and in words what of it had to be rebuilt or is missing."""
     if run.record is not None:
         return run.record, []
-    notes = run.missing()
+    notes = run.missing() if run.journal is not None else []
     samples = _last_samples(run)
     row = _row(run.journal, run.run)
     lived = [at for at in (_span(run)) if at is not None]
@@ -114,7 +114,7 @@ def _span(run: RunFiles) -> list[float | None]:
 def _last(run: RunFiles, kind: str) -> dict[str, Any] | None:
     found = None
     for body in run.events(kind):
-        found = _told(body)
+        found = {name: value for name, value in body.items() if name not in ("wall_s", "lab_s")}
     return found
 
 
@@ -133,7 +133,7 @@ def _charge_sigma(run: RunFiles) -> float | None:
 
 
 def _told(body: dict[str, Any]) -> dict[str, Any]:
-    """Return an event as it was recorded, without the time of the recording unless it has none itself."""
+    """Return an event as it was recorded, with lab time only."""
     return {name: value for name, value in body.items() if name != "wall_s"}
 
 

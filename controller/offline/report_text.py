@@ -35,9 +35,7 @@ def header(summary: Plain) -> Markup:
     """Return title, outcome, and when and where it was."""
     code = summary["exit_code"]
     level = "good" if code == 0 else "warn" if code == 6 else "bad"
-    outcome = str(summary["outcome"])
-    word = words.ending(code)
-    more = "" if outcome in (word, "done") else outcome.removeprefix(word).lstrip(": ")
+    word, more = words.ending(summary)
     began = summary.get("began")
     when = "" if began is None else time.strftime("%d %B %Y, %H:%M UTC", time.gmtime(began))
     durations = summary["durations"]

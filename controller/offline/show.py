@@ -23,7 +23,7 @@ from controller.offline import words
 
 EXIT_DONE, EXIT_FILES = 0, 2
 WIDTH = 100
-COLOURS = {0: "green", 6: "yellow", None: "red"}
+COLOURS = {0: "green", 6: "yellow"}
 ASCII = str.maketrans(
     {
         "±": "+-", "µ": "u", "−": "-", "—": "-", "–": "-", "→": "->", "·": "-", "×": "x", "₂": "2", "ₓ": "x",
@@ -46,6 +46,8 @@ Plain = dict[str, Any]
 def result(summary: Mapping[str, Any], folder: Path | None = None) -> RenderableType:
     """Return what is shown of a summary; ``folder`` is put before the names of the files."""
     parts: list[RenderableType] = [_head(summary)]
+    if not summary["steps"] and not summary["layers"]:
+        return Padding(Group(*parts, *_warnings(summary)), (1, 0, 0, 1), expand=False)
     for layer in by_interest(summary["layers"]):
         parts += [Text(), *_layer(layer, summary)]
     if not summary["layers"]:
@@ -59,15 +61,17 @@ def result(summary: Mapping[str, Any], folder: Path | None = None) -> Renderable
 
 def print_result(summary: Mapping[str, Any], stream: TextIO, folder: Path | None = None) -> None:
     """Print a summary for people."""
-    width = None if stream.isatty() else WIDTH
-    console = Console(file=stream, highlight=False, width=width)
-    if can_show(stream):
-        console.print(result(summary, folder))
+    if stream.isatty() and can_show(stream):
+        Console(file=stream, highlight=False).print(result(summary, folder))
         return
+    console = Console(file=stream, highlight=False, width=WIDTH, no_color=True)
     with console.capture() as captured:
         console.print(result(summary, folder))
+    text = "".join(line.rstrip() + "\n" for line in captured.get().splitlines())
     encoding = stream.encoding or "ascii"
-    stream.write(captured.get().translate(ASCII).encode(encoding, "replace").decode(encoding))
+    stream.write(
+        text if can_show(stream) else text.translate(ASCII).encode(encoding, "replace").decode(encoding)
+    )
 
 
 def can_show(stream: TextIO) -> bool:
@@ -84,11 +88,9 @@ def can_show(stream: TextIO) -> bool:
 
 def _head(summary: Mapping[str, Any]) -> RenderableType:
     """Return how the run ended, in one line, and what it took, in the next."""
-    code, outcome = summary["exit_code"], str(summary["outcome"])
-    word = words.ending(code)
-    colour = COLOURS.get(code, "red")
-    told = "" if outcome in (word, "done") else f": {outcome.removeprefix(word).lstrip(': ')}"
-    first = Text.assemble((word, f"bold {colour}"), (told, colour))
+    word, more = words.ending(summary)
+    colour = COLOURS.get(summary["exit_code"], "red")
+    first = Text.assemble((word, f"bold {colour}"), (f": {more}" if more else "", colour))
     durations = summary["durations"]
     took = f"{words.seconds(durations.get('lab_s'))} of lab time"
     speed = durations.get("speed")
@@ -97,10 +99,10 @@ def _head(summary: Mapping[str, Any]) -> RenderableType:
         took += f" in {words.seconds(durations['wall_s'])} ({reached:.0f} times real time, virtual bench)"
     charge = summary["charge"]
     passed = words.charge(charge.get("coulomb"), charge.get("sigma"))
-    second = Text(f"{took} · {passed} passed", style="dim")
+    second = [] if durations.get("lab_s") is None else [Text(f"{took} · {passed} passed", style="dim")]
     title = Rule(Text(str(summary["run"]), style="bold"), align="left", style="dim")
     named = [Text(str(summary["title"]))] if summary.get("title") else []
-    return Group(title, *named, first, second)
+    return Group(title, *named, first, *second)
 
 
 def by_interest(layers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -35,6 +35,7 @@ ON_PAGE = {
 _PREAMBLE = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
 _SIZE = re.compile(r'<svg[^>]*?width="([\d.]+)pt"[^>]*?viewBox="([^"]+)"[^>]*>', re.DOTALL)
 _NAME = re.compile(r'(\bid="|\burl\(#|\bhref="#)([\w.-]+)')
+_IMAGE_NAME = re.compile(r' id="image\w+"')
 _FONT = re.compile(r"font-family: [^;\"]+;?")
 _POINT_PX = 4.0 / 3.0
 
@@ -84,6 +85,7 @@ def inline(svg: str, name: str, title: str) -> str:
         f'style="max-width: {width_px:.0f}px" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     body = head + body[size.end() :]
+    body = _IMAGE_NAME.sub("", body)  # made from what it shows: two alike would bear one name
     body = _NAME.sub(lambda m: f"{m[1]}{name}-{m[2]}", body)
     body = _FONT.sub("", body)
     for colour, variable in VARIABLES.items():

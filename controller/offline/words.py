@@ -162,6 +162,15 @@ def powers(value: float) -> str:
     return f"{mantissa} × 10{raised}"
 
 
-def ending(code: int | None) -> str:
-    """Say what an exit code means."""
-    return "ended without a record" if code is None else WHAT_ENDS.get(code, f"exit code {code}")
+def ending(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """Return how a run ended, in a word or a few, and what more there is to say."""
+    code, outcome = summary["exit_code"], str(summary["outcome"])
+    word = "ended without a record" if code is None else WHAT_ENDS.get(code, f"exit code {code}")
+    if outcome == "done":
+        return word, ""
+    if (
+        outcome.split()[:1] == word.split()[:1]
+    ):  # it says so itself: aborted by ..., finished, but with gaps: ...
+        first, _, more = outcome.partition(":")
+        return first, more.strip()
+    return word, outcome
