@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check --quiet --quiet
-SPEED  ?= 80
+SPEED  ?= 70
 
 .PHONY: help setup run test lint benchmarks soak clean
 .DEFAULT_GOAL := help

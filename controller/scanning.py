@@ -31,7 +31,10 @@ BEAM_BACK = 0.5
 BEAM_LOST_S = 1.0  # lab seconds below the limit before a scan pauses
 DRAIN_READS = 64
 LEASE_LINES = 3  # lines that the beam lease covers; every line that was played renews it
-LEASE_MARGIN_S = 120.0  # the second defence: the box itself ends every line on a blanked sample
+LEASE_MARGIN_S = 10.0
+BENCH_LEASE_WALL_S = (
+    10.0  # a computer that is too slow for fast lab time plays fewer lines: no reason to trip
+)
 COUNTER_MODULUS = 1 << 32
 
 
@@ -148,6 +151,8 @@ class Scanning:
         self._lines = []
         self.line, self.lines_total = 0, raster.ny
         self._lease_s = LEASE_LINES * raster.nx * raster.dwell_s + LEASE_MARGIN_S
+        if self._clock.speed > 1.0:
+            self._lease_s = max(self._lease_s, BENCH_LEASE_WALL_S * self._clock.speed)
         missed = pulses = 0
         first = 0
         readers = self._start_readers(n)
