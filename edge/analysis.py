@@ -23,7 +23,15 @@ from edge.lithium import (
     through_table,
     unit_of,
 )
-from edge.measure import BeamOff, beam_off, fitted_dead_time, fitted_lines, measured, whole
+from edge.measure import (
+    BeamOff,
+    beam_off,
+    combined_dead_time,
+    fitted_lines,
+    measured,
+    scan_dead_time,
+    whole,
+)
 from edge.placement import Placement, place_reference, place_scan, visible
 from edge.scan_data import ScanData
 from edge.settings import Settings
@@ -64,13 +72,14 @@ class Analysis:
         self.gains: Mapping[str, Gain] = {}
         self.dead: dict[str, DeadTime] = {}
         self.slope = Slope()
+        self._dead_times: dict[tuple[int, str], tuple[tuple[int, ...], DeadTime | None]] = {}
         self._placements: dict[int, tuple[tuple[int, ...], Placement | str]] = {}
 
     def update(self, scans: Mapping[int, ScanData], gains: Mapping[str, Gain]) -> None:
         """Take the present state of all scans; nothing of it is changed."""
         self.scans, self.gains = scans, gains
         used = [scan for scan in scans.values() if scan.blocks]
-        self.dead = {name: fitted_dead_time(self.settings, used, name) for name in self.segmentations}
+        self.dead = {name: self._dead_time(used, name) for name in self.segmentations}
         self.slope = self._continuum(used)
 
     @property
@@ -144,6 +153,18 @@ class Analysis:
         return interval_of(scan, keys, self.reference, self.settings)
 
     # --- inside ------------------------------------------------------------------------------------------
+
+    def _dead_time(self, scans: Sequence[ScanData], detector: str) -> DeadTime:
+        """Combine the dead times of all scans; a scan that has not changed is not fitted again."""
+        found = []
+        for scan in scans:
+            key, passes = (scan.start.scan, detector), tuple(scan.passes)
+            known = self._dead_times.get(key)
+            if known is None or known[0] != passes:
+                known = passes, scan_dead_time(self.settings, scan, detector)
+                self._dead_times[key] = known
+            found.append(known[1])
+        return combined_dead_time(found, self.settings.priors["dead_time"])
 
     def _known(self, scan: ScanData) -> Placement:
         placement = self.placement(scan)

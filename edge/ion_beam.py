@@ -16,9 +16,9 @@ from edge.analysis import Analysis
 from edge.deadtime import CounterCheck, check_counters
 from edge.drift import Gain, centroid, follow, markers, measured_gain, misplaced
 from edge.events import PassCounts, Segmentation
-from edge.measure import observed_rates_hz
+from edge.measure import pixel_rates_hz
 from edge.report import Result, report
-from edge.scan_data import PassEnd, ScanData, ScanStart
+from edge.scan_data import MICRO, PassEnd, ScanData, ScanStart
 from edge.settings import Settings
 
 __all__ = ["Events", "IonBeamReducer", "PassDone", "PassStart", "ScanStart", "Settings"]
@@ -121,6 +121,11 @@ class IonBeamReducer:
         self._analysis.update(self.scans, self.gains)
         return report(self._analysis, self.checks)
 
+    @property
+    def last_analysis(self) -> Analysis:
+        """The analysis as it was last brought up to date: enough for a map, and there at once."""
+        return self._analysis
+
     def analysis(self) -> Analysis:
         """Return the analysis of the present state, for parts of the result."""
         self._analysis.update(self.scans, self.gains)
@@ -199,25 +204,28 @@ class IonBeamReducer:
     ) -> dict[str, CounterCheck]:
         """Compare the counters of a pass with its events and with the dead time of all passes so far."""
         self._analysis.update(self.scans, self.gains)
+        grid = scan.start.grid
+        time_s = scan.dwell_us(end) / MICRO
         found = {}
         for name, part in counts.items():
             counters = end.counters.get(name)
             if counters is None:
                 continue
-            alone = ScanData(scan.start)
-            alone.add_pass(0, {name: part}, _good(end), self.segmentations)
-            rate, time_s = observed_rates_hz(alone, name)
+            number = part.segments.sum(axis=1, dtype=np.float64)
+            on_s = time_s.sum() if grid is not None else 0.0
+            off_s = max(counters.accumulation_s - on_s, 0.0)
+            if grid is None:
+                rate = number / off_s if off_s > 0.0 else np.zeros(1)
+                spent = np.array([off_s])
+            else:
+                rate, spent = pixel_rates_hz(grid, number, time_s, off_s)
             found[name] = check_counters(
                 int(part.tallies[0]),
                 counters.slow,
                 counters.fast,
                 rate,
-                time_s,
+                spent,
                 self._analysis.dead[name].tau_s,
                 self.settings.detectors[name].fast_dead_s,
             )
         return found
-
-
-def _good(end: PassEnd) -> PassEnd:
-    return PassEnd(True, "", end.lines, None, end.counters)

@@ -42,8 +42,21 @@ def observed_rates_hz(scan: ScanData, detector: str) -> tuple[Floats, Floats]:
     if grid is None:
         return np.array([off_hz]), np.array([off_s])
     time_s = np.sum([block.time_s for block in scan.blocks.values()], axis=0)
+    return pixel_rates_hz(grid, number, time_s, off_s)
+
+
+def pixel_rates_hz(grid: Grid, number: Floats, time_s: Floats, off_s: float) -> tuple[Floats, Floats]:
+    """Return smoothed rates and times, beam-off last, each (pixels + 1,).
+
+    Args:
+        grid: the raster.
+        number: recorded events per pixel, beam-off last, shape (pixels + 1,).
+        time_s: dwell per pixel, shape (pixels,).
+        off_s: beam-off time.
+    """
     shape = (grid.ny, grid.nx)
     rate = smooth_rate_hz(number[:-1].reshape(shape), time_s.reshape(shape)).ravel()
+    off_hz = number[-1] / off_s if off_s > 0.0 else 0.0
     return np.append(rate, off_hz), np.append(time_s, off_s)
 
 
@@ -53,23 +66,27 @@ def beam_off_time_s(scan: ScanData, total: DetectorBlock) -> float:
     return max(total.accumulation_us - on_us, 0) / MICRO if total.counted else 0.0
 
 
-def fitted_dead_time(settings: Settings, scans: Sequence[ScanData], detector: str) -> DeadTime:
-    """Return the dead time per pulse from the counters of all scans, with the stated prior as its error.
+def scan_dead_time(settings: Settings, scan: ScanData, detector: str) -> DeadTime | None:
+    """Return the dead time per pulse from the counters of one scan, None without counters."""
+    total = scan.detector_sum(detector) if scan.blocks else None
+    if total is None or total.counted == 0 or total.fast == 0 or total.received == 0:
+        return None
+    rate, time_s = observed_rates_hz(scan, detector)
+    fast_dead_s = settings.detectors[detector].fast_dead_s
+    return fit_dead_time(float(total.slow), float(total.fast), rate, time_s, fast_dead_s)
 
-    Scans are combined by inverse variance. Without counters the dead time is 0 +- 10 us.
+
+def combined_dead_time(found: Sequence[DeadTime | None], prior: float) -> DeadTime:
+    """Return the mean by inverse variance, with a relative prior as additional error.
+
+    Without any the dead time is 0 +- 10 us.
     """
-    found: DeadTime | None = None
-    for scan in scans:
-        total = scan.detector_sum(detector) if scan.blocks else None
-        if total is None or total.counted == 0 or total.fast == 0 or total.received == 0:
-            continue
-        rate, time_s = observed_rates_hz(scan, detector)
-        fast_dead_s = settings.detectors[detector].fast_dead_s
-        found = fit_dead_time(float(total.slow), float(total.fast), rate, time_s, fast_dead_s, found)
-    if found is None:
+    known = [d for d in found if d is not None]
+    if not known:
         return DeadTime(0.0, 1e-5)
-    prior = settings.priors["dead_time"] * found.tau_s
-    return DeadTime(found.tau_s, float(np.hypot(found.sigma_s, prior)))
+    weights = np.array([d.sigma_s**-2 for d in known])
+    tau_s = float(np.sum(weights * [d.tau_s for d in known]) / np.sum(weights))
+    return DeadTime(tau_s, float(np.hypot(np.sum(weights) ** -0.5, prior * tau_s)))
 
 
 def beam_off(scans: Sequence[ScanData], detector: str, segments: int) -> BeamOff:

@@ -263,20 +263,24 @@ class ScanData:
             total = block if total is None else total.merged(block)
         return total
 
-    def _exposure(self, end: PassEnd) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def dwell_us(self, end: PassEnd) -> NDArray[np.int64]:
+        """Return how long the beam was on each pixel in a pass, microseconds, shape (pixels,)."""
         grid = self.start.grid
         if grid is None:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+            return np.zeros(0, np.int64)
         time_us = np.zeros((grid.ny, grid.nx), np.int64)
-        played = [line for line in end.lines if 0 <= line < grid.ny]
-        time_us[played] = round(grid.dwell_s * MICRO)
-        if end.charge_coulomb is None:
-            return time_us.ravel(), np.zeros(grid.nx * grid.ny, np.int64)
+        time_us[[line for line in end.lines if 0 <= line < grid.ny]] = round(grid.dwell_s * MICRO)
+        return time_us.ravel()
+
+    def _exposure(self, end: PassEnd) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        grid, time_us = self.start.grid, self.dwell_us(end)
+        if grid is None or end.charge_coulomb is None:
+            return time_us, np.zeros_like(time_us)
         charge = np.asarray(end.charge_coulomb, np.float64).ravel()
         if charge.size != grid.nx * grid.ny:
             raise ValueError(f"charge of {charge.size} pixels for {grid.nx} x {grid.ny}")
         finite = np.where(np.isfinite(charge), charge, 0.0)
-        return time_us.ravel(), np.rint(finite * ATTO).astype(np.int64)
+        return time_us, np.rint(finite * ATTO).astype(np.int64)
 
     def _take(self, blocks: Mapping[int, Block], spectra: Mapping[str, DetectorSpectra]) -> None:
         for key, block in blocks.items():

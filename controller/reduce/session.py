@@ -165,11 +165,13 @@ class Session:
         problems = self._complete(current, message, end)
         if problems and end.good:
             end = replace(end, good=False, why="; ".join(problems))
+        shown = data.start.grid is not None and end.good and self._products is not None
+        if shown:
+            yield from self._maps(data, partial=False)
         reducer.add(PassDone(scan, n, end))
         self._open = None
         yield self._checked(scan, n, end)
-        if data.start.grid is not None and end.good and self._products is not None:
-            yield from self._maps(data, partial=False)
+        if shown:
             due = self._clock() - self._analysed_s >= ANALYSIS_SHARE * self._took_s
             if due and not behind:
                 yield from self._progress(scan)
@@ -279,11 +281,12 @@ class Session:
         yield from self._write(data, fields, partial=False)
 
     def _maps(self, data: ScanData, *, partial: bool) -> Iterator[Message]:
+        """Yield the element maps, the open pass included: before anything that takes longer is computed."""
         reducer = self._ready()
         running = None
-        if partial and self._open is not None:
+        if self._open is not None:
             running = reducer.open[(self._open.scan, self._open.n)]
-        maps = pictures.element_maps(reducer.analysis(), data, running)
+        maps = pictures.element_maps(reducer.last_analysis, data, running)
         fields = {f"map/{element}": {**entry, **pictures.axes(data)} for element, entry in maps.items()}
         yield from self._write(data, fields, partial=partial)
 
@@ -293,7 +296,7 @@ class Session:
         if self._products is None:
             return
         passes = data.passes
-        if partial and self._open is not None:
+        if self._open is not None and self._open.scan == data.start.scan:
             passes = [*passes, self._open.n]
         about = pictures.common(data, passes, partial=partial)
         last = f"{passes[-1]:04d}{'p' if partial else ''}" if passes else "0000"
