@@ -61,9 +61,10 @@ def on_the_bench(work: Workshop, experiment: str, *, speed: float, seed: int, li
         "run", EXPERIMENTS / f"{experiment}.toml", "--bench", "--speed", f"{speed:g}", "--seed", str(seed),
         "--truth", truth, "--out", folder / "runs", "--json", limit_s=limit_s,
     )  # fmt: skip
-    if done.returncode not in FINISHED:
-        raise Failed(f"{experiment}, seed {seed}: exit code {done.returncode}\n{done.stdout[-1500:]}")
     summaries = sorted((folder / "runs").glob("*/summary.json"))
+    if done.returncode not in FINISHED:
+        told = json.loads(summaries[-1].read_text())["outcome"] if summaries else done.stdout[-1500:]
+        raise Failed(f"{experiment}, seed {seed}: exit code {done.returncode}: {told}")
     if not summaries or not truth.is_file():
         raise Failed(f"{experiment}, seed {seed}: no summary.json or no truth file\n{done.stdout[-1500:]}")
     run = Run(json.loads(summaries[-1].read_text()), json.loads(truth.read_text()))
