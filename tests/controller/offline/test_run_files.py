@@ -139,6 +139,7 @@ def test_after_a_crash_the_record_comes_from_the_stations_journal(crashed: Path)
     assert record["run"] == RUN
     assert record["experiment"] == "quickstart"
     assert record["station"] == "bench"
+    assert record["outcome"] == "the host ended without closing the run"
     assert record["exit_code"] is None
     assert record["began"] is not None
     assert record["lab_s"] == pytest.approx(1995.0)  # first and last reading
