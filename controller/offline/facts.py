@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from controller.config import Experiment
+from controller.offline.recover import supervisor_log
 from controller.offline.run_files import RunFiles
 
 ELEMENTARY_CHARGE_C = 1.602176634e-19  # exact, SI 2019
@@ -31,7 +32,18 @@ def facts_of(run: RunFiles) -> Plain:
         "quarantined": [_refused(one, scans) for one in passes if not one["good"]],
         "commands": [*run.events("command"), *run.events("answer")],
         "dose": _dose(scans),
+        "safe": _safe(run),
     }
+
+
+def _safe(run: RunFiles) -> list[Plain]:
+    """Return what became of the off commands at the end: of control, or of the supervisor in its place."""
+    found: list[Plain] = []
+    for body in run.events("safe"):
+        found = list(body.get("results", []))
+    for entry in supervisor_log(run):
+        found = list(entry.get("results", found))
+    return found
 
 
 def _sample(experiment: Experiment) -> Plain:

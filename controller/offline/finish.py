@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import machine, python_version
@@ -169,7 +170,8 @@ class Finish:
         return [str(text) for text in before.get("problems", []) if str(text).startswith(others)]
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Return the versions of everything that made the numbers."""
     found = {"python": python_version(), "machine": machine()}
     for name in PACKAGES:

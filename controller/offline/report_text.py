@@ -108,11 +108,8 @@ def results(summary: Plain) -> Markup:
 def happened(summary: Plain) -> Markup:
     """Return every interlock, gap, quarantined pass, request of a person, and flag of the reduction."""
     items = _happened(summary)
-    if not items:
-        return section(
-            "events", "What happened on the way", tag("p", "Nothing: no trip, no gap, no lost pass.")
-        )
-    return section("events", "What happened on the way", tag("ul", *items, class_="plain"))
+    told = tag("ul", *items, class_="plain") if items else tag("p", "Nothing: no trip, no gap, no lost pass.")
+    return section("events", "What happened on the way", told, tag("p", _outputs_off(summary)))
 
 
 def steps(summary: Plain) -> Markup:
@@ -318,6 +315,20 @@ def _happened(summary: Plain) -> list[Markup]:
         tag("li", _at(lab_s, zero), tag("b", f"{who}: "), text, class_=level)
         for lab_s, level, who, text in found
     ]
+
+
+def _outputs_off(summary: Plain) -> str:
+    """Say what became of each output at the end."""
+    results = summary.get("outputs_off", [])
+    if not results:
+        return "Nothing is recorded of how the outputs were switched off."
+    told = [
+        f"{one['output']} confirmed off after {words.fixed(one.get('seconds', 0.0), 3)} s"
+        if one.get("confirmed")
+        else f"{one['output']} did NOT confirm off ({one.get('error') or 'no answer'})"
+        for one in results
+    ]
+    return "At the end: " + ", ".join(told) + "."
 
 
 def _at(lab_s: float | None, zero: float) -> Markup:

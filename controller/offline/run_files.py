@@ -75,6 +75,7 @@ class RunFiles:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._read: dict[str, list[tuple[str, dict[str, Any]]]] = {}
 
     @cached_property
     def run(self) -> str:
@@ -129,15 +130,24 @@ class RunFiles:
         Raises:
             ValueError: the journal is there and cannot be read.
         """
+        for found, body in self._of_kind(kind):
+            if module is None or found == module:
+                yield dict(body)
+
+    def _of_kind(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return module and body of the events of one kind; read once, since many ask."""
         if self.journal is None:
-            return
-        try:
-            with JournalReader.open(self.journal) as reader:
-                for event in reader.all_events(self.run, kind):
-                    if module is None or event.module == module:
-                        yield {"wall_s": event.wall_s, "lab_s": event.lab_s, **event.body}
-        except JournalError as error:
-            raise ValueError(str(error)) from error
+            return []
+        if kind not in self._read:
+            try:
+                with JournalReader.open(self.journal) as reader:
+                    self._read[kind] = [
+                        (event.module, {"wall_s": event.wall_s, "lab_s": event.lab_s, **event.body})
+                        for event in reader.all_events(self.run, kind)
+                    ]
+            except JournalError as error:
+                raise ValueError(str(error)) from error
+        return self._read[kind]
 
     @cached_property
     def products(self) -> list[Product]:

@@ -171,6 +171,9 @@ def _warnings(summary: Mapping[str, Any]) -> Iterator[Text]:
     for one in summary["quarantined"]:
         text = f"  scan “{one['name']}” pass {one['n']}{at(one)} does not count: {one['why']}"
         yield Text(text, style="yellow")
+    for one in summary.get("outputs_off", []):
+        if not one.get("confirmed"):
+            yield Text(f"  {one['output']} did not confirm off: {one.get('error', '')}", style="bold red")
     for flag in summary.get("flags", []):
         yield Text(f"  reduction: {flag}", style="yellow")
     for problem in summary["problems"]:

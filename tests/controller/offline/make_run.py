@@ -71,6 +71,10 @@ INSTRUMENTS = {
         "notes": ["no host watchdog: limits and finite time stand inside each script"],
     },
 }
+OFF = [
+    {"output": "io", "confirmed": True, "seconds": 0.005, "error": ""},
+    {"output": "cell", "confirmed": True, "seconds": 0.109, "error": ""},
+]
 TRIP = {
     "id": "temperature", "channel": "heater.temperature", "value": 344.2, "limit": 343.0, "unit": "K",
     "action": "safe", "text": "heater.temperature 344.2 K is above the limit 343 K", "lab_s": LAB + 2000.0,
@@ -444,6 +448,8 @@ def _journal(
         rows.append(row(1500.0, "command", "local", {"do": "proceed", "by": "ada"}))
     if trip:
         rows.append(row(2000.0, "trip", "guard", TRIP))
+    if whole:
+        rows.append(row(until_s, "safe", "host", {"results": OFF}))
     rows += [row(until_s, "product", "reduce", body) for body in product_files(path / "products", scans)]
     rows.sort(key=lambda r: r.wall_s)
     state = path / "state"

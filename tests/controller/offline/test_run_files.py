@@ -16,6 +16,7 @@ from tests.controller.offline.make_run import (
     LAB,
     NX,
     NY,
+    OFF,
     RUN,
     TRIP,
     WALL,
@@ -169,7 +170,7 @@ def test_what_the_supervisor_did_is_told(tmp_path: Path) -> None:
             "t": WALL,
             "what": "control ended with signal SIGKILL",
             "run": RUN,
-            "results": [{"output": "heater"}],
+            "results": OFF,
         },
         {"t": WALL, "what": "not this one", "run": "another"},
     ]
@@ -180,6 +181,7 @@ def test_what_the_supervisor_did_is_told(tmp_path: Path) -> None:
     assert record["exit_code"] == 4  # the supervisor's own exit code when it had to act
     assert record["outcome"] == "control ended with signal SIGKILL"
     assert "supervisor: control ended with signal SIGKILL" in notes
+    assert facts_of(RunFiles(path))["safe"] == OFF
 
 
 def test_a_run_that_never_started_shows_the_log(tmp_path: Path) -> None:

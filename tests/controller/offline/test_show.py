@@ -109,11 +109,13 @@ def test_what_is_missing_is_shown_as_missing(summary: dict[str, Any], how: str) 
 def test_everything_a_reader_must_know_is_said(summary: dict[str, Any]) -> None:
     summary["trips"] = [{"text": "permit is gone", "action": "safe", "lab_s": 160.0}]
     summary["problems"] = ["run.nxs could not be made: disk full"]
+    summary["outputs_off"][0].update(confirmed=False, error="no answer in 0.5 s")
     text = shown(summary)
     assert "gap (minute 50): the beam is away: the scan waits, blanked" in text
     assert "scan “charging” pass 3 (minute 44) does not count: pige advanced by 815 pixels" in text
     assert "guard (minute 1): permit is gone → safe" in text
     assert "run.nxs could not be made: disk full" in text
+    assert "io did not confirm off: no answer in 0.5 s" in text
     assert "charging: pixe pile-up reaches 1.2 % in a pixel" in text
     assert "by virtual bench on 2026-01-01 (no register" in text
     assert "calibration table lco-meep-2.91MeV" in text
