@@ -197,7 +197,8 @@ class Host:
         await self.recorder.event("instruments", "host", self._notes)
         refusal = self.guard.refuses()
         if refusal:
-            raise Stopped(EXIT_GUARD, f"a latch from before holds: {refusal} (see operando clear)")
+            how = "; ".join(f"operando clear {trip_id}" for trip_id in self.guard.latched)
+            raise Stopped(EXIT_GUARD, f"a latch from before holds: {refusal} (when its cause is gone: {how})")
 
     async def _work(self) -> None:
         """All tasks until the sequence has ended or something stops it."""

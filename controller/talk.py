@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from controller.local import LocalError, ask, watch
-from controller.paths import StateDir
+from controller.paths import StateDir, StationBusy, StationLock
 
 EXIT_INSTRUMENT = 3
 SAFE_TIMEOUT_S = 10.0
+PERSON = "a person at this machine"
 
 
 def talk(args: argparse.Namespace) -> int:
@@ -21,14 +22,16 @@ def talk(args: argparse.Namespace) -> int:
     try:
         if args.verb == "watch":
             return _watch(state)
-        request: dict[str, Any] = {"do": args.verb, "by": "a person at this machine"}
+        request: dict[str, Any] = {"do": args.verb, "by": PERSON}
         if args.verb == "clear":
             request["id"] = args.id
         socket = state.socket("supervisor" if args.verb == "safe" else "control")
         reply = ask(socket, request, timeout_s=SAFE_TIMEOUT_S)
     except LocalError as error:
-        print(error, file=sys.stderr)
-        return EXIT_INSTRUMENT
+        if args.verb != "clear" or not state.journal.is_file():
+            print(error, file=sys.stderr)
+            return EXIT_INSTRUMENT
+        reply = _clear(state, args.station_name, args.id)
     if args.json:
         print(json.dumps(reply, default=str))
     else:
@@ -39,7 +42,7 @@ def talk(args: argparse.Namespace) -> int:
 def _state(args: argparse.Namespace) -> StateDir:
     """Return the state folder asked for, or the station's own, or that of a bench run started here."""
     if args.state is not None:
-        return StateDir(args.state)
+        return StateDir(args.state.absolute())
     state = StateDir.of(args.station_name)
     if state.socket("supervisor").exists():
         return state
@@ -48,6 +51,27 @@ def _state(args: argparse.Namespace) -> StateDir:
         if candidate.socket("supervisor").exists():
             return candidate
     return state
+
+
+def _clear(state: StateDir, station: str, trip_id: str) -> dict[str, Any]:
+    """Clear a latch while no host runs: one that finds a latch ends at once, so there is none to ask."""
+    from controller.journal_rows import JournalError
+    from controller.journal_store import Journal
+
+    lock = StationLock(state)
+    try:
+        lock.acquire({"doing": "operando clear"})
+        with Journal.open(state.journal, station=station) as journal:
+            journal.boot("clear")
+            cleared = journal.clear_latch(trip_id, PERSON)
+            held = [latch.id for latch in journal.latches()]
+    except (StationBusy, JournalError) as error:
+        return {"ok": False, "error": str(error)}
+    finally:
+        lock.release()
+    still = f"; still latched: {', '.join(held)}" if held else ""
+    text = f"{trip_id} {'cleared' if cleared else 'is not latched'}{still}"
+    return {"ok": True, "text": text} if cleared else {"ok": False, "error": text}
 
 
 def _watch(state: StateDir) -> int:
