@@ -68,7 +68,8 @@ def one_line(status: Status) -> str:
     ]
     scan = status.get("scan")
     if scan:
-        parts.append(f"{scan['name']} pass {scan['n']} line {scan['line']}/{scan['lines']}")
+        line = f" line {scan['line']}/{scan['lines']}" if scan["lines"] > 1 else ""
+        parts.append(f"{scan['name']} pass {scan['n']}{line}")
     alarms = status.get("alarms") or []
     parts += [f"ALARM {alarm}" for alarm in alarms]
     return "  ".join(parts)
@@ -95,7 +96,8 @@ def panel(status: Status) -> Panel:
     rows.append(_readings(status))
     scan = status.get("scan")
     if scan:
-        line = f"scan {scan['name']}   pass {scan['n']}   line {scan['line']}/{scan['lines']}"
+        line = f"scan {scan['name']}   pass {scan['n']}"
+        line += f"   line {scan['line']}/{scan['lines']}" if scan["lines"] > 1 else ""
         rows.append(Text(line + (f"   quarantined {scan['quarantined']}" if scan.get("quarantined") else "")))
     if status.get("quantities"):
         rows.append(_quantities(status["quantities"]))

@@ -177,6 +177,7 @@ class Scanning:
     ) -> PassOutcome:
         """Count with the beam blanked and the shutter closed for ``duration_s`` lab seconds."""
         await self._scanner.blank()
+        self.line, self.lines_total = 0, 0
         before = await self._open_pass(n)
         self._lines = []
         readers = self._start_readers(n)
