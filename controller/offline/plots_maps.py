@@ -89,8 +89,8 @@ def _groups(views: Sequence[MapView], norms: Mapping[str, mpl.colors.Normalize],
         bar = figure.add_axes(_part((x + group_width - BAR_TEXT - BAR, y, BAR, height), size))
         colours = figure.colorbar(mpl.cm.ScalarMappable(norm, LEVELS), cax=bar)
         colours.outline.set_visible(False)
-        colours.locator = MaxNLocator(5)
-        colours.update_ticks()
+        ticks = MaxNLocator(4).tick_values(norm.vmin or 0.0, norm.vmax or 1.0)
+        colours.set_ticks([tick for tick in ticks if (norm.vmin or 0.0) <= tick <= (norm.vmax or 1.0)])
         bar.tick_params(labelsize=8.5, length=3)
         head = (y + height + 0.34) / size[1]
         figure.text(x / size[0], head, element, fontsize=11.5, fontweight="bold", va="bottom")
