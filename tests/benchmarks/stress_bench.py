@@ -77,6 +77,7 @@ async def serve(args: argparse.Namespace) -> None:
     bench = Bench("quickstart", speed=1.0, seed=args.seed)
     torrents = {}
     for number, (name, twin) in enumerate(bench.detectors.items()):
+        twin.fifo.capacity = args.fifo_words
         twin.source = torrents[name] = Torrent(
             bench.world.photons[name],
             bench.world.beam,
@@ -118,6 +119,7 @@ def main() -> int:
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--per-s", type=float, default=100_000.0)
     parser.add_argument("--pulses-per-pass", type=int, required=True)
+    parser.add_argument("--fifo-words", type=int, required=True)
     parser.add_argument("--seed", type=int, default=1)
     asyncio.run(serve(parser.parse_args()))
     return 0
