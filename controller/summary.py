@@ -230,10 +230,11 @@ def change(layer: Mapping[str, Any]) -> Plain:
     told.update(seen=seen, sigmas=sigmas, smallest_soc=None if soc is None else RESOLVED_SIGMA * soc[1])
     if seen:
         told["text"] = f"the change is seen: {sigmas:.1f} sigma"
-    elif soc is None:
+    elif soc is None or soc[1] <= 0.0:
         told["text"] = f"no change resolved ({sigmas:.1f} sigma)"
     else:
-        value, sigma, smallest = (_percent(v) for v in (*soc, RESOLVED_SIGMA * soc[1]))
+        digits = max(0, -math.floor(math.log10(100.0 * soc[1])))  # one digit of the error
+        value, sigma, smallest = (f"{100.0 * v:.{digits}f}" for v in (*soc, RESOLVED_SIGMA * soc[1]))
         told["text"] = f"no change resolved: {value} ± {sigma} %, smallest detectable {smallest} %"
     return told
 
@@ -295,7 +296,3 @@ def _dose(own: Mapping[str, Any] | None, reduced: Mapping[str, Any] | None) -> P
         return None
     most = (reduced or {}).get("protons_per_cm2_max")
     return {**(own or {}), **({} if most is None else {"protons_per_cm2_max": most})}
-
-
-def _percent(value: float) -> str:
-    return f"{100.0 * value:.2g}" if abs(value) < 0.1 else f"{100.0 * value:.0f}"

@@ -121,8 +121,10 @@ class Finish:
         write_impedance(self.run, self.folder / IMPEDANCE)
 
     def _reduce(self) -> None:
-        """Reduce the raw events again when the run ended without a result."""
-        if self.run.result is not None or not any(m.get("k") == "pass_end" for m in self.run.index):
+        """Reduce the raw events again when there is no result, or one that passes are missing from."""
+        ended = {(m["scan"], m["n"]) for m in self.run.index if m.get("k") == "pass_end"}
+        before = self.run.result
+        if not ended or (before is not None and ended <= _passes_in(before)):
             return
         try:
             from controller.offline.ion_beam import reduce_run
@@ -133,7 +135,8 @@ class Finish:
             self._failed("the reduction of the raw events", error)
             return
         self.run = RunFiles(self.folder)
-        self.problems.append("the run ended without a result: the raw events were reduced again afterwards")
+        why = "the run ended without a result" if before is None else "passes were missing from the result"
+        self.problems.append(f"{why}: the raw events were reduced again afterwards")
 
     # --- around them -----------------------------------------------------------------------------------
 
@@ -168,6 +171,15 @@ class Finish:
             return []
         others = tuple(name for part, names in MADE.items() if part != only for name in names)
         return [str(text) for text in before.get("problems", []) if str(text).startswith(others)]
+
+
+def _passes_in(result: Mapping[str, Any]) -> set[tuple[int, int]]:
+    """Return scan and number of every pass that a result knows, good or refused."""
+    return {
+        (scan["scan"], int(n))
+        for scan in result.get("scans", [])
+        for n in (*scan.get("passes", ()), *scan.get("refused", ()))
+    }
 
 
 @cache

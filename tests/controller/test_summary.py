@@ -139,6 +139,19 @@ def test_a_change_that_is_not_resolved_says_what_would_have_been() -> None:
     assert told["text"] == "no change resolved: 3 ± 4 %, smallest detectable 12 %"
 
 
+@pytest.mark.parametrize(
+    ("soc", "text"),
+    [
+        ((0.274, 0.089, 0.039), "27 ± 10 %, smallest detectable 29 %"),
+        ((0.0123, 0.003, 0.004), "1.2 ± 0.5 %, smallest detectable 1.5 %"),
+        ((-0.02, 0.05, 0.0), "-2 ± 5 %, smallest detectable 15 %"),
+    ],
+)
+def test_value_and_limit_are_rounded_alike(soc: tuple[float, float, float], text: str) -> None:
+    given = layer("no change resolved", li_relative=quantity(0.99, 0.05, 0.0), soc_beam=quantity(*soc))
+    assert change(given)["text"] == f"no change resolved: {text}"
+
+
 def test_lithium_that_grew_is_a_change_as_well() -> None:
     assert (
         change(layer(li_relative_charge=quantity(1.5, 0.1, 0.0)))["text"] == "the change is seen: 5.0 sigma"

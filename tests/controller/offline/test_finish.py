@@ -232,6 +232,27 @@ def test_a_run_without_a_result_is_reduced_again(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("passes", "again"), [([1, 2, 3, 4], False), ([1, 2, 3, 4, 5], True)])
+def test_a_result_from_before_a_resume_is_not_mistaken_for_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: list[int], again: bool
+) -> None:
+    folder = make_run(tmp_path, until_s=1000.0)  # its result knows four passes of scan 1
+    with (folder / "raw" / "index.jsonl").open("a") as index:
+        for n in passes:
+            index.write(json.dumps({"k": "pass_end", "scan": 1, "n": n}) + "\n")
+    calls = []
+
+    def reduce_run(run_dir: Path, *, products: Path) -> dict[str, Any]:
+        calls.append(run_dir)
+        return {**result({1: 4}), "run": RUN}
+
+    monkeypatch.setattr(ion_beam, "reduce_run", reduce_run)
+    finish.main([str(folder)])
+    assert bool(calls) is again
+    assert any("passes were missing" in text for text in summary_of(folder)["problems"]) is again
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_a_reduction_that_fails_is_said(tmp_path: Path) -> None:
     folder = make_run(tmp_path, until_s=1000.0, reduced=False)
     with (folder / "raw" / "index.jsonl").open("a") as index:
