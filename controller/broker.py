@@ -16,6 +16,7 @@ import os
 import secrets
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ HOST = "127.0.0.1"
 ROLES = ("host", "viewer")
 MAX_RSS_MB = 250.0  # a subscriber that reads nothing makes the broker grow; beyond this it starts anew
 EXIT_MEMORY = 3
+SHUTDOWN_S = 2.0
 MAX_CONNECTIONS = 32
 
 
@@ -91,11 +93,14 @@ async def serve(
     write_private(credentials, json.dumps(known))
     told = {"kind": "embedded", "host": HOST, "port": known["port"], "credentials": str(credentials)}
     print(json.dumps(told), flush=True)
-    try:
-        return await _until_told(stop, max_rss_mb)
-    finally:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(broker.shutdown(), 2.0)
+    code = await _until_told(stop, max_rss_mb)
+    # amqtt sometimes holds on to a cancelled task for ever; it keeps nothing that would need an orderly end.
+    last_resort = threading.Timer(SHUTDOWN_S + 1.0, os._exit, (code,))
+    last_resort.daemon = True
+    last_resort.start()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(broker.shutdown(), SHUTDOWN_S)
+    return code
 
 
 def _config(port: int, passwords: Path, station: str) -> dict[str, Any]:
