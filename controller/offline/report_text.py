@@ -40,7 +40,7 @@ def header(summary: Plain) -> Markup:
     when = "" if began is None else time.strftime("%d %B %Y, %H:%M UTC", time.gmtime(began))
     durations = summary["durations"]
     took = f"{words.seconds(durations.get('lab_s'))} of lab time"
-    if durations.get("speed") not in (None, 1.0):
+    if durations.get("speed") not in (None, 1.0) and durations.get("wall_s") is not None:
         took += f", {words.seconds(durations.get('wall_s'))} on the wall clock (virtual bench)"
     facts = [("run", summary["run"]), ("station", summary["station"]), ("began", when), ("took", took)]
     sample = summary.get("sample") or {}

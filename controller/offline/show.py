@@ -117,10 +117,9 @@ def _layer(layer: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Ren
     colour = "dim" if seen is None else "green" if seen else "yellow"
     head = Text.assemble((str(layer["name"]), "bold"), f" ({layer['kind']}): ")
     head.append(str(change.get("text", "")), style=f"bold {colour}")
-    if layer["kind"] == "host":
-        disagree = layer.get("agree") is False
-        head.append(" · ").append(words.agreement(layer), style="bold red" if disagree else "bold")
     yield head
+    if layer["kind"] == "host" and layer.get("z") is not None:
+        yield Text("  " + words.agreement(layer), style="bold red" if layer.get("agree") is False else "bold")
     yield Text("  " + words.made_of(layer.get("interval")), style="dim")
     names = [name for name in words.NAMES if name in layer["quantities"]]
     if layer["kind"] == "host":
