@@ -122,7 +122,9 @@ def steps(summary: Plain) -> Markup:
         ended = step["ended_lab_s"]
         lasted = None if ended is None else words.seconds(ended - step["begun_lab_s"])
         begin = words.fixed((step["begun_lab_s"] - min(begun)) / 60.0, 1)
-        rows.append((step["title"], begin, lasted, step.get("reason", "")))
+        reason = str(step.get("reason", ""))
+        cut = reason.startswith("CancelledError")  # by a trip, an abort, or a step beside it
+        rows.append((step["title"], begin, lasted, "cut short" if cut else reason))
     return table(("step", "began / min", "took", "ended because"), rows, numbers=(1, 2))
 
 
