@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from hil_tests.sim.wire.faults import WireFaults
@@ -38,6 +39,8 @@ class UdpEndpoint(asyncio.DatagramProtocol):
         self._delay_s = delay_s
         self._transport: asyncio.DatagramTransport | None = None
         self._free_at = 0.0
+        self._queue: deque[tuple[float, bytes, Address]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self.port = 0
 
     async def start(self) -> int:
@@ -50,6 +53,10 @@ class UdpEndpoint(asyncio.DatagramProtocol):
 
     def stop(self) -> None:
         """Close the socket."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._queue.clear()
         if self._transport is not None:
             self._transport.close()
             self._transport = None
@@ -64,10 +71,21 @@ class UdpEndpoint(asyncio.DatagramProtocol):
             for extra_s, piece in self.faults.outgoing(reply):
                 due = max(loop.time() + (self._delay_s + extra_s) / self._speed, self._free_at)
                 self._free_at = due
-                if due - loop.time() < AT_ONCE_S:
-                    self._send(piece, addr)
-                else:
-                    loop.call_at(due, self._send, piece, addr)
+                self._queue.append((due, piece, addr))
+        self._send_due()
+
+    def _send_due(self) -> None:
+        """Send what is due, strictly in order: timers of the same moment fire in any order."""
+        loop = asyncio.get_running_loop()
+        while self._queue and self._queue[0][0] - loop.time() < AT_ONCE_S:
+            _, piece, addr = self._queue.popleft()
+            self._send(piece, addr)
+        if self._queue and self._timer is None:
+            self._timer = loop.call_at(self._queue[0][0], self._timed)
+
+    def _timed(self) -> None:
+        self._timer = None
+        self._send_due()
 
     def _send(self, data: bytes, addr: Address) -> None:
         if self._transport is not None and not self.silent:
