@@ -112,6 +112,7 @@ class Cycling:
             except NoReply:
                 if time.monotonic() - silent_since > 2 * timeout_s:
                     raise
+                await asyncio.sleep(IDLE_S)  # a lost link says so at once, again and again
                 continue
             except BadReply as error:  # one spoilt package: counted, never integrated, the next ones go on
                 self.now.invalid += 1
