@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.clock import BenchError, bench_clock
 from controller.config import ConfigErrors, check_files, load_station
-from controller.devices import build
+from controller.devices import build, introduce
 from controller.estimate import estimate
 from controller.stamps import confirmed_by_person
 from drivers.clock import RealClock
@@ -103,9 +103,8 @@ async def _device(bench: Bench, station: Station, name: str) -> dict[str, Any]:
     try:
         async with asyncio.timeout(DEVICE_TIMEOUT_S):
             await line.open()
-            identity = await device.identify()
+            identity, row["notes"] = await introduce(device)
             row["identity"] = asdict(identity)
-            row["notes"] = await device.prepare()
             row["reading"] = await _reading(bench, name)
             row["ok"] = True
     except TimeoutError:

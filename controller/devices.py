@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from controller.safety import Outputs
+from drivers.errors import Refused
 from drivers.ports import open_line
 from drivers.registry import driver_class
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         BeamScanner,
         Device,
         EventDetector,
+        Identity,
         Potentiostat,
         TemperatureController,
     )
@@ -48,6 +50,20 @@ class Bench:
         """Release every line."""
         await asyncio.gather(*(device.close() for device in self.devices.values()), return_exceptions=True)
         await asyncio.gather(*(line.close() for line in self.lines.values()), return_exceptions=True)
+
+
+async def introduce(device: Device) -> tuple[Identity, list[str]]:
+    """Identify an instrument and bring it into its safe state; return who it is and what ``prepare`` notes.
+
+    One that is still busy with what an earlier host had started (a power cut does not stop the potentiostat's
+    script) refuses to say who it is until that has been ended.
+    """
+    try:
+        identity = await device.identify()
+    except Refused:
+        await device.prepare()
+        identity = await device.identify()
+    return identity, await device.prepare()
 
 
 def build(

@@ -34,7 +34,7 @@ from controller.config import (
 )
 from controller.cycling import ChargeError, Cycling
 from controller.desk import Desk
-from controller.devices import Bench, build
+from controller.devices import Bench, build, introduce
 from controller.documents import close_crashed
 from controller.estimate import estimate
 from controller.guard import Action, Guard, Trip
@@ -188,8 +188,7 @@ class Host:
             try:
                 async with asyncio.timeout(PREPARE_TIMEOUT_S):
                     await line.open()
-                    identity = await device.identify()
-                    notes = await device.prepare()
+                    identity, notes = await introduce(device)
             except TimeoutError:
                 text = f"{name}: not ready within {PREPARE_TIMEOUT_S:g} s"
                 raise Stopped(EXIT_INSTRUMENT, text) from None
