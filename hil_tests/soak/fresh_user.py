@@ -49,7 +49,7 @@ def fresh_user(work: Workshop) -> str:
 def _as_user(work: Workshop, user: str, home: Path, clone: Path) -> str:
     env = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     env |= {"HOME": str(home), "USER": user, "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
-    become = ["runuser", "-u", user, "--"]
+    become = [str(shutil.which("runuser")), "-u", user, "--"]  # not in the PATH of an ordinary user
     began = time.monotonic()
     _must(work, [*become, "make", "setup", f"PYTHON={PYTHON}"], cwd=clone, env=env)
     setup_s = time.monotonic() - began
