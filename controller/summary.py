@@ -234,7 +234,8 @@ def change(layer: Mapping[str, Any]) -> Plain:
         told["text"] = f"no change resolved ({sigmas:.1f} sigma)"
     else:
         digits = max(0, -math.floor(math.log10(100.0 * soc[1])))  # one digit of the error
-        value, sigma, smallest = (f"{100.0 * v:.{digits}f}" for v in (*soc, RESOLVED_SIGMA * soc[1]))
+        shown = (f"{100.0 * v:.{digits}f}".replace("-", "−") for v in (*soc, RESOLVED_SIGMA * soc[1]))
+        value, sigma, smallest = shown
         told["text"] = f"no change resolved: {value} ± {sigma} %, smallest detectable {smallest} %"
     return told
 

@@ -232,6 +232,8 @@ def points(run: RunFiles, summary: Plain) -> Iterator[Point]:
     purposes = {scan["name"]: scan.get("purpose", "") for scan in summary["scans"]}
     series = result.get("series") or {}
     for scan in result.get("scans", []):
+        if scan.get("purpose") in UNEXPOSED:
+            continue
         groups = series.get(scan["name"]) or [scan]
         for group in groups:
             for layer in group.get("layers", []):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import matplotlib as mpl
 import numpy as np
@@ -19,10 +19,10 @@ from controller.offline.view import Floats, Geometry, MapView, ProfileView
 BAR_STEPS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 ROLE_COLOURS = {"reference": "#5b6570", "charging": FIT, "discharging": FIT, "after": LINE}
 DARK, BRIGHT = "#0b0f14", "#fcfcfc"  # on a map, whatever the page's colours
-SPARE = (VIOLET, GREEN)
-CELLS_ACROSS = 22  # of a map, at most: finer ones cannot be seen on the page
+SPARE = (GREEN, VIOLET, "#b45309")
+CELL_PX = 4.4  # a smaller cell of a map cannot be seen on the page
 TALL = 1.6  # maps higher than this times their width stand in one row
-WIDEST, WIDEST_PANEL, HIGHEST_PANEL = 10.6, 2.8, 4.4  # inches
+WIDEST, WIDEST_PANEL, HIGHEST_PANEL, SOC_PANEL = 10.6, 2.8, 4.4, 2.6  # inches
 AXIS, GAP, BAR_GAP, BAR, BAR_TEXT, HEAD, FOOT = 0.5, 0.07, 0.09, 0.11, 0.52, 0.62, 0.12
 PER_EXPOSURE = {"1/nC": "counts per nC", "1/s": "counts per s"}
 
@@ -33,7 +33,8 @@ def element_maps(views: Sequence[MapView]) -> Figure:
     Whole pixels are added up until a cell can be seen on the page; counts are per pass, so that scans of
     different length compare. Colours follow the square root: then noise looks alike at every level.
     """
-    cells = [joined(view) for view in views]
+    across = _layout(views, HIGHEST_PANEL).width * 96.0 / CELL_PX
+    cells = [joined(view, across) for view in views]
     norms = {
         element: mpl.colors.PowerNorm(0.5, 0.0, _top([c for c in cells if c.element == element]), clip=True)
         for element in dict.fromkeys(cell.element for cell in cells)
@@ -42,17 +43,24 @@ def element_maps(views: Sequence[MapView]) -> Figure:
 
 
 def soc_maps(views: Sequence[MapView]) -> Figure:
-    """Draw the local state of charge in percent, from 0 to 100 in every scan."""
-    norms = {view.element: mpl.colors.Normalize(0.0, 100.0) for view in views}
-    return _groups(views, norms, 0.65 * HIGHEST_PANEL)
+    """Draw the local state of charge in percent: 0 to 100 in every scan, further where it lies outside."""
+    values = np.concatenate([view.values[np.isfinite(view.values)].ravel() for view in views])
+    low = 25.0 * math.floor(min(0.0, float(values.min(initial=0.0))) / 25.0)
+    high = 25.0 * math.ceil(max(100.0, float(values.max(initial=0.0))) / 25.0)
+    return _groups(views, {view.element: mpl.colors.Normalize(low, high) for view in views}, SOC_PANEL)
 
 
-def joined(view: MapView) -> MapView:
-    """Return a map with whole pixels added up to cells that can be seen, in counts per cell and pass."""
+def joined(view: MapView, across: float) -> MapView:
+    """Return a map with whole pixels added up to cells that can be seen, in counts per cell and pass.
+
+    Args:
+        view: net counts per pixel.
+        across: how many cells side by side can be told apart.
+    """
     left, right, bottom, top = view.extent_um
     rows, columns = view.values.shape
     pitch_x, pitch_y = (right - left) / columns, (top - bottom) / rows
-    cell = max(pitch_x, pitch_y, (right - left) / CELLS_ACROSS)
+    cell = max(pitch_x, pitch_y, (right - left) / across)
     by, bx = _divisor(rows, cell / pitch_y), _divisor(columns, cell / pitch_x)
     sums = view.values.reshape(rows // by, by, columns // bx, bx).sum(axis=(1, 3)) / max(view.passes, 1)
     unit = f"net counts per {bx * pitch_x:.2g} × {by * pitch_y:.2g} µm² and pass"
@@ -64,8 +72,20 @@ def _divisor(size: int, wanted: float) -> int:
     return next(d for d in range(1, size + 1) if size % d == 0 and (d >= 0.9 * wanted or d == size))
 
 
-def _groups(views: Sequence[MapView], norms: Mapping[str, mpl.colors.Normalize], highest: float) -> Figure:
-    """Draw one group of panels per element, each with its colour bar, placed by hand in inches."""
+@dataclass(frozen=True)
+class _Layout:
+    """Sizes of a figure of maps, in inches."""
+
+    elements: list[str]
+    in_row: int  # groups side by side
+    width: float  # of a panel
+    height: float
+    group_width: float
+    size: tuple[float, float]
+
+
+def _layout(views: Sequence[MapView], highest: float) -> _Layout:
+    """Return where the panels go: groups of tall maps side by side, of others below each other."""
     elements = list(dict.fromkeys(view.element for view in views))
     left, right, bottom, top = views[0].extent_um
     ratio = (top - bottom) / (right - left)
@@ -74,12 +94,18 @@ def _groups(views: Sequence[MapView], norms: Mapping[str, mpl.colors.Normalize],
     rows = -(-len(elements) // in_row)
     around = AXIS + in_row * (BAR_GAP + BAR + BAR_TEXT + (panels - 1) * GAP)
     width = min((WIDEST - around) / (in_row * panels), WIDEST_PANEL, highest / ratio)
-    height = width * ratio
     group_width = panels * width + (panels - 1) * GAP + BAR_GAP + BAR + BAR_TEXT
-    size = (AXIS + in_row * group_width, rows * (HEAD + height + FOOT))
+    size = (AXIS + in_row * group_width, rows * (HEAD + width * ratio + FOOT))
+    return _Layout(elements, in_row, width, width * ratio, group_width, size)
+
+
+def _groups(views: Sequence[MapView], norms: Mapping[str, mpl.colors.Normalize], highest: float) -> Figure:
+    """Draw one group of panels per element, each with its colour bar, placed by hand in inches."""
+    plan = _layout(views, highest)
+    size, width, height, group_width = plan.size, plan.width, plan.height, plan.group_width
     figure = Figure(figsize=size)
-    for index, element in enumerate(elements):
-        row, column = divmod(index, in_row)
+    for index, element in enumerate(plan.elements):
+        row, column = divmod(index, plan.in_row)
         chosen = [view for view in views if view.element == element]
         norm = norms[element]
         x, y = AXIS + column * group_width, size[1] - row * (HEAD + height + FOOT) - HEAD - height
@@ -96,7 +122,8 @@ def _groups(views: Sequence[MapView], norms: Mapping[str, mpl.colors.Normalize],
         figure.text(x / size[0], head, element, fontsize=11.5, fontweight="bold", va="bottom")
         begin = (x + 0.12 + 0.1 * len(element)) / size[0]
         sigma = max((view.sigma for view in chosen if view.sigma is not None), default=None)
-        unit = chosen[0].unit if sigma is None else f"{chosen[0].unit}, error of a region ± {sigma:.0f}"
+        unit = " or ".join(dict.fromkeys(view.unit for view in chosen))
+        unit = unit if sigma is None else f"{unit}, error of a region ± {sigma:.0f}"
         figure.text(begin, head, unit, fontsize=8.5, color=TICK, va="bottom")
     return figure
 
@@ -122,13 +149,13 @@ def profiles(views: Sequence[ProfileView], geometry: Geometry | None, hosts: Seq
     inside = [] if geometry is None else [(a, b) for name, a, b in geometry.layers if name in hosts]
     if inside and "Li" in elements:
         rows.insert(elements.index("Li") + 1, ("Li", inside[0]))  # type: ignore[arg-type]
+    colours = scan_colours([(view.scan, view.purpose) for view in views])
     figure = Figure(figsize=(WIDEST, 0.7 + 1.9 * len(rows)), layout="constrained")
     axes = np.atleast_1d(np.asarray(figure.subplots(len(rows), 1, sharex=True), dtype=object))
     for one, (element, enlarged) in zip(axes, rows, strict=True):
         chosen = [view for view in views if view.element == element]
-        spare = iter(SPARE)
         for view in chosen:
-            _profile(one, view, ROLE_COLOURS.get(view.purpose) or next(spare, SOFT))
+            _profile(one, view, colours[view.scan])
         one.axhline(0.0, color=SOFT, lw=0.8)
         name = element if enlarged is None else f"{element}, enlarged"
         one.set_ylabel(f"{name}\n{PER_EXPOSURE.get(chosen[0].unit, chosen[0].unit)}")
@@ -157,6 +184,17 @@ def _enlarge(axes: Axes, views: Sequence[ProfileView], inside: tuple[float, floa
     if values.size:
         low, high = min(0.0, float(np.nanmin(values))), float(np.nanmax(values))
         axes.set_ylim(low, high + 0.12 * (high - low))
+
+
+def scan_colours(scans: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return a colour for each scan, given as (name, purpose): that of its purpose for the first of them."""
+    found: dict[str, str] = {}
+    spare = iter(SPARE)
+    for name, purpose in scans:
+        own = ROLE_COLOURS.get(purpose)
+        if name not in found:
+            found[name] = own if own is not None and own not in found.values() else next(spare, SOFT)
+    return found
 
 
 def scale_bar_um(width_um: float) -> int:

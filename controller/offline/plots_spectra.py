@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from controller.offline.plot_style import DATA, FIT, INK, LINE, SOFT
-from controller.offline.plots_maps import ROLE_COLOURS
+from controller.offline.plots_maps import scan_colours
 from controller.offline.svg import TICK, quiet_grid
 from controller.offline.view import Floats, SpectrumView, Window
 
@@ -22,6 +22,7 @@ POINTS = 600
 
 def whole_spectra(views: Sequence[SpectrumView]) -> Figure:
     """Draw every detector's whole spectrum on a logarithmic scale, one line per scan."""
+    colours = scan_colours([(view.scan, view.purpose) for view in views])
     detectors = sorted({view.detector for view in views}, key=lambda d: (*ORDER, d).index(d))
     figure = Figure(figsize=(10.6, 0.4 + 2.7 * len(detectors)), layout="constrained")
     axes = np.atleast_1d(np.asarray(figure.subplots(len(detectors), 1), dtype=object))
@@ -30,7 +31,7 @@ def whole_spectra(views: Sequence[SpectrumView]) -> Figure:
         for view in chosen:
             rate, label = _rate(view)
             energy, values = _grouped(view.energy_kev, rate, POINTS)
-            colour = ROLE_COLOURS.get(view.purpose, SOFT)
+            colour = colours[view.scan]
             one.step(
                 energy,
                 np.where(values > 0, values, np.nan),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from controller.offline import plots_maps, plots_soc, plots_spectra, plots_timeline, report_text
 from controller.offline.captions import CAPTIONS
 from controller.offline.files_out import write_text
-from controller.offline.gather import gather
+from controller.offline.gather import UNEXPOSED, gather
 from controller.offline.markup import Content, Markup, escape, join, section, tag
 from controller.offline.run_files import RunFiles
 from controller.offline.svg import Picture, page_style, picture
@@ -68,7 +68,7 @@ def page(summary: Plain, pictures: Mapping[str, Picture]) -> str:
 
 def _plots(view: View) -> Iterator[Plot]:
     """Yield every figure that there is something for."""
-    run, exposed = view.timeline, [one for one in view.spectra if one.purpose != "background"]
+    run, exposed = view.timeline, [one for one in view.spectra if one.purpose not in UNEXPOSED]
     if run is not None:
         yield "timeline", lambda: plots_timeline.timeline(run)
     if view.points:

@@ -144,7 +144,7 @@ def test_a_change_that_is_not_resolved_says_what_would_have_been() -> None:
     [
         ((0.274, 0.089, 0.039), "27 ± 10 %, smallest detectable 29 %"),
         ((0.0123, 0.003, 0.004), "1.2 ± 0.5 %, smallest detectable 1.5 %"),
-        ((-0.02, 0.05, 0.0), "-2 ± 5 %, smallest detectable 15 %"),
+        ((-0.02, 0.05, 0.0), "−2 ± 5 %, smallest detectable 15 %"),
     ],
 )
 def test_value_and_limit_are_rounded_alike(soc: tuple[float, float, float], text: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from controller.offline.gather import gather
 from controller.offline.line_fit import fitted
-from controller.offline.plots_maps import boundary, joined, scale_bar_um
+from controller.offline.plots_maps import boundary, joined, scale_bar_um, scan_colours
 from controller.offline.plots_timeline import thinned
 from controller.offline.run_files import RunFiles
 from controller.offline.svg import inline, page_style, picture
@@ -39,7 +39,7 @@ def raster(values: np.ndarray, width: float, height: float, passes: int = 1) -> 
 
 def test_joining_pixels_loses_no_count() -> None:
     counts = np.random.default_rng(1).poisson(3.0, (64, 64)).astype(float)
-    cells = joined(raster(counts, 100.0, 300.0, passes=4))
+    cells = joined(raster(counts, 100.0, 300.0, passes=4), across=20.0)
     assert cells.values.shape == (64, 16)  # 1.56 x 4.69 um pixels: four side by side, none stacked
     assert cells.values.sum() * 4 == pytest.approx(counts.sum())
     assert cells.values[5, 2] == counts[5, 8:12].sum() / 4
@@ -48,7 +48,28 @@ def test_joining_pixels_loses_no_count() -> None:
 
 def test_large_pixels_stay_as_they_are() -> None:
     counts = np.arange(12.0).reshape(4, 3)
-    assert np.array_equal(joined(raster(counts, 30.0, 40.0)).values, counts)
+    assert np.array_equal(joined(raster(counts, 30.0, 40.0), across=20.0).values, counts)
+
+
+def test_what_can_be_seen_sets_the_size_of_a_cell() -> None:
+    counts = np.ones((128, 128))
+    assert joined(raster(counts, 450.0, 450.0), across=42.0).values.shape == (
+        32,
+        32,
+    )  # 3 pixels, next divisor 4
+    assert joined(raster(counts, 450.0, 450.0), across=200.0).values.shape == (128, 128)
+
+
+def test_no_two_scans_share_a_colour() -> None:
+    scans = [
+        ("as prepared", "reference"),
+        ("charging", "charging"),
+        ("charged", "after"),
+        ("cooling", "after"),
+    ]
+    colours = scan_colours(scans)
+    assert len(set(colours.values())) == 4
+    assert scan_colours(scans[:3]) == {name: colours[name] for name, _ in scans[:3]}
 
 
 @pytest.mark.parametrize(("width", "bar"), [(100.0, 50), (50.0, 20), (450.0, 200), (3.0, 1)])
