@@ -49,7 +49,14 @@ def run(args: argparse.Namespace) -> int:
         command += ["--bench", json.dumps(_bench_arguments(args, station.parent, _scenario(experiment)))]
     else:
         command += ["--station", str(station)]
-    start = {"station": str(station), "name": name, "broker": broker, "state": str(state.path)}
+    start: dict[str, Any] = {
+        "station": str(station),
+        "name": name,
+        "broker": broker,
+        "state": str(state.path),
+    }
+    if args.bench:
+        start["seeds"] = {"bench": args.seed}
     (run_dir / "start.json").write_text(json.dumps(start))
     return _supervise(command, run_dir, state, as_json=args.json)
 

@@ -103,8 +103,11 @@ class Sequencer:
             self._host.recorder.line(title)
         try:
             record["reason"] = await self._within_time(step, path)
-        except BaseException as error:
-            record["reason"] = f"{type(error).__name__}: {error}"
+        except asyncio.CancelledError:
+            record["reason"] = "cut short"
+            raise
+        except Exception as error:
+            record["reason"] = str(error) or type(error).__name__
             raise
         finally:
             record["ended_lab_s"] = self._host.clock.now_s()
