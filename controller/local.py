@@ -88,13 +88,15 @@ def ask(path: Path, request: Request, *, timeout_s: float = 5.0) -> dict[str, An
     Raises:
         LocalError: when nobody listens on ``path`` or no answer came in time.
     """
-    with _connect(path, timeout_s) as link, link.makefile("rwb") as stream:
-        stream.write(json.dumps(request).encode() + b"\n")
-        stream.flush()
+    with _connect(path, timeout_s) as link:
         try:
-            line = stream.readline()
+            link.sendall(json.dumps(request).encode() + b"\n")
+            with link.makefile("rb") as stream:
+                line = stream.readline()
         except TimeoutError:
             raise LocalError(f"the host did not answer on {path} within {timeout_s:g} s") from None
+        except ConnectionError:
+            line = b""
     if not line:
         raise LocalError(f"the host hung up on {path}")
     reply: dict[str, Any] = json.loads(line)
@@ -104,7 +106,8 @@ def ask(path: Path, request: Request, *, timeout_s: float = 5.0) -> dict[str, An
 def watch(path: Path, *, timeout_s: float = 5.0) -> Iterator[dict[str, Any] | None]:
     """Yield the host's events until it hangs up; None every ``timeout_s`` without one."""
     with _connect(path, timeout_s) as link:
-        link.sendall(b'{"do": "watch"}\n')
+        with contextlib.suppress(ConnectionError):  # then recv says so, too
+            link.sendall(b'{"do": "watch"}\n')
         pending = b""
         while True:
             try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,23 @@ async def test_a_watcher_that_never_reads_is_hung_up_on(tmp_path: Path) -> None:
     assert not server._watchers
     writer.close()
     await server.stop()
+
+
+def test_a_host_that_dies_while_it_is_asked_is_said_plainly(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def die() -> None:
+            peer, _ = listener.accept()
+            peer.close()  # with the request unread: the kernel resets the connection
+
+        thread = threading.Thread(target=die)
+        thread.start()
+        with pytest.raises(LocalError, match="hung up"):
+            ask(path, {"do": "status"})
+        thread.join()
 
 
 def test_nobody_there_is_said_plainly(tmp_path: Path) -> None:
