@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from controller.guard import Action
 from drivers.errors import BadReply, NoReply, Refused
 from drivers.roles import CellEvent, CellEventKind, CellSample, Ocv
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from drivers.clock import Clock
     from drivers.roles import CellProgram, Potentiostat
 
+PROTECTIONS = ("limit", "invalid", "open-circuit voltage outside")  # how a program says why it gave up
 SILENCE_PERIODS = 3
 IDLE_S = 0.1
 
@@ -121,8 +123,11 @@ class Cycling:
             silent_since = time.monotonic()
             if isinstance(heard, CellEvent):
                 self._recorder.cell_event(heard)
-                if heard.kind in (CellEventKind.FINISHED, CellEventKind.ABORTED):
+                if heard.kind is CellEventKind.FINISHED:
+                    self._check_ending(heard.detail)
                     return heard.detail or heard.kind.value
+                if heard.kind is CellEventKind.ABORTED:
+                    raise Refused(f"the cell program was ended from outside: {heard.detail}", device="cell")
                 if heard.kind is CellEventKind.RUNTIME_ERROR:
                     raise Refused(f"the cell program ended in an error: {heard.detail}", device="cell")
                 continue
@@ -131,6 +136,17 @@ class Cycling:
             if reason:
                 await self._cell.stop()
                 return reason
+
+    def _check_ending(self, detail: str) -> None:
+        """Trip when the instrument ended a program to protect the cell: that is no end of a step.
+
+        The script acts at the first reading beyond a limit and the guard at the second, so that the guard
+        would never see the other one.
+        """
+        if detail.startswith(PROTECTIONS):
+            text = f"the potentiostat opened the circuit by itself: {detail}"
+            self._guard.interlock_only("cell-program", text, Action.OPEN_CIRCUIT)
+            raise Refused(text, device="cell")
 
     def _take(self, sample: CellSample) -> None:
         now = self.now
