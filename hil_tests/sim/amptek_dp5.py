@@ -1,4 +1,4 @@
-"""Twin of an Amptek processor (DP5 or PX5) with its detector, on UDP.
+"""Twin of an Amptek PX5 with its detector, on UDP.
 
 Packets, text configuration and list mode have a file each (``amptek_*``). The pulses come from outside:
 photons drawn from the sample, or a recording. What no source says and is assumed: depth of the FIFO and words
@@ -41,7 +41,7 @@ Floats = npt.NDArray[np.float64]
 
 MCA_ENABLED, PRESET_TIME, PRESET_COUNT, GATE_OPEN, CONFIGURED = 0x20, 0x80, 0x10, 0x08, 0x02
 REBOOTED, CLOCK_80_MHZ = 0x20, 0x02
-DP5, PX5 = 0, 1
+PX5 = 1
 HPGE_SUPPLY, HPGE_NOT_INHIBITED = 0x01, 0x20
 OWNED_S = 15.0
 LIST_DATA: Pid = (0x03, 0x09)
@@ -59,7 +59,7 @@ class AmptekTwin:
     Args:
         source: of the pulses.
         clock: the lab clock of the bench.
-        settings: see ``DEFAULTS``; ``detector`` is sdd (a DP5) or hpge (a PX5 with HPGe supply), ``channels``
+        settings: see ``DEFAULTS``; ``detector`` is sdd (a PX5) or hpge (a PX5 with HPGe supply), ``channels``
             the power-up value of MCAC, ``full_scale_kev`` what the last channel means.
         upstream: brings whatever the pulses depend on up to a lab time.
     """
@@ -315,7 +315,7 @@ class AmptekTwin:
             flags=self._flags | GATE_OPEN | (MCA_ENABLED if self._enabled else 0)
             | (CONFIGURED if self.configuration.configured else 0),
             more_flags=CLOCK_80_MHZ | (REBOOTED if self._rebooted else 0),
-            device=PX5 if hpge else DP5,
+            device=PX5,
             option=HPGE_SUPPLY | HPGE_NOT_INHIBITED if hpge else 0,
             list_mode=self.timer.sync | clock << 2 | 1 << 3,
         )  # fmt: skip
