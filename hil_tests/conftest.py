@@ -14,7 +14,7 @@ LAB_SPEED = 10.0  # the fastest at which trip times are claimed
 
 @pytest.fixture(scope="session")
 def _shared_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[World]]:
-    benches: list[World] = []
+    benches: list[World] = []  # one, or none
     yield benches
     for bench in benches:
         bench.stop()
@@ -23,7 +23,7 @@ def _shared_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Wor
 @pytest.fixture
 def world(_shared_bench: list[World], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The shared bench: a warm room, ten lab seconds a second, nothing wrong with it."""
-    if not _shared_bench or _shared_bench[-1].process.poll() is not None:
+    if not _shared_bench:
         folder: Path = tmp_path_factory.mktemp("bench")
         _shared_bench.append(
             World.start(folder, speed=LAB_SPEED, seed=11, scenario=warm_scenario(folder / "warm.toml"))
@@ -31,4 +31,8 @@ def world(_shared_bench: list[World], tmp_path_factory: pytest.TempPathFactory) 
     bench = _shared_bench[-1]
     bench.mend()
     yield bench
-    bench.mend()
+    if bench.spent or bench.process.poll() is not None:
+        _shared_bench.remove(bench)
+        bench.stop()
+    else:
+        bench.mend()

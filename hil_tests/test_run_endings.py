@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hil_tests.harness import Run, World, ending, energised, one_scan, operando
+from hil_tests.harness import Run, World, ending, one_scan, operando, start_energised
 
 LOADED_S = 1.5  # wall seconds that a busy machine with two cores may add to any bound
 
@@ -22,20 +22,8 @@ LOADED_S = 1.5  # wall seconds that a busy machine with two cores may add to any
 @pytest.fixture
 def run(world: World, tmp_path: Path) -> Iterator[Run]:
     """A run with everything on."""
-    with ending(start(world, tmp_path)) as run:
+    with ending(start_energised(world, tmp_path)) as run:
         yield run
-
-
-def start(world: World, folder: Path, *, charge_s: float = 600.0) -> Run:
-    path = energised(folder / "energised.toml", charge_s=charge_s)
-    run = Run.start(folder, path, "--station", str(world.station))
-    try:
-        run.until(lambda status: status["cell_state"] in ("cc", "cv") and status["scan"], "charge and scan")
-        world.until(lambda outputs: outputs.on, "everything is on", run=run)
-    except BaseException:
-        run.kill_all()
-        raise
-    return run
 
 
 def off_within(world: World, since_s: float, seconds: float, record_property) -> None:
@@ -87,7 +75,7 @@ def test_stop_ends_between_lines_with_a_result(run: Run, world: World, record_pr
 
 
 def test_normal_end(world: World, tmp_path: Path, record_property) -> None:
-    with ending(start(world, tmp_path, charge_s=15.0)) as run:
+    with ending(start_energised(world, tmp_path, charge_s=15.0)) as run:
         run.until(lambda status: not status["scan"] or status["state"] == "ended", "the last step ends")
         off_within(world, time.monotonic(), 10.0, record_property)
         assert run.ended() == 0
@@ -158,7 +146,7 @@ def test_the_supervisor_is_killed(run: Run, world: World, record_property) -> No
 
 def test_the_whole_host_is_killed_at_once(world: World, tmp_path: Path, record_property) -> None:
     """Only the instruments are left: the watchdog of the I/O box, and the limits inside the cell's script."""
-    with ending(start(world, tmp_path, charge_s=40.0)) as run:
+    with ending(start_energised(world, tmp_path, charge_s=40.0)) as run:
         began = world.outputs()
         pids = [run.pid(role) for role in ("supervisor", "control", "reduce", "link", "broker")]
         for pid in pids:
