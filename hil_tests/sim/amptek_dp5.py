@@ -92,6 +92,7 @@ class AmptekTwin:
         self._rebooted = True
         self._flags = 0
         self._fast = self._slow = 0
+        self._miscounts = 0
         self._real_s = 0.0
         self._spectrum_counts = np.zeros(max(SPECTRUM_PID2), dtype=np.int64)
         self._power_up()
@@ -146,7 +147,8 @@ class AmptekTwin:
         """Make something go wrong.
 
         Kinds: those of the wire, per datagram; ``unplug``, ``replug``; ``reset`` with ``boot_s``; ``gain``
-        with ``factor`` and ``drift_per_h``.
+        with ``factor`` and ``drift_per_h``; ``pixel`` with ``pulses`` of the pixel clock that are missed
+        (negative) or seen twice while counting.
         """
         kind = fault.get("kind")
         if self.faults.knows(kind):
@@ -157,6 +159,8 @@ class AmptekTwin:
             self._counts["reboots"] += 1
             self._power_up()
             self._booted_s = self._clock.now_s() + float(fault.get("boot_s", self.settings["boot_s"]))
+        elif kind == "pixel":
+            self._miscounts += int(fault.get("pulses", -1))
         elif kind == "gain":
             for name in ("factor", "drift_per_h"):
                 attribute = "gain" if name == "factor" else "gain_drift_per_h"
@@ -205,7 +209,7 @@ class AmptekTwin:
         stop_s = self._preset_s(begin_s, until_s, time_s)
         keep = time_s <= stop_s
         time_s, channel = time_s[keep], channel[keep]
-        edge_s = pulses.pixel_clock_s
+        edge_s = self._seen(pulses.pixel_clock_s)
         listed = edge_s[edge_s <= stop_s]
         self.fifo.push(self.timer.words(time_s, channel, listed, min(stop_s, until_s)))
         self._counts["listed"] += time_s.size
@@ -217,6 +221,15 @@ class AmptekTwin:
         if stop_s < until_s:
             self._enabled = False
             self.timer.skip(edge_s.size - listed.size, until_s)
+
+    def _seen(self, edge_s: Floats) -> Floats:
+        """Return the edges of the pixel clock that are noticed; a bad cable loses or doubles some."""
+        some = min(abs(self._miscounts), edge_s.size)
+        if self._miscounts < 0:
+            self._miscounts += some
+            return edge_s[some:]
+        self._miscounts -= some
+        return np.sort(np.concatenate((edge_s, edge_s[:some])))
 
     def _preset_s(self, begin_s: float, until_s: float, time_s: Floats) -> float:
         """Return when a preset ends counting, infinity if none does before ``until_s``."""
