@@ -486,17 +486,22 @@ def experiment(path: Path, steps: str = "", **changes: str) -> Path:
 
 def one_scan(path: Path, *, passes: int = 1, pixels: tuple[int, int] = (8, 12)) -> Path:
     """Write the shortest experiment there is: one small scan."""
-    return experiment(
-        path, "[[step]]\n" + _scan("as prepared", pixels, 10.0, f"until = {{ passes = {passes} }}")
-    )
+    return experiment(path, scan_step("as prepared", pixels, 10.0, f"until = {{ passes = {passes} }}"))
 
 
-def _scan(name: str, pixels: tuple[int, int], dwell_ms: float, more: str = "") -> str:
-    raster = (
-        f'{{ pixels = [{pixels[0]}, {pixels[1]}], size = ["100 um", "300 um"], dwell = "{dwell_ms:g} ms" }}'
-    )
-    timeout = 'timeout = "5 min"' if more else ""
-    return f'do = "scan"\nname = "{name}"\nraster = {raster}\n{more}\n{timeout}\n'
+def scan_step(
+    name: str,
+    pixels: tuple[int, int],
+    dwell_ms: float,
+    until: str = "",
+    *,
+    timeout: str = "5 min",
+    header: str = "[[step]]",
+) -> str:
+    """Return the table of a scan; without ``until`` it follows the other steps of a ``parallel``."""
+    shape = f'pixels = [{pixels[0]}, {pixels[1]}], size = ["100 um", "300 um"], dwell = "{dwell_ms:g} ms"'
+    ends = f'{until}\ntimeout = "{timeout}"\n' if until else ""
+    return f'{header}\ndo = "scan"\nname = "{name}"\nraster = {{ {shape} }}\n{ends}\n'
 
 
 def energised(
@@ -505,8 +510,7 @@ def energised(
     """Write an experiment with everything on within lab seconds: plate, cell and beam, for ``charge_s``."""
     return experiment(
         path,
-        f"""[[step]]
-{_scan("as prepared", (8, 12), 10.0, "until = { passes = 1 }")}
+        f"""{scan_step("as prepared", (8, 12), 10.0, "until = { passes = 1 }")}
 [[step]]
 do = "heat"
 to = "335 K"
@@ -524,8 +528,7 @@ voltage = "4.0 V"
 until = {{ duration = "{charge_s:g} s" }}
 timeout = "{charge_s + 60:g} s"
 
-[[step.step]]
-{_scan("charging", pixels, dwell_ms)}""",
+{scan_step("charging", pixels, dwell_ms, header="[[step.step]]")}""",
     )
 
 
