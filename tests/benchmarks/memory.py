@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks.race import grid
@@ -19,9 +20,10 @@ class Memory:
         self.parts_mb: dict[str, float] = {}
         self.samples = 0
 
-    def follow(self, stop: threading.Event) -> None:
-        """Look every few seconds until told to stop."""
+    def follow(self, stop: threading.Event, also: Callable[[], None]) -> None:
+        """Look every few seconds until told to stop, and do something else as often."""
         while not stop.wait(PERIOD_S):
+            also()
             parts: dict[str, float] = {}
             for pid in tree(self._root):
                 name, mb = name_of(pid), pss_mb(pid)

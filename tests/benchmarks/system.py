@@ -25,6 +25,7 @@ import cbor2
 import paho.mqtt.client as mqtt
 
 from tests.benchmarks.memory import Memory
+from tests.benchmarks.processor import Processor
 from tests.benchmarks.race import grid
 
 ROOT = Path(__file__).parent.parent.parent
@@ -216,11 +217,12 @@ def _run(
     memory, subscriber = Memory(process.pid), None
     seen: dict[str, Any] = {"loaded": None, "maps": []}
     stop = threading.Event()
-    sampler = threading.Thread(target=memory.follow, args=(stop,), daemon=True)
     try:
         subscriber = _when_scanning(process, folder)
-        sampler.start()
         with load(args.burners):
+            seen["processor"] = Processor()
+            sampler = threading.Thread(target=memory.follow, args=(stop, seen["processor"].look), daemon=True)
+            sampler.start()
             seen["loaded"] = [time.monotonic() + WARM_UP_S, 0.0]
             process.wait(duration_s * 2 + 300.0)
             seen["loaded"][1] = time.monotonic()
@@ -265,6 +267,7 @@ def _report(args: argparse.Namespace, folder: Path, seen: dict[str, Any], told: 
     parts = [
         f"system: {args.burners} busy processes at nice 0, 2 x {args.per_s:g} events/s over UDP, speed 1, "
         f"lists of {args.fifo_words} words, raster {NX}x{NY}, {DWELL_MS} ms\n",
+        seen["processor"].text(),
         _lateness(folder, seen["loaded"]),
         _events(passes, truth, record),
         _maps(seen["maps"], passes, truth, told["epoch"]),
