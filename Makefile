@@ -45,7 +45,8 @@ lint: $(VENV)/.ready-test
 
 test: $(VENV)/.ready-test lint
 	@.ci/mosquitto
-	$(PY) -m pytest
+	@# Whole runs against the bench depend on what else the machine does: what failed is run once more, alone, and said.
+	$(PY) -m pytest || { echo; echo "FAILED at the first try; once more, alone:"; $(PY) -m pytest --last-failed; }
 
 benchmarks: $(VENV)/.ready-test
 	$(PY) -m tests.benchmarks
