@@ -103,6 +103,7 @@ class Host:
         self._result = asyncio.Event()
         self.blanked: bool | None = None
         self._early = ""
+        self._begun = False  # the run is in the journal, as new or as taken up again
         self.began_s = clock.now_s()
         self.beam_a: float | None = None
         self._notes: dict[str, Any] = {}
@@ -233,6 +234,7 @@ class Host:
                 self.run_id, experiment=self.experiment.name, directory=str(self.run_dir),
                 body={"station": self.station.name},
             )  # fmt: skip
+        self._begun = True
         limits = effective_limits(self.station, self.experiment)
         told = description(self.station, self.experiment, limits, self.clock.speed)
         await self.recorder.event("describe", "host", told, topic="describe", retain=True)
@@ -282,20 +284,27 @@ class Host:
         await asyncio.gather(*self._publishing, return_exceptions=True)
         if self.products["result"] is not None:
             _write_json(self.run_dir / "result.json", self.products["result"])
-        _write_json(self.run_dir / "record.json", record)
+        taken_up = self._begun or not self.args.resume  # if not, the old run stays open for another attempt
+        if taken_up:
+            _write_json(self.run_dir / "record.json", record)
         self._local.broadcast({"event": "ended", "code": code, "text": outcome})
         await self.recorder.event("run", "host", {"state": "ended", "code": code, "outcome": outcome})
-        with contextlib.suppress(JournalError):
-            await self.recorder.documents.baseline(self.stamps.now())
-            await self.recorder.documents.stop(exit_status(code), outcome)
-            await self.journal.end_run(self.run_id, outcome=exit_status(code), exit_code=code, reason=outcome)
-            await self.journal.extract(self.run_id, self.run_dir / "journal.sqlite")
+        if taken_up:
+            await self._end_run(code, outcome)
         await self.bench.close()
         await asyncio.to_thread(self.scanning.close)
         await self.reduction.stop()
         await self._link.drain(2.0)
         await asyncio.gather(self._local.stop(), self._link.stop())
         await self.journal.close()
+
+    async def _end_run(self, code: int, outcome: str) -> None:
+        """Close documents and run in the journal, and give the run its extract."""
+        with contextlib.suppress(JournalError):
+            await self.recorder.documents.baseline(self.stamps.now())
+            await self.recorder.documents.stop(exit_status(code), outcome)
+            await self.journal.end_run(self.run_id, outcome=exit_status(code), exit_code=code, reason=outcome)
+            await self.journal.extract(self.run_id, self.run_dir / "journal.sqlite")
 
     # --- tasks -----------------------------------------------------------------------------------------
 

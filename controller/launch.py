@@ -73,9 +73,18 @@ def resume(args: argparse.Namespace) -> int:
     if not station.is_file():
         print(f"{run_dir}: its station file {station} is gone", file=sys.stderr)
         return EXIT_FILES
+    state = StateDir((args.state or Path(told["state"])).absolute())
+    if not _is_open(state, run_dir.name):
+        print(f"{run_dir.name} is not an interrupted run: there is nothing to go on with", file=sys.stderr)
+        return EXIT_FILES
+    try:
+        _must_be_free(state)
+    except StationBusy as error:
+        print(error, file=sys.stderr)
+        return EXIT_INSTRUMENT
     command = ["--experiment", str(run_dir / "experiment.toml"), "--name", told["name"]]
     command += ["--station", str(station), "--broker", told["broker"], "--resume"]
-    return _supervise(command, run_dir, StateDir(args.state or Path(told["state"])), as_json=args.json)
+    return _supervise(command, run_dir, state, as_json=args.json)
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -113,6 +122,19 @@ def _files(args: argparse.Namespace) -> tuple[Experiment, str, str]:
     if station.broker.kind == "embedded":
         return experiment, station.station.name, "embedded"
     return experiment, station.station.name, station.broker.model_dump_json()
+
+
+def _is_open(state: StateDir, run: str) -> bool:
+    """Return whether the journal has a run that began and did not end."""
+    from controller.journal_read import JournalReader
+    from controller.journal_rows import JournalError
+
+    try:
+        with JournalReader.open(state.journal) as journal:
+            return run in [row.run for row in journal.open_runs()]
+    except JournalError as error:
+        print(error, file=sys.stderr)
+        return False
 
 
 def _must_be_free(state: StateDir) -> None:
