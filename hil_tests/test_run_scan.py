@@ -161,6 +161,7 @@ def test_the_end_names_the_gap_and_counts_the_losses(run: Run, bench: World) -> 
     assert counted == pytest.approx(bench.truth()["beam"]["charge_coulomb"], rel=0.02)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_counters_wrap(tmp_path: Path) -> None:
     """More than 2^16 pixels and 2^30 us: neither wrap loses or invents anything."""
