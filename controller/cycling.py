@@ -50,11 +50,13 @@ class CellState:
     step_charge_coulomb: float = 0.0
     step_s: float = 0.0
     invalid: int = 0
-    unmeasured_s: float = 0.0  # time with current flowing and no valid sample: bounds the missed charge
+    unmeasured_s: float = 0.0  # from a last reading to the opened circuit, summed over the run
+    missed_coulomb: float = 0.0  # what is taken to have flowed then: counted, with an error of its size
 
     def charge_sigma_coulomb(self, error: ChargeError) -> float:
         """Return the one-sigma error of the charge since the start of the run."""
-        return math.hypot(error.gain * self.throughput_coulomb, error.offset_a * self.charged_s)
+        measured = math.hypot(error.gain * self.throughput_coulomb, error.offset_a * self.charged_s)
+        return math.hypot(measured, self.missed_coulomb)
 
 
 class Cycling:
@@ -100,7 +102,9 @@ class Cycling:
         finally:
             self._guard.expect_cell(False)
             if self._cell.running:
+                began_s = self._clock.now_s()
                 await asyncio.shield(asyncio.ensure_future(self._cell.stop()))
+                self._went_on((began_s + self._clock.now_s()) / 2)
             self.now.state = "open circuit"
             self.now.voltage_v = self.now.current_a = None  # nobody measures it now
             self._recorder.cell_state(self.now)
@@ -134,7 +138,6 @@ class Cycling:
             self._take(heard)
             reason = until(self.now) if heard.valid else None
             if reason:
-                await self._cell.stop()
                 return reason
 
     def _check_ending(self, detail: str) -> None:
@@ -147,6 +150,20 @@ class Cycling:
             text = f"the potentiostat opened the circuit by itself: {detail}"
             self._guard.interlock_only("cell-program", text, Action.OPEN_CIRCUIT)
             raise Refused(text, device="cell")
+
+    def _went_on(self, until_s: float) -> None:
+        """Count the charge between the last reading and the opened circuit as if nothing had changed."""
+        now = self.now
+        if now.state not in ("cc", "cv"):
+            return
+        open_s = max(0.0, until_s - now.at_lab_s)
+        missed = (now.current_a or 0.0) * open_s
+        now.unmeasured_s += open_s
+        now.missed_coulomb += abs(missed)
+        now.charge_coulomb += missed
+        now.step_charge_coulomb += missed
+        now.throughput_coulomb += abs(missed)
+        now.charged_s += open_s
 
     def _take(self, sample: CellSample) -> None:
         now = self.now

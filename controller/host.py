@@ -46,6 +46,7 @@ from controller.paths import StateDir
 from controller.rawfile import RawWriter
 from controller.record import Recorder
 from controller.reduction import Reduction
+from controller.resumption import carried_on
 from controller.rules import guard_rules, interlock_rows
 from controller.safety import ActionResult, carry_out
 from controller.scanning import Feed, Scanning
@@ -265,10 +266,10 @@ class Host:
         if checkpoint is None:
             self.recorder.line("resume: no step of this run was finished, it begins anew")
             return uid
-        age_s = time.time() - checkpoint.wall_s
-        self.sequence.go_on_from(checkpoint.body)
-        text = f"resume: {checkpoint.body['done']} steps were done, the last checkpoint is {age_s:.0f} s old"
-        self.recorder.gap("host", text, self.clock.now_s())
+        later = await self.journal.read(lambda journal: list(journal.all_events(after=checkpoint.seq)))
+        carried = carried_on(checkpoint, later, self.run_id, self.clock.speed)
+        self.sequence.go_on_from(carried.body)
+        self.recorder.gap("host", carried.text, self.clock.now_s())
         return uid
 
     async def _close(self, code: int, outcome: str, began_s: float, began_wall: float) -> None:

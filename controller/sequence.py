@@ -178,6 +178,7 @@ class Sequencer:
         body = {
             "done": self._done, "charge_coulomb": cell.charge_coulomb, "charged_s": cell.charged_s,
             "throughput_coulomb": cell.throughput_coulomb, "part": list(self.context.spent()),
+            "unmeasured_s": cell.unmeasured_s, "missed_coulomb": cell.missed_coulomb,
             "scans": self.context.scans, "origin_um": list(self.context.origin_um),
         }  # fmt: skip
         await self._host.journal.checkpoint(self._host.run_id, "sequence", body)
@@ -192,3 +193,5 @@ class Sequencer:
         cell.charge_coulomb = float(body["charge_coulomb"])
         cell.charged_s = float(body["charged_s"])
         cell.throughput_coulomb = float(body["throughput_coulomb"])
+        cell.unmeasured_s = float(body["unmeasured_s"])
+        cell.missed_coulomb = float(body["missed_coulomb"])
