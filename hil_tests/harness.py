@@ -171,7 +171,8 @@ class World:
     def stop(self) -> None:
         """End the bench and wait until it is gone."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
         self.process.wait(PATIENCE_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
@@ -548,6 +549,18 @@ def edited_station(world: World, path: Path, edit: Callable[[str], str]) -> Path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(edit(world.station.read_text()))
     return path
+
+
+@contextlib.contextmanager
+def a_bench(folder: Path, *, warm: bool = True, **settings: Any) -> Iterator[World]:
+    """Run a bench of one's own, in a warm room unless told otherwise."""
+    if warm:
+        settings["scenario"] = warm_scenario(folder / "warm.toml")
+    world = World.start(folder, **settings)
+    try:
+        yield world
+    finally:
+        world.stop()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hil_tests.harness import Run, World, ending, experiment, scan_step, warm_scenario
+from hil_tests.harness import Run, World, a_bench, ending, experiment, scan_step
 
 REFERENCE = scan_step("as prepared", (8, 12), 10.0, "until = { passes = 1 }")
 MICRO = 1e-6
@@ -28,11 +28,8 @@ timeout = "30 min"
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[World]:
-    world = World.start(
-        tmp_path / "bench", speed=20.0, seed=5, scenario=warm_scenario(tmp_path / "warm.toml")
-    )
-    yield world
-    world.stop()
+    with a_bench(tmp_path / "bench", speed=20.0, seed=5) as world:
+        yield world
 
 
 def step_of(run: Run, name: str) -> dict[str, Any]:

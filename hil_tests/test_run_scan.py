@@ -15,12 +15,12 @@ import pytest
 from hil_tests.harness import (
     Run,
     World,
+    a_bench,
     edited_station,
     ending,
     eventually,
     experiment,
     scan_step,
-    warm_scenario,
 )
 
 PIXELS = (16, 24)
@@ -30,10 +30,8 @@ PULSES = (PIXELS[0] + 1) * PIXELS[1]
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("scan-bench")
-    world = World.start(folder, speed=10.0, seed=21, scenario=warm_scenario(folder / "warm.toml"))
-    yield world
-    world.stop()
+    with a_bench(tmp_path_factory.mktemp("scan-bench"), speed=10.0, seed=21) as world:
+        yield world
 
 
 @pytest.fixture(scope="module")
@@ -165,21 +163,22 @@ def test_the_end_names_the_gap_and_counts_the_losses(run: Run, bench: World) -> 
 @pytest.mark.slow
 def test_counters_wrap(tmp_path: Path) -> None:
     """More than 2^16 pixels and 2^30 us: neither wrap loses or invents anything."""
-    world = World.start(tmp_path / "bench", speed=60.0, seed=3)
+    with a_bench(tmp_path / "bench", warm=False, speed=60.0, seed=3) as bench:
+        run_through_the_wraps(bench, tmp_path)
+
+
+def run_through_the_wraps(bench: World, tmp_path: Path) -> None:
     steps = scan_step("as prepared", (64, 64), 15.0, "until = { passes = 16 }", timeout="2 h")
     steps += '[[step]]\ndo = "background"\nduration = "200 s"\n'
-    run = Run.start(
-        tmp_path / "run", experiment(tmp_path / "long.toml", steps), "--station", str(world.station)
-    )
-    with ending(run):
-        assert run.ended(seconds=120.0) == 0
-        truth = world.truth()
-        world.stop()
-        assert truth["twins"]["pige"]["frame"] >= 1 << 16
-        bodies = passes(run)
-        assert len(bodies) == 17
-        assert truth["lab_s"] > (1 << 30) * 1e-6
-        for body in bodies:
-            assert body["good"], body["why"]
-            assert set(body["lost"].values()) == {0}
-        assert bodies[-1]["events"]["pige"] > 300  # what the room gives
+    path = experiment(tmp_path / "long.toml", steps)
+    with ending(Run.start(tmp_path / "run", path, "--station", str(bench.station))) as run:
+        assert run.ended(seconds=180.0) == 0
+        truth = bench.truth()
+    assert truth["twins"]["pige"]["frame"] >= 1 << 16
+    assert truth["lab_s"] > (1 << 30) * 1e-6
+    bodies = passes(run)
+    assert len(bodies) == 17
+    for body in bodies:
+        assert body["good"], body["why"]
+        assert set(body["lost"].values()) == {0}
+    assert bodies[-1]["events"]["pige"] > 300  # what the room gives
