@@ -16,10 +16,12 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    args, rest = _parser().parse_known_args(argv)
-    if rest and args.run is not _reduce:
-        _parser().error(f"unknown arguments: {' '.join(rest)}")
-    args.rest = rest
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["reduce"]:  # a program of its own: every option and --help are its business
+        words, handed_on = words[:1], words[1:]
+    args = _parser().parse_args(words)
+    if words == ["reduce"]:
+        args.rest = handed_on
     command: Command = args.run
     try:
         return command(args)

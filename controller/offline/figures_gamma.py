@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from controller.offline.plot_style import (
     counts_text,
     grid_lines,
     new_figure,
+    saved,
 )
 from controller.offline.values import pm
 from edge.gamma import GammaResult, MeasuredLine
@@ -297,3 +299,16 @@ def broad_spectrum(report: GammaReport, r: BroadResult) -> Figure:
     axes.set_title(f"{report.data['file']}   {counts_text(int(y.sum()))}, recognised as {r.source}", pad=10)
     grid_lines(axes)
     return figure
+
+
+def draw(report: GammaReport, fmt: str) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, picture) of each figure of a report."""
+    if report.germanium:
+        yield "spectrum", saved(germanium_spectrum(report, report.germanium), fmt)
+        yield "lines", saved(line_fits(report, report.germanium), fmt)
+        yield "calibration", saved(calibration(report, report.germanium), fmt)
+        if report.be7:
+            yield "477keV", saved(be7_region(report, report.be7), fmt)
+            yield "efficiency", saved(efficiency(report, report.be7), fmt)
+    elif report.broad:
+        yield "spectrum", saved(broad_spectrum(report, report.broad), fmt)

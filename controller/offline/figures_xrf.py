@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from controller.offline.plot_style import (
     counts_text,
     grid_lines,
     new_figure,
+    saved,
 )
 from controller.offline.xrf import ElementMap, XrfReport
 from edge.xrf_reduce import XrfResult
@@ -154,3 +156,11 @@ def _binned(image: Any, factor: int) -> Any:
 
 def _total_sigma(sigma: Any) -> float:
     return float(np.sqrt(np.sum(np.asarray(sigma) ** 2)))
+
+
+def draw(report: XrfReport, fmt: str) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, picture) of each figure of a report."""
+    for result, spectrum in zip(report.results, report.spectra, strict=True):
+        yield f"spectrum-{spectrum.detector}", saved(xrf_spectrum(report, result, spectrum.detector), fmt)
+    if report.maps:
+        yield "maps", saved(element_maps(report), fmt)

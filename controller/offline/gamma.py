@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from controller.offline.recorded import one_each
+from controller.offline.technique import Array, Axis, Job, Problems, Technique
 from controller.offline.values import finite, fit_report, pm, quantity, scale_report, table
+from drivers.files import any_file
 from drivers.files.recordings import RecordedEvents, RecordedSpectrum, Recording
 from edge.calibration import EnergyScale
 from edge.gamma import GammaResult, MeasuredLine, reduce_germanium
 from edge.gamma_be7 import ALPHA, Be7Result, find_be7
 from edge.gamma_broad import BroadResult, reduce_broad
+from edge.gamma_lines import BROAD_SETS, CALIBRATION_SETS
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,22 @@ class GammaReport:
     germanium: GammaResult | None = None
     be7: Be7Result | None = None
     broad: BroadResult | None = None
+
+    def figures(self, fmt: str) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, picture) of each figure."""
+        from controller.offline import figures_gamma
+
+        return figures_gamma.draw(self, fmt)
+
+    def arrays(self) -> Iterator[Array]:
+        """Yield the spectrum on its corrected energy scale (by channel where there is none)."""
+        counts = self.spectrum.counts
+        fitted = self.germanium.corrected if self.germanium else self.broad.scale if self.broad else None
+        channel = np.arange(counts.size)
+        axis = Axis("channel", channel.astype(np.float64), "")
+        if fitted is not None:
+            axis = Axis("energy", fitted.scale.energy_kev(channel), "keV")
+        yield Array("spectrum", counts, "counts", np.sqrt(counts), (axis,), "counts as recorded")
 
 
 def reduce_recording(recording: Recording, options: GammaOptions) -> GammaReport:
@@ -237,3 +259,32 @@ def _title(data: dict[str, Any]) -> str:
             f", {data['events']} events from {data['first_event_s']:.4f} s to {data['last_event_s']:.4f} s"
         )
     return f"{data['file']}: {data['counts']} counts in {data['channels']} channels{times}{listed}"
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source", help=f"what the lines come from ({', '.join(_SOURCES)}); default: recognised"
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=ALPHA, metavar="P",
+        help="accepted rate of false claims of 7Be (default 0.00135, that is 3 sigma)",
+    )  # fmt: skip
+
+
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    problems = []
+    if not 0 < args.alpha < 0.5:
+        problems.append(f"--alpha {args.alpha} must lie between 0 and 0.5")
+    if args.source is not None and args.source not in _SOURCES:
+        problems.append(f"--source {args.source!r} is not one of {', '.join(_SOURCES)}")
+    if problems:
+        raise Problems(problems)
+    options = GammaOptions(source=args.source, alpha=args.alpha)
+    return one_each(args.files, lambda recording: reduce_recording(recording, options))
+
+
+_SOURCES = tuple(dict.fromkeys([*CALIBRATION_SETS, *BROAD_SETS]))
+TECHNIQUE = Technique(
+    "gamma", "Gamma spectra: lines, energies corrected by the spectrum itself, the decision on 7Be.",
+    any_file.FORMATS, "operando reduce gamma soil.Spe background.Spe --out results", _add_arguments, _jobs,
+)  # fmt: skip

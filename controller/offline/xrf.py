@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.offline.values import finite, pm, quantity, scale_report, table
+from controller.offline.recorded import one_each
+from controller.offline.technique import Array, Axis, Job, Problems, Technique
+from controller.offline.values import finite, parse_energy, pm, quantity, scale_report, table
+from drivers.files import any_file
 from drivers.files.recordings import RecordedEvents, RecordedMap, RecordedSpectrum, Recording
 from edge.calibration import EnergyScale
 from edge.spectra import MapSums, Projection, channels_within
 from edge.xray_lines import LineGroup
-from edge.xrf_reduce import ROI_HALF_KEV, XrfResult, centre_of_mass, reduce_xrf
+from edge.xrf_reduce import ROI_HALF_KEV, XrfResult, centre_of_mass, parse_elements, reduce_xrf
 
 Floats = NDArray[np.float64]
 
@@ -51,6 +56,25 @@ class XrfReport:
     maps: tuple[ElementMap, ...] = ()
     recorded_map: RecordedMap | None = None
     totals: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int64))
+
+    def figures(self, fmt: str) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, picture) of each figure."""
+        from controller.offline import figures_xrf
+
+        return figures_xrf.draw(self, fmt)
+
+    def arrays(self) -> Iterator[Array]:
+        """Yield each detector's spectrum and each group's map, fitted and as counted."""
+        for spectrum, result in zip(self.spectra, self.results, strict=True):
+            energy = result.fit.scale.energy_kev(np.arange(spectrum.counts.size))
+            yield Array(
+                f"spectrum_{spectrum.detector}", spectrum.counts, "counts", np.sqrt(spectrum.counts),
+                (Axis("energy", energy, "keV"),), f"detector {spectrum.detector}, counts as recorded",
+            )  # fmt: skip
+        for m in self.maps:
+            name = f"{m.name}_{m.detector}".replace(" ", "_")
+            yield Array(f"{name}_fitted", m.fitted, "counts", m.sigma, (), f"{m.name}, neighbours separated")
+            yield Array(f"{name}_region", m.roi, "counts", np.sqrt(m.roi), (), f"{m.name}, with background")
 
 
 def reduce_recording(recording: Recording, options: XrfOptions) -> XrfReport:
@@ -235,3 +259,38 @@ def _what(data: dict[str, Any]) -> str:
         return f"{len(data['detectors'])} detector(s)"
     m = data["map"]
     return f"map of {m['nx']} x {m['ny']} pixels, {m['detectors']} detector(s), {m['channels']} channels"
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--elements", help='for example "Cr, Fe, W:L"; default: found in the spectrum')
+    parser.add_argument("--offset", help='energy of channel 0, for example "-10 eV"')
+    parser.add_argument("--gain", help='energy per channel, for example "10 eV"; overrides the file')
+    parser.add_argument("--low", default="1.3 keV", help="start of the fitted range (default 1.3 keV)")
+    parser.add_argument("--high", help="end of the fitted range; default: above the last line found")
+
+
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    options = XrfOptions(
+        groups=parse_elements(args.elements) if args.elements else None,
+        offset_kev=parse_energy(args.offset) if args.offset else None,
+        gain_kev=parse_energy(args.gain) if args.gain else None,
+        low_kev=parse_energy(args.low),
+        high_kev=parse_energy(args.high) if args.high else None,
+    )
+    problems = []
+    if options.gain_kev is not None and options.gain_kev <= 0:
+        problems.append(f"--gain {args.gain!r} must be positive")
+    if options.offset_kev is not None and options.gain_kev is None:
+        problems.append("--offset needs --gain")
+    if options.high_kev is not None and options.high_kev <= options.low_kev:
+        problems.append("--high must be above --low")
+    if problems:
+        raise Problems(problems)
+    return one_each(args.files, lambda recording: reduce_recording(recording, options))
+
+
+TECHNIQUE = Technique(
+    "xrf", "X-ray fluorescence: elements found, areas of line groups from one fit, element maps.",
+    any_file.FORMATS, 'operando reduce xrf steel.spe --gain "11.93 eV" --elements "Cr, Mn, Fe, Ni, Cu, W:L"',
+    _add_arguments, _jobs,
+)  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import h5py
 import pytest
 
 from controller.offline import reduce
@@ -106,7 +107,7 @@ def test_figures_and_files_are_written_whole(capsys, tmp_path):
     assert code == 0
     names = {path.name for path in out.iterdir()}
     stem = "soil_be7_ucb009"
-    assert names == {"result.json", "tables.txt"} | {
+    assert names == {"result.json", "tables.txt", "result.h5"} | {
         f"{stem}-{figure}.png" for figure in ("spectrum", "lines", "calibration", "477keV", "efficiency")
     }
     for path in out.glob("*.png"):
@@ -115,6 +116,13 @@ def test_figures_and_files_are_written_whole(capsys, tmp_path):
         assert path.name in text
     assert json.loads((out / "result.json").read_text())["files"][0]["be7"]["detected"]
     assert "DETECTED" in (out / "tables.txt").read_text()
+    with h5py.File(out / "result.h5") as file:
+        data = file[stem]["spectrum"]
+        assert int(data["values"][:].sum()) == 1_002_737  # counts in the file
+        energy = data["energy"]
+        assert energy.attrs["units"] == "keV"
+        potassium = (energy[:] > 1458) & (energy[:] < 1463)
+        assert energy[:][potassium][data["values"][:][potassium].argmax()] == pytest.approx(1460.82, abs=0.4)
 
 
 def test_figures_as_svg_and_two_files_of_one_name(capsys, tmp_path):
