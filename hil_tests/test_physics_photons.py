@@ -245,6 +245,19 @@ def test_rates_on_the_cathode_are_the_papers(world: scenario.World) -> None:
     assert cobalt / lithium == pytest.approx(13.1, rel=0.05)  # figure 6
 
 
+def test_what_lies_under_the_lithium_line_is_what_the_station_file_is_told(world: scenario.World) -> None:
+    """The rate that estimates are made with against the photons that are drawn."""
+    for _ in range(400):
+        shine(world, 10.0, -40.0, 100.0)
+    pige = world.photons["pige"]
+    energy_kev = pige.until(4000.0).energy_kev
+    counted = dict(zip(pige.components.names, pige.tally.components, strict=True))
+    inside = int(np.count_nonzero((energy_kev > 475.0) & (energy_kev < 487.0)))
+    told = pige.components.on_prepared_host_per_s(475.0, 487.0, without=LITHIUM)
+    under = inside - counted[LITHIUM] - counted[BERYLLIUM7]
+    assert under / 4000.0 == pytest.approx(told, abs=4 * math.sqrt(inside) / 4000.0)
+
+
 def test_counts_are_poisson(world: scenario.World) -> None:
     photons = world.photons["pige"]
     begin = np.arange(4000) * 0.06

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hil_tests.sim.physics.components import LITHIUM
 from hil_tests.sim.scenario import World
 
 LIMITS = {
@@ -129,6 +130,9 @@ def _beam(world: World) -> str:
     beam, rates = world.file["beam"], world.file["rates"]
     line = beam["lithium_line"]
     expected = ", ".join(f'{name} = "{rates[name]:g} /s"' for name in ("pixe", "pige", "lithium"))
+    low, high = line["centroid_kev"] - line["fwhm_kev"], line["centroid_kev"] + line["fwhm_kev"]
+    under = world.photons["pige"].components.on_prepared_host_per_s(low, high, without=LITHIUM)
+    expected += f', lithium_background = "{under:.2g} /s"'
     return f"""[beam]
 species = "proton"
 energy = "{beam["energy_mev"] * 1000:g} keV"

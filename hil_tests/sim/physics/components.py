@@ -61,6 +61,17 @@ class Components:
         total: Floats = share[:, 1:] @ self.on_phase[1:] + share[:, :1] * host + self.beam
         return total
 
+    def on_prepared_host_per_s(self, low_kev: float, high_kev: float, *, without: str) -> float:
+        """Return what the host as prepared gives between two energies, one component left out."""
+        quantiles = np.linspace(0.0, 1.0, self.tables.shape[1])
+        prepared = [float(np.interp(1.0, LITHIUM_LEFT, rate)) for rate in self.on_host.T]
+        total = 0.0
+        for k, name in enumerate(self.names):
+            low, high = np.interp([low_kev, high_kev], self.tables[k], quantiles)
+            if name != without:
+                total += (prepared[k] + float(self.beam[k] + self.room[k])) * float(high - low)
+        return total
+
 
 @dataclass
 class _Recipe:
