@@ -1,0 +1,237 @@
+"""Runs of samples above the background, and how they become events: parts that join at borders.
+
+Areas reach down to the background mean b and include the sample that ends them on either side. The number of
+background samples in an event is then a stopping time, so by Wald's identity the expectation of the sum of
+(x - b) over them is zero: cutting the feet off, or adding up only what lies above b, would each be biased.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.particles_baseline import Baseline, baseline
+from edge.particles_kernels import ABOVE, HEIGHT, PEAK, RUN_INTEGERS, START, STOP, SUMS, find_runs
+from edge.particles_thresholds import Threshold
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Edge = Literal["background", "threshold"]
+Stretch = tuple[int, Floats]  # number of the first sample, samples of shape (lines, n) without a gap
+
+
+@dataclass(frozen=True)
+class EventRules:
+    """What an event is.
+
+    Attributes:
+        threshold: rule of the decision level.
+        edge: how far an event reaches: down to the ``background`` mean (accumulation limit; the first sample at or
+            below it on either side belongs to the event) or only while above the ``threshold``.
+        min_points: least number of samples above the threshold.
+        window: samples per baseline window; None takes one baseline for the whole trace.
+        noise: variance per count: 1 for counted pulses, exp(sigma_ion^2) for a time-of-flight detector.
+    """
+
+    threshold: Threshold = field(default_factory=Threshold)
+    edge: Edge = "background"
+    min_points: int = 3
+    window: int | None = None
+    noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.edge not in ("background", "threshold"):
+            raise ValueError(f"event edge {self.edge!r} is neither background nor threshold")
+        if self.min_points < 1 or (self.window is not None and self.window < 1000) or not self.noise > 0:
+            raise ValueError("min_points must be at least 1, a window 1000 samples, the noise above 0")
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events that one line decided, ordered in time. ``area`` and ``height`` are different things: both are here.
+
+    Attributes:
+        start, stop: first sample and the one behind the last, int64, shape (n,).
+        peak: number of the highest sample.
+        points: samples above the threshold.
+        height_counts: the highest sample minus the background, shape (n,).
+        area_counts: sum over the event minus the background, of every line, shape (n, lines): the counts of the
+            particle. The other lines are summed over the same samples, whether they show an event or not.
+        sigma_counts: one sigma of the areas, shape (n, lines): counting (noise x gross counts, at least those of
+            the background) and the error of the background.
+        gross_counts, background_counts: the two terms, shape (n, lines).
+        cut: the event touches a gap or an end of the trace, so its area is too small.
+    """
+
+    start: Ints
+    stop: Ints
+    peak: Ints
+    points: Ints
+    height_counts: Floats
+    area_counts: Floats
+    sigma_counts: Floats
+    gross_counts: Floats
+    background_counts: Floats
+    cut: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return int(self.start.size)
+
+    def where(self, chosen: NDArray[np.bool_] | Ints) -> Events:
+        """Return some of the events."""
+        return Events(**{name: getattr(self, name)[chosen] for name in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The runs that one line shows in one gap-free stretch of one window."""
+
+    start: int
+    stop: int
+    integers: Ints
+    floats: Floats
+    head: Floats  # first and last sample of all lines
+    tail: Floats
+    before: Floats  # of every run: the sample before its first one, NaN where that is not in this stretch
+    after: Floats
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window: its baselines, and either its samples or what was found in them."""
+
+    baselines: tuple[Baseline | None, ...]
+    stretches: tuple[Stretch, ...]
+    pieces: tuple[tuple[Piece, ...], ...] | None = None
+
+    @classmethod
+    def of(cls, stretches: list[Stretch], threshold: Threshold) -> Window:
+        """Join the stretches of a window and find its baselines."""
+        joined: list[list[Stretch]] = []
+        for stretch in sorted(stretches, key=lambda s: s[0]):
+            if joined and joined[-1][-1][0] + joined[-1][-1][1].shape[1] == stretch[0]:
+                joined[-1].append(stretch)
+            else:
+                joined.append([stretch])
+        whole = tuple(
+            (group[0][0], np.ascontiguousarray(np.concatenate([block for _, block in group], axis=1)))
+            for group in joined
+        )
+        lines = whole[0][1].shape[0]
+        return cls(tuple(baseline([block[k] for _, block in whole], threshold) for k in range(lines)), whole)
+
+    def reduced(self, rules: EventRules) -> Window:
+        """Find the runs and let the samples go; as it is when a baseline has to be borrowed first."""
+        pieces = []
+        for k, line in enumerate(self.baselines):
+            if line is None:
+                return self
+            pieces.append(tuple(self.runs(k, line, rules)))
+        return Window(self.baselines, (), tuple(pieces))
+
+    def runs(self, line: int, background: Baseline, rules: EventRules) -> list[Piece]:
+        """Return the runs of one line in time order."""
+        if self.pieces is not None:
+            return list(self.pieces[line])
+        level = background.mean_counts if rules.edge == "background" else background.threshold
+        return [
+            _piece(first, block, line, min(level, background.threshold), background.threshold)
+            for first, block in self.stretches
+        ]
+
+
+def _piece(first: int, block: Floats, line: int, level: float, threshold: float) -> Piece:
+    lines, n = block.shape
+    integers = np.empty((n // 2 + 2, RUN_INTEGERS), np.int64)
+    floats = np.empty((n // 2 + 2, SUMS + lines))
+    count = find_runs(block, line, first, level, threshold, integers, floats)
+    integers, floats = integers[:count].copy(), floats[:count].copy()
+    padded = np.concatenate([np.full((lines, 1), np.nan), block, np.full((lines, 1), np.nan)], axis=1)
+    return Piece(
+        first, first + n, integers, floats, block[:, 0].copy(), block[:, -1].copy(),
+        before=padded[:, integers[:, START] - first].T, after=padded[:, integers[:, STOP] - first + 1].T,
+    )  # fmt: skip
+
+
+def gap_free(block: Floats) -> list[tuple[int, Floats]]:
+    """Return (offset, stretch) of everything between samples that are NaN in some line."""
+    missing = np.flatnonzero(np.isnan(block).any(axis=0))
+    if missing.size == 0:
+        return [(0, block)]
+    cuts = np.concatenate([[-1], missing, [block.shape[1]]])
+    return [(int(a) + 1, block[:, a + 1 : b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b - a > 1]
+
+
+def filled(found: list[Baseline | None], line: str) -> list[Baseline]:
+    """Return a baseline for every window: its own, else that of the window before, else of the next one."""
+    good = [b for b in found if b is not None]
+    if not good:
+        raise ValueError(f"line {line}: no window has enough background samples for a baseline")
+    previous, out = good[0], []
+    for b in found:
+        out.append(replace(previous, borrowed=True) if b is None else b)
+        previous = out[-1] if b is None else b
+    return out
+
+
+def events_of(pieces: list[tuple[Piece, list[Baseline]]], line: int, rules: EventRules) -> Events:
+    """Join the runs of one line across borders and return those that are events.
+
+    Args:
+        pieces: in time order, each with the baselines of all lines in its window.
+        line: the one that decided.
+        rules: what an event is.
+    """
+    before, after = _neighbours([piece for piece, _ in pieces])
+    if before.shape[0] == 0:
+        return _none(pieces[0][0].head.size)
+    integers = np.concatenate([piece.integers for piece, _ in pieces])
+    floats = np.concatenate([piece.floats for piece, _ in pieces])
+    runs = [len(piece.integers) for piece, _ in pieces]
+    mean = np.repeat([[b.mean_counts for b in backgrounds] for _, backgrounds in pieces], runs, axis=0)
+    sigma = np.repeat([[b.sigma_counts for b in backgrounds] for _, backgrounds in pieces], runs, axis=0)
+    joined = np.concatenate([[False], integers[1:, START] == integers[:-1, STOP]])
+    head = np.flatnonzero(~joined)
+    tail = np.append(head[1:], joined.size) - 1
+    length = (integers[:, STOP] - integers[:, START])[:, None].astype(np.float64)
+    gross = floats[:, SUMS:].copy()
+    cut = np.isnan(before[head, 0]) | np.isnan(after[tail, 0])
+    if rules.edge == "background":
+        for rows, samples in ((head, before[head]), (tail, after[tail])):
+            there = ~np.isnan(samples[:, :1])
+            np.add.at(gross, rows, np.where(there, samples, 0.0))
+            np.add.at(length, rows, there.astype(np.float64))
+    height = floats[:, HEIGHT] - mean[:, line]
+    best = np.array([a + int(np.argmax(floats[a : b + 1, HEIGHT])) for a, b in zip(head, tail, strict=True)])
+    total, background = np.add.reduceat(gross, head), np.add.reduceat(length * mean, head)
+    variance = rules.noise * np.maximum(total, background) + np.add.reduceat((length * sigma) ** 2, head)
+    events = Events(
+        start=integers[head, START], stop=integers[tail, STOP], peak=integers[best, PEAK],
+        points=np.add.reduceat(integers[:, ABOVE], head), height_counts=height[best],
+        area_counts=total - background, sigma_counts=np.sqrt(variance), gross_counts=total,
+        background_counts=background, cut=cut,
+    )  # fmt: skip
+    return events.where(events.points >= rules.min_points)
+
+
+def _neighbours(pieces: list[Piece]) -> tuple[Floats, Floats]:
+    """Return the samples before and after every run, looked up in the neighbouring piece at a border."""
+    before, after = [], []
+    for i, piece in enumerate(pieces):
+        first, last = piece.before.copy(), piece.after.copy()
+        if len(first):
+            if i > 0 and pieces[i - 1].stop == piece.start == piece.integers[0, START]:
+                first[0] = pieces[i - 1].tail
+            if i + 1 < len(pieces) and pieces[i + 1].start == piece.stop == piece.integers[-1, STOP]:
+                last[-1] = pieces[i + 1].head
+        before.append(first)
+        after.append(last)
+    return np.concatenate(before), np.concatenate(after)
+
+
+def _none(lines: int) -> Events:
+    ints, floats, table = np.zeros(0, np.int64), np.zeros(0), np.zeros((0, lines))
+    return Events(ints, ints, ints, ints, floats, table, table, table, table, np.zeros(0, bool))
