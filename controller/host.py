@@ -75,6 +75,7 @@ PREPARE_TIMEOUT_S = 20.0
 REDUCE_READY_S = 60.0
 RESULT_TIMEOUT_S = 30.0
 SUPERVISOR_LOST_S = 3.0
+TIDY_S = 2.0  # for old rows of the journal, at the start and the end of a run
 ACTING_TIMEOUT_S = 5.0  # off commands of a trip and their rows in the journal
 
 
@@ -160,6 +161,7 @@ class Host:
         self.reduction = Reduction(self.state.socket("reduce"), self._on_reduce, self.run_dir / "raw")
         self.recorder = Recorder(self.journal, self.clock, self.run_id, self._local.broadcast)
         await self._take_over_supervisor_log()
+        await self._tidy()
         for latch in await self.journal.latches():
             self.guard.latched[latch.id] = _trip_of(latch.id, latch.body)
         self.bench = build(self.station, self.clock)
@@ -296,6 +298,7 @@ class Host:
         await asyncio.to_thread(self.scanning.close)
         await self.reduction.stop()
         await self._link.drain(2.0)
+        await self._tidy()
         await asyncio.gather(self._local.stop(), self._link.stop())
         await self.journal.close()
 
@@ -451,6 +454,11 @@ class Host:
         """Return the wall seconds between two feeds: a fifth of the watchdog's time."""
         box = self.station.devices[self.station.io_name or ""].settings().get("watchdog") or {}
         return self.clock.wall_timeout_s(float(box.get("timeout_s", 1.0))) / 5.0
+
+    async def _tidy(self) -> None:
+        """Keep the journal within its limits, while nothing is energised."""
+        with contextlib.suppress(JournalError):  # it only saves space
+            await self.journal.tidy(TIDY_S)
 
     async def _take_over_supervisor_log(self) -> None:
         """Journal what the supervisor did while there was no control, before anything else."""

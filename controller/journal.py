@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -254,6 +255,21 @@ class AsyncJournal:
     async def prune(self, **limits: Any) -> dict[str, int]:
         """Keep the journal within its limits (arguments as ``Journal.prune``)."""
         return await self._call(lambda journal: journal.prune(**limits))
+
+    async def tidy(self, budget_s: float, **limits: Any) -> dict[str, int]:
+        """Prune once, and go on with old events until none is left or ``budget_s`` wall seconds are over.
+
+        Returns:
+            What went, as of ``Journal.prune``; what did not go in time goes the next time.
+        """
+        deadline = time.monotonic() + budget_s
+        total = await self.prune(**limits)
+        more = total.get("events", 0)
+        waiting = {"outbox_bytes": 1 << 62, "outbox_age_s": math.inf}  # telemetry is thinned out only once
+        while more and time.monotonic() < deadline:
+            more = (await self.prune(**{**limits, **waiting})).get("events", 0)
+            total["events"] += more
+        return total
 
     async def extract(self, run: str, path: Path | str) -> Path:
         """Write a run's own rows to a file, read beside the writer thread so that no commit waits for it."""

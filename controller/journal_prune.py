@@ -44,11 +44,18 @@ def drop_outbox(db: sqlite3.Connection, limit_bytes: int, cutoff_wall_s: float, 
 
 
 def drop_events(db: sqlite3.Connection, telemetry_wall_s: float, runs_wall_s: float, chunk: int) -> int:
-    """Delete delivered telemetry and the events of extracted runs from before the given wall times."""
+    """Delete delivered telemetry and the events of extracted runs from before the given wall times.
+
+    What waits in the outbox stays, and so does everything of a run that has not ended.
+    """
+    young = db.execute(
+        "SELECT seq FROM events WHERE kind = 'tele' AND wall_s >= ? ORDER BY seq LIMIT 1", (telemetry_wall_s,)
+    ).fetchone()
     gone = db.execute(
-        "DELETE FROM events WHERE seq IN (SELECT seq FROM (SELECT seq, wall_s FROM events "
-        "WHERE kind = 'tele' ORDER BY seq LIMIT ?) WHERE wall_s < ? AND seq NOT IN (SELECT seq FROM outbox))",
-        (chunk, telemetry_wall_s),
+        "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE kind = 'tele' AND seq < ? "
+        "AND seq NOT IN (SELECT seq FROM outbox) "
+        "AND (run IS NULL OR run NOT IN (SELECT run FROM runs WHERE outcome IS NULL)) ORDER BY seq LIMIT ?)",
+        (young[0] if young else 1 << 62, chunk),
     ).rowcount
     gone += db.execute(
         "DELETE FROM events WHERE seq IN (SELECT e.seq FROM runs r JOIN events e USING (run) "

@@ -323,14 +323,15 @@ class Journal(Reads):
         Delivered telemetry and the events of extracted runs leave the journal when they are old enough.
 
         Returns:
-            How many outbox rows were dropped, by class.
+            How many outbox rows were dropped, by class, and how many ``events`` left the journal; empty when
+            there was nothing to do.
         """
         now = time.time()
         with self._transaction():
             dropped = drop_outbox(self._db, outbox_bytes, now - outbox_age_s, chunk)
             self._count_dropped(dropped)
-            drop_events(self._db, now - telemetry_age_s, now - runs_age_s, chunk)
-        return dropped
+            events = drop_events(self._db, now - telemetry_age_s, now - runs_age_s, chunk)
+        return {**dropped, "events": events} if events else dropped
 
     def _count_dropped(self, dropped: dict[str, int]) -> None:
         """Add to the counters of dropped messages and publish them."""

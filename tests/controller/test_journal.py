@@ -356,6 +356,38 @@ def test_only_delivered_telemetry_and_extracted_runs_leave_the_journal(journal, 
     assert [run.run for run in journal.runs()] == ["kept", "gone"]
 
 
+def old_telemetry(run=None, count=1):
+    return [Record("tele", "m", {"n": n}, run, wall_s=time.time() - 1000.0) for n in range(count)]
+
+
+def test_what_belongs_to_a_run_that_has_not_ended_stays_and_is_not_in_the_way_of_the_rest(journal):
+    for run in ("open", "ended"):
+        journal.start_run(run, experiment="e", directory="d")
+        journal.record_many(old_telemetry(run, 5))
+    journal.end_run("ended", outcome="done", exit_code=0)
+    journal.record("tele", "m", {}, run="ended")
+    assert journal.prune(telemetry_age_s=500.0, chunk=3) == {"events": 3}
+    assert journal.prune(telemetry_age_s=500.0, chunk=3) == {"events": 2}
+    assert journal.prune(telemetry_age_s=500.0, chunk=3) == {}
+    assert [event.run for event in journal.events(kind="tele")] == ["open"] * 5 + ["ended"]
+
+
+async def test_tidy_goes_on_until_nothing_old_is_left_but_thins_telemetry_that_waits_only_once(tmp_path):
+    async with await AsyncJournal.open(tmp_path / "j.sqlite", station="bench") as journal:
+        await journal.boot("test")
+        await journal.record_many(old_telemetry(count=10))
+        waiting = [Record("tele", "m", {}, topic="tele", wall_s=time.time() - 1000.0) for _ in range(8)]
+        seqs = await journal.record_many(waiting)
+        limits = {"telemetry_age_s": 500.0, "outbox_age_s": 500.0, "chunk": 4}
+        # Every second one of the first four by its chunk leaves the outbox; then it is old and not waiting.
+        gone = await journal.tidy(10.0, **limits)
+        assert gone["tele"] == 4
+        assert gone["events"] == 10 + 4
+        left = await journal.read(lambda j: [event.seq for event in j.events(kind="tele")])
+        assert left == seqs[::2]
+        assert await journal.tidy(0.0) == {}  # without time: one piece, here of nothing
+
+
 # -- reading beside the writer, extract ----------------------------------------------------------------------
 
 
