@@ -14,11 +14,13 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
 ROLES = ("host", "viewer")
@@ -26,6 +28,7 @@ MAX_RSS_MB = 250.0  # a subscriber that reads nothing makes the broker grow; bey
 EXIT_MEMORY = 3
 SHUTDOWN_S = 2.0
 MAX_CONNECTIONS = 32
+VIEWER_VARIABLE = "OPERANDO_VIEWER_PASSWORD"  # of the environment, in the line to watch an external broker
 
 
 def load_or_make(path: Path) -> dict[str, Any]:
@@ -154,18 +157,37 @@ def watch_line(broker: dict[str, Any], station: str) -> str:
     """Return the ``mosquitto_sub`` line that shows a run of ``station``: states, alarms, questions.
 
     Args:
-        broker: what this process printed, or the contents of its credentials file.
+        broker: what this process printed, or the contents of its credentials file, or the ``[broker]`` table
+            of a station. The account that may read an external broker is not the host's, which may only
+            write there: the line takes the viewer's password from the environment.
         station: name of the station.
     """
     from controller.topics import prefix
 
-    if "users" not in broker:
+    if broker.get("kind") != "external" and "users" not in broker:
         broker = json.loads(Path(broker["credentials"]).read_text())
     topics = " ".join(
         f"-t '{prefix(station)}/{part}'" for part in ("status", "state/#", "alarm/#", "question/#")
     )
+    if broker.get("kind") == "external":
+        return f"mosquitto_sub {_external(broker)} -v {topics}"
     login = f"-u viewer -P {broker['users']['viewer']}"
     return f"mosquitto_sub -h {broker['host']} -p {broker['port']} {login} -v {topics}"
+
+
+def _external(broker: dict[str, Any]) -> str:
+    """Return the options of mosquitto_sub for the broker of a station file."""
+    parts = urlsplit(broker["url"])
+    secure = parts.scheme == "mqtts"
+    options = [f"-h {parts.hostname} -p {parts.port or (8883 if secure else 1883)}"]
+    if secure:
+        tls = broker.get("tls") or {}
+        options.append(f"--cafile {shlex.quote(tls['ca'])}" if tls.get("ca") else "--tls-use-os-certs")
+        if tls.get("certificate"):
+            options.append(f"--cert {shlex.quote(tls['certificate'])} --key {shlex.quote(tls['key'] or '')}")
+    if broker.get("credentials"):
+        options.append(f'-u viewer -P "${VIEWER_VARIABLE}"')
+    return " ".join(options)
 
 
 def main() -> int:

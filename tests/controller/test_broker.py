@@ -11,7 +11,7 @@ import pytest
 
 from controller.broker import EXIT_MEMORY, load_or_make, watch_line
 from controller.topics import TopicError, access, level, matches, mosquitto_acl, prefix
-from tests.controller.mosquitto import find
+from tests.controller.mosquitto import USERS, Mosquitto, find
 from tests.controller.wire import PREFIX, ROOT, EmbeddedBroker, Foreign, running, until
 
 
@@ -207,6 +207,30 @@ def test_the_line_that_it_prints_for_people_works(broker, client):
     line = watch_line(broker.told, "bench").replace("mosquitto_sub", find("mosquitto_sub"), 1)
     done = subprocess.run(f"{line} -C 1 -W 5", shell=True, capture_output=True, text=True, timeout=10)
     assert (done.returncode, done.stdout) == (0, f'{PREFIX}/state/cell/voltage {{"v":3.9}}\n')
+
+
+def test_the_line_for_a_broker_of_the_station_works_and_holds_no_password(tmp_path):
+    with running(Mosquitto(tmp_path / "broker")) as external:
+        line = watch_line(external.table, "bench").replace("mosquitto_sub", find("mosquitto_sub"), 1)
+        assert not any(password in line for password in USERS.values())
+        host = Foreign(external.port, "host", USERS["host"], subscribe=())
+        assert host.subscribed.wait(5.0)
+        host.publish(f"{PREFIX}/state/cell/voltage", b'{"v":3.9}', retain=True)
+        done = subprocess.run(
+            f"{line} -C 1 -W 5", shell=True, capture_output=True, text=True, timeout=10,
+            env={**os.environ, "OPERANDO_VIEWER_PASSWORD": USERS["viewer"]},
+        )  # fmt: skip
+        host.close()
+    assert (done.returncode, done.stdout) == (0, f'{PREFIX}/state/cell/voltage {{"v":3.9}}\n')
+
+
+def test_the_line_for_a_broker_with_certificates():
+    tls = {"ca": "/etc/my ca.pem", "certificate": "/c.pem", "key": "/k.pem"}
+    external = {"kind": "external", "url": "mqtts://hall.example", "credentials": None, "tls": tls}
+    assert watch_line(external, "b").startswith(
+        "mosquitto_sub -h hall.example -p 8883 --cafile '/etc/my ca.pem' --cert /c.pem --key /k.pem -v -t 'op"
+    )
+    assert "--tls-use-os-certs" in watch_line({**external, "tls": None}, "b")
 
 
 def test_it_starts_soon_and_small(tmp_path):
