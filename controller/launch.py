@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from controller.paths import StateDir, StationBusy, StationLock
 
 START_S = 60.0
 ORPHAN_S = 15.0  # what a control without its supervisor needs to make everything safe and to end
-EXIT_FILES, EXIT_INSTRUMENT = 2, 3
+EXIT_FILES, EXIT_INSTRUMENT, EXIT_ABORTED = 2, 3, 5
 
 
 def run(args: argparse.Namespace) -> int:
@@ -181,33 +182,62 @@ def _supervise(command: Sequence[str], run_dir: Path, state: StateDir, *, as_jso
     (run_dir / "logs").mkdir(exist_ok=True)
     full = [sys.executable, "-m", "controller.supervise", *command]
     full += ["--state", str(state.path), "--run-dir", str(run_dir)]
+    early: list[str] = []
+    _on_stop(lambda number, _: early.append(signal.Signals(number).name))  # nobody could be told yet
     with (run_dir / "logs" / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(
             full, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-    signal.signal(signal.SIGTERM, _terminated)
-    events = _events(state, process)
-    while True:
-        try:
-            _show(events, as_json=as_json)
-            code = process.wait()
-            break
-        except KeyboardInterrupt as error:
-            _interrupt(state, process, str(error) or "Ctrl-C")
-            events = _events(state, process)
+    code = _follow(process, run_dir, state, early, as_json=as_json)
     if code < 0:
         code = _orphaned(state, run_dir, signal.Signals(-code).name)
+    resumed = "--resume" in command
+    if code == EXIT_ABORTED and not resumed and not (run_dir / "logs" / "control.log").is_file():
+        print("aborted before anything was begun: nothing was written", file=sys.stderr)
+        _remove(run_dir)
+        return code
     if code == EXIT_FILES or not (run_dir / "summary.json").is_file():
         for name in ("supervisor.log", "control.log"):
             path = run_dir / "logs" / name
             sys.stderr.write(path.read_text() if path.is_file() else "")
-    if code == EXIT_FILES and "--resume" not in command:
-        shutil.rmtree(run_dir)  # a wrong file leaves nothing behind
-        with contextlib.suppress(OSError):
-            run_dir.parent.rmdir()  # only if it is empty
+    if code == EXIT_FILES and not resumed:
+        _remove(run_dir)  # a wrong file leaves nothing behind
         return code
-    module("controller.offline.show", [str(run_dir), *(["--json"] if as_json else [])])
+    with contextlib.suppress(KeyboardInterrupt):  # the run has ended: its code is what counts
+        module("controller.offline.show", [str(run_dir), *(["--json"] if as_json else [])])
     return code
+
+
+def _follow(
+    process: subprocess.Popen[bytes], run_dir: Path, state: StateDir, early: Sequence[str], *, as_json: bool
+) -> int:
+    """Show the run until its supervisor has ended; Ctrl-C and SIGTERM end the run, however often they come.
+
+    A terminal that hangs up takes only this view with it: the run goes on, and ``operando watch`` shows it.
+    """
+    watch_file: Path | None = run_dir / "watch.txt"
+    asked, armed = "", False
+    while True:
+        try:
+            if not armed:
+                _on_stop(_stopped)
+                armed = True
+                asked = early[0] if early else ""
+            if asked:
+                told, asked = asked, ""
+                _interrupt(state, process, told)
+            if not as_json:
+                _show(_events(state, process), watch_file)
+                watch_file = None
+            return process.wait()
+        except KeyboardInterrupt as error:
+            asked = str(error)
+
+
+def _remove(run_dir: Path) -> None:
+    shutil.rmtree(run_dir)
+    with contextlib.suppress(OSError):
+        run_dir.parent.rmdir()  # only if it is empty
 
 
 def _events(state: StateDir, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any] | None]:
@@ -223,21 +253,32 @@ def _events(state: StateDir, process: subprocess.Popen[bytes]) -> Iterator[dict[
         yield None
 
 
-def _show(events: Iterator[dict[str, Any] | None], *, as_json: bool) -> None:
-    if as_json:
-        for _ in events:
-            pass
-        return
+def _show(events: Iterator[dict[str, Any] | None], watch_file: Path | None) -> None:
+    """Show the run on the terminal; a terminal or pipe that is gone ends the view, not the run."""
     from rich.console import Console
 
     from controller.display import follow
 
-    follow(events, Console())
+    try:
+        for event in events:
+            if event is None:
+                continue
+            if watch_file is not None and watch_file.is_file():
+                print(f"from elsewhere:\n  {watch_file.read_text().strip()}", flush=True)
+            follow(itertools.chain([event], events), Console())
+    except (OSError, SystemExit):  # rich makes a SystemExit of a broken pipe
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as this process lives
 
 
-def _terminated(number: int, _frame: Any) -> None:
+def _on_stop(handler: Callable[[int, Any], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell starts what is in the background
+            signal.signal(number, handler)
+
+
+def _stopped(number: int, _frame: Any) -> None:
     """SIGTERM is Ctrl-C by another program: it ends the run, not only this view of it."""
-    raise KeyboardInterrupt(signal.Signals(number).name)
+    raise KeyboardInterrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
 
 def _interrupt(state: StateDir, process: subprocess.Popen[bytes], what: str) -> None:
@@ -246,7 +287,18 @@ def _interrupt(state: StateDir, process: subprocess.Popen[bytes], what: str) -> 
     try:
         ask(state.socket("control"), {"do": "abort", "by": f"{what} of {os.environ.get('USER', 'a person')}"})
     except LocalError:
-        process.terminate()
+        _terminate(state, process)
+
+
+def _terminate(state: StateDir, process: subprocess.Popen[bytes]) -> None:
+    """Send SIGTERM to the supervisor as soon as it answers: before that it would just die of it."""
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(LocalError):
+            ask(state.socket("supervisor"), {"do": "status"}, timeout_s=1.0)
+            break
+        time.sleep(0.05)
+    process.terminate()
 
 
 def _orphaned(state: StateDir, run_dir: Path, how: str) -> int:

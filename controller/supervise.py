@@ -75,12 +75,12 @@ class Supervisor:
         lock = StationLock(self.state)
         lock.acquire({"pid": os.getpid(), "since": time.time(), "experiment": str(self.args.experiment)})
         server = LocalServer(self.state.socket("supervisor"), self._handle)
-        await server.start()
         loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
         try:
+            await server.start()  # who is answered here may send signals
             return await self._run()
         except asyncio.CancelledError:
             if not self._aborted_early:
@@ -166,6 +166,8 @@ class Supervisor:
 
     def _tell_how_to_watch(self, broker: str) -> None:
         """Write the exact mosquitto_sub line into the run's folder, readable by its owner only."""
+        if broker == "none":
+            return
         path = self.run_dir / "watch.txt"
         path.touch(mode=0o600)
         path.write_text(watch_line(json.loads(broker), self.args.name) + "\n")
@@ -203,7 +205,10 @@ class Supervisor:
                 return
             await asyncio.sleep(0.2 * len(recent))
             if name == "broker":
-                await self._start_broker()
+                try:
+                    await self._start_broker()
+                except (StartError, TimeoutError) as error:  # the next turn counts it and tries again
+                    self._log(f"broker did not start again: {error}")
             else:
                 await self._start(name, child.command)
 
@@ -313,7 +318,7 @@ class Supervisor:
         """Abort: through control when there is one, else by not starting it."""
         if "control" in self._children:
             self._telling = asyncio.ensure_future(self._tell_control({"do": "abort", "by": name}))
-        elif self._main is not None:
+        elif self._main is not None and not self._ending:
             self._aborted_early = True
             self._main.cancel()
 
