@@ -25,11 +25,12 @@ class Baseline:
     Attributes:
         iterated_counts: mean of the samples not above b + 3.29 sqrt(b) + 2.71, iterated until it stands; the
             thresholds follow from it.
-        mean_counts: mean of those samples that have no claimed one within ``GUARD`` samples; this is subtracted.
+        mean_counts: mean of those samples that have no claimed one within ``GUARD`` samples; this is
+            subtracted.
         sigma_counts: its standard error, sqrt(variance / n).
         n_samples: that went into it.
-        dispersion: variance / mean of those samples; 1 for counts, above it for single-ion spread or particles
-            too small to be seen.
+        dispersion: variance / mean of those samples; 1 for counts, above it for single-ion spread or
+            particles too small to be seen.
         threshold: level above which a sample is a claim.
         borrowed: too few samples here, so all of it is the neighbouring window's.
     """
@@ -44,15 +45,16 @@ class Baseline:
 
 
 def clip_level(mean_counts: float) -> float:
-    """Return b + 3.29 sqrt(b) + 2.71, Currie's detection limit over a well-known mean (Anal. Chem. 40, 586)."""
+    """Return b + 3.29 sqrt(b) + 2.71, Currie's detection limit over a well-known mean (Currie 1968)."""
     return mean_counts + 3.29 * math.sqrt(max(mean_counts, 0.0)) + 2.71
 
 
 def baseline(pieces: list[Floats], threshold: Threshold) -> Baseline | None:
     """Return the background of one line from gap-free pieces of a window, None with too few samples.
 
-    b = mean of x <= b + 3.29 sqrt(b) + 2.71, repeated until the same samples are left (at most 200 times). At a
-    true Poisson background the cut removes less than 1 sample in 2000, which lowers b by less than 0.5 %.
+    b = mean of x <= b + 3.29 sqrt(b) + 2.71, repeated until the same samples are left (at most 200 times).
+    At a true Poisson background the cut removes less than 1 sample in 2000, which lowers b by less than 0.5
+    %.
 
     Raises:
         ValueError: a mean is negative: these samples are no counts.

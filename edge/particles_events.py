@@ -1,8 +1,8 @@
 """Particles in a time trace: samples in chunks, exact across chunk borders, to a table of events.
 
-The trace is cut at absolute sample numbers into windows. A window's background and thresholds depend on its own
-samples only, and a run of samples above the event edge is a sum, so parts join at chunk, window and file borders
-without a trace: any cutting gives bit for bit the same events.
+The trace is cut at absolute sample numbers into windows. A window's background and thresholds depend on its
+own samples only, and a run of samples above the event edge is a sum, so parts join at chunk, window and file
+borders without a trace: any cutting gives bit for bit the same events.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class TraceResult:
 class ParticleReducer:
     """Samples in, events out. ``add`` takes chunks in time order, ``merge`` any other part of the same trace.
 
-    Peak memory: the samples of the windows that are not whole yet (with ``window=None`` the whole trace, at most
-    ``MAX_HELD_SAMPLES``), and the events.
+    Peak memory: the samples of the windows that are not whole yet (with ``window=None`` the whole trace, at
+    most ``MAX_HELD_SAMPLES``), and the events.
     """
 
     def __init__(self, lines: tuple[str, ...], rules: EventRules) -> None:
@@ -62,8 +62,8 @@ class ParticleReducer:
 
         Args:
             first: number of its first sample in the trace (missing samples have numbers too).
-            samples: counts, shape (lines, n) or (n,) for one line. NaN in any line: this sample is missing; it is
-                a gap and never a zero.
+            samples: counts, shape (lines, n) or (n,) for one line. NaN in any line: this sample is missing;
+                it is a gap and never a zero.
 
         Raises:
             ValueError: the shape is wrong, a value is infinite, a sample came before, or too many wait.

@@ -64,7 +64,7 @@ def find_runs(samples, line, first, level, threshold, integers, floats):  # type
         first: index of sample 0 in the whole trace.
         level: edge of a run; not above ``threshold``.
         threshold: what makes it a particle.
-        integers: out, shape (n // 2 + 2, 4): start, stop (behind the last), samples above threshold, highest sample.
+        integers: out, shape (n // 2 + 2, 4): start, stop (behind the last), samples above threshold, peak.
         floats: out, shape (n // 2 + 2, 1 + lines): height, sums over the run of every line.
     """
     lines, n = samples.shape

@@ -7,6 +7,7 @@ background samples in an event is then a stopping time, so by Wald's identity th
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -29,8 +30,8 @@ class EventRules:
 
     Attributes:
         threshold: rule of the decision level.
-        edge: how far an event reaches: down to the ``background`` mean (accumulation limit; the first sample at or
-            below it on either side belongs to the event) or only while above the ``threshold``.
+        edge: how far an event reaches: down to the ``background`` mean (accumulation limit; the first sample
+            at or below it on either side belongs to the event) or only while above the ``threshold``.
         min_points: least number of samples above the threshold.
         window: samples per baseline window; None takes one baseline for the whole trace.
         noise: variance per count: 1 for counted pulses, exp(sigma_ion^2) for a time-of-flight detector.
@@ -51,17 +52,17 @@ class EventRules:
 
 @dataclass(frozen=True)
 class Events:
-    """Events that one line decided, ordered in time. ``area`` and ``height`` are different things: both are here.
+    """Events that one line decided, ordered in time. Area and height are different things: both are here.
 
     Attributes:
         start, stop: first sample and the one behind the last, int64, shape (n,).
         peak: number of the highest sample.
         points: samples above the threshold.
         height_counts: the highest sample minus the background, shape (n,).
-        area_counts: sum over the event minus the background, of every line, shape (n, lines): the counts of the
-            particle. The other lines are summed over the same samples, whether they show an event or not.
-        sigma_counts: one sigma of the areas, shape (n, lines): counting (noise x gross counts, at least those of
-            the background) and the error of the background.
+        area_counts: sum over the event minus the background, of every line, shape (n, lines): the counts of
+            the particle. The other lines are summed over the same samples, whether they show an event or not.
+        sigma_counts: one sigma of the areas, shape (n, lines): counting (noise x gross counts, at least
+            those of the background) and the error of the background.
         gross_counts, background_counts: the two terms, shape (n, lines).
         cut: the event touches a gap or an end of the trace, so its area is too small.
     """
@@ -162,7 +163,7 @@ def gap_free(block: Floats) -> list[tuple[int, Floats]]:
     if missing.size == 0:
         return [(0, block)]
     cuts = np.concatenate([[-1], missing, [block.shape[1]]])
-    return [(int(a) + 1, block[:, a + 1 : b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b - a > 1]
+    return [(int(a) + 1, block[:, a + 1 : b]) for a, b in itertools.pairwise(cuts) if b - a > 1]
 
 
 def filled(found: list[Baseline | None], line: str) -> list[Baseline]:

@@ -92,11 +92,11 @@ def poisson_level(mean_counts: ArrayLike, alpha: float) -> Floats:
 def compound_level(mean_ions: float, sigma_ion: float, alpha: float) -> float:
     """Return the level that a compound Poisson-lognormal background exceeds with chance alpha.
 
-    Each of N ~ Poisson(lambda) ions gives a lognormal signal of mean 1 and log-deviation sigma (the single-ion
-    area of a time-of-flight detector). With f the lognormal mass on a grid of step h (nearest point) and F its
-    discrete Fourier transform, the mass of the sum is the inverse transform of exp(lambda (F - 1)); summed from
-    the far end it gives P(S > s), interpolated in the logarithm. The grid reaches beyond every s that matters,
-    so nothing wraps round; halving h changes a level by less than 1e-6.
+    Each of N ~ Poisson(lambda) ions gives a lognormal signal of mean 1 and log-deviation sigma (the
+    single-ion area of a time-of-flight detector). With f the lognormal mass on a grid of step h (nearest
+    point) and F its discrete Fourier transform, the mass of the sum is the inverse transform of exp(lambda
+    (F - 1)); summed from the far end it gives P(S > s), interpolated in the logarithm. The grid reaches
+    beyond every s that matters, so nothing wraps round; halving h changes a level by less than 1e-6.
 
     Args:
         mean_ions: lambda, ions per sample, above 0.
@@ -112,8 +112,8 @@ def compound_level(mean_ions: float, sigma_ion: float, alpha: float) -> float:
     Above 5000 ions per sample the Cornish-Fisher expansion of the same cumulants is used (it differs by less
     than 1e-4 there).
 
-    Source: characteristic function of a compound Poisson sum (Feller, vol. II, XVII.2); the distribution in this
-    field: Lockwood et al., J. Anal. At. Spectrom. 40 (2025), doi 10.1039/D5JA00230C.
+    Source: characteristic function of a compound Poisson sum (Feller, vol. II, XVII.2); the distribution in
+    this field: Lockwood et al., J. Anal. At. Spectrom. 40 (2025), doi 10.1039/D5JA00230C.
     """
     if not MIN_ALPHA <= alpha < 0.5:
         raise ValueError(f"alpha {alpha} is not between {MIN_ALPHA} and 0.5")
@@ -189,9 +189,9 @@ class Threshold:
     """A rule that turns a mean background into a level.
 
     ``poisson``: exact quantile at ``alpha``. ``currie``: B + S_C with eta = 1 at ``alpha`` and ``epsilon``.
-    ``currie-ld``: B + 3.29 sqrt(B) + 2.71, Currie's detection limit over a well-known background (alpha = beta =
-    5 %), used by much software as a threshold. ``compound``: compound Poisson-lognormal quantile at ``alpha``
-    with ``sigma_ion``; counts are in units of the mean single-ion signal.
+    ``currie-ld``: B + 3.29 sqrt(B) + 2.71, Currie's detection limit over a well-known background (alpha =
+    beta = 5 %), used by much software as a threshold. ``compound``: compound Poisson-lognormal quantile at
+    ``alpha`` with ``sigma_ion``; counts are in units of the mean single-ion signal.
     """
 
     kind: Kind = "poisson"
