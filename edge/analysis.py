@@ -347,7 +347,12 @@ class Analysis:
         errors = {}
         for line in self.settings.lines:
             gain = self.gains.get(line.detector, Gain())
-            errors[line.element] = placement_error(line.window, gain.sigma * line.window.centroid_kev)
+            sigma_kev = gain.sigma * line.window.centroid_kev
+            table = self.segmentations[line.detector].projection
+            if line.method == "projection" and table is not None:
+                errors[line.element] = table.placement_error(line.window, sigma_kev)
+            else:
+                errors[line.element] = placement_error(line.window, sigma_kev)
         element = next((e for e in errors if name.startswith(f"{e.lower()}_")), "Li")
         effect = errors[element]
         if name in ("li_per_normaliser", "li_relative") and normaliser in errors:

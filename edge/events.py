@@ -3,92 +3,195 @@
 Windows and background bands are cut at each other's edges into disjoint *segments*; a lookup table sends
 each channel to one segment, so that every event is one increment and any window is a sum of segments.
 Segment 0 is "everything else". The last row of the count array is the beam-off pixel: parked or blanked.
+
+Events are first packed into records of eight bytes, from which every other kernel counts: bits 0-15 channel,
+16-47 pixel. So the raster is worked out once, whatever is made of the events. A piece of records never leaves
+its line, so that the spectrum of the line is one plain array.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from edge.lines import LineWindow
+from edge.projection import ProjectionTable, project
 from edge.settings import Detector
 
 ROW_BIN_CHANNELS = 4  # energy bins of the row spectra, in nominal channels
+PIECE = 4096  # records of the fixed buffer: 32 kB, it stays in the nearest cache
 
 RECEIVED, ON, BEFORE, PARKED, OUTSIDE, UNDERFLOW, OVERFLOW = range(7)
 TALLIES = ("received", "on", "before", "parked", "outside", "underflow", "overflow")
 
+PIXEL_SHIFT = np.uint64(16)
+CHANNEL_MASK = np.uint64(0xFFFF)
+
+Records = NDArray[np.uint64]
+
 
 @njit(
-    "void(u2[::1], i8[::1], i8, i8, u1[::1], u4[:,::1], u4[:,::1], u4[::1], i8[::1])",
+    "UniTuple(i8, 3)(u2[::1], i8[::1], i8, i8, i8, i8, u8[::1], i8[::1])",
     cache=True,
     nogil=True,
     boundscheck=False,
 )
-def accumulate(  # type: ignore[no-untyped-def]  # numba compiles the signature above
-    channel, frame, nx, ny, segment_of, counts, rows, spectrum_off, tallies
+def pack(  # type: ignore[no-untyped-def]  # numba compiles the signature above
+    channel, frame, start, nx, ny, channels, records, tallies
 ):
-    """Add events to the accumulators in place.
+    """Pack events of one line into records and tally them; return (records, next event, line).
 
     Frame f (pulses since the pass began) belongs to line (f-1) // (nx+1), column (f-1) % (nx+1). Column nx
-    is the parked beam, f <= 0 the blanked beam before the first pulse: both go to the beam-off pixel and
-    spectrum. f > ny (nx+1) is outside the raster and only tallied. A channel of at least ``len(segment_of)``
-    is tallied as overflow, channel 0 as underflow; both stay in segment 0: they made the detector busy.
+    is the parked beam, f <= 0 the blanked beam before the first pulse: both go to the beam-off pixel nx ny,
+    line ny. f > ny (nx+1) is outside the raster: tallied, no record. A channel of at least ``channels`` becomes
+    ``channels``, the overflow. Stops where the line changes and where ``records`` is full.
 
     Args:
         channel: amplitudes, uint16, shape (n,).
         frame: pulses since the start of the pass, int64, shape (n,).
+        start: first event to look at.
         nx: pixels per line.
         ny: lines.
-        segment_of: channel to segment, uint8, shape (channels,).
-        counts: uint32, shape (nx*ny + 1, segments).
-        rows: one spectrum per line, beam on, uint32, shape (ny, channels).
-        spectrum_off: beam off, uint32, shape (channels,).
-        tallies: int64, shape (7,), in the order of ``TALLIES``.
+        channels: of the detector, below 65 536.
+        records: uint64, shape (room,).
+        tallies: int64, shape (5,), the first of ``TALLIES``: those that the frame decides.
     """
     n = channel.size
-    channels = segment_of.size
     pulses = ny * (nx + 1)
-    i = 0
-    while i < n:
+    top = np.uint16(channels)
+    kept = 0
+    current = -1
+    i = start
+    while i < n and kept < records.size:
         f = frame[i]
-        end = i + 1
-        while end < n and frame[end] == f:
-            end += 1
+        last = min(n, i + records.size - kept)
         pixel = nx * ny
-        line = (f - 1) // (nx + 1)
+        line = ny
         kind = ON
         if f <= 0:
             kind = BEFORE
         elif f > pulses:
             kind = OUTSIDE
-        elif (f - 1) - line * (nx + 1) == nx:
-            kind = PARKED
-        tallies[kind] += end - i
-        if kind == OUTSIDE:
-            i = end
-            continue
-        if kind == ON:
-            pixel = line * nx + (f - 1) - line * (nx + 1)
-            spectrum = rows[line]
         else:
-            spectrum = spectrum_off
-        for j in range(i, end):
-            c = channel[j]
-            if c < channels:
-                counts[pixel, segment_of[c]] += 1
-                spectrum[c] += 1
-                tallies[UNDERFLOW] += c == 0
+            row = (f - 1) // (nx + 1)
+            column = (f - 1) - row * (nx + 1)
+            if column == nx:
+                kind = PARKED
             else:
-                counts[pixel, 0] += 1
-                tallies[OVERFLOW] += 1
+                line = row
+                pixel = row * nx + column
+        if kind != OUTSIDE and current >= 0 and line != current:
+            break
+        end = i + 1
+        while end < last and frame[end] == f:
+            end += 1
+        tallies[kind] += end - i
+        if kind != OUTSIDE:
+            current = line
+            high = np.uint64(pixel) << PIXEL_SHIFT
+            for j in range(end - i):
+                records[kept + j] = high | np.uint64(min(channel[i + j], top))
+            kept += end - i
         i = end
-    tallies[RECEIVED] += n
+    tallies[RECEIVED] += i - start
+    return kept, i, current
+
+
+@njit("void(u8[::1], u1[::1], u4[:,::1], u4[::1])", cache=True, nogil=True, boundscheck=False)
+def accumulate(records, segment_of, counts, spectrum):  # type: ignore[no-untyped-def]
+    """Add records of one line to the counts per pixel and segment and to a spectrum, in place.
+
+    Four places of the piece are worked on in turn: neighbouring events mostly fall into one pixel, and four
+    counters in flight hide the time that an increment of the same one takes.
+
+    Args:
+        records: from ``pack``, shape (n,).
+        segment_of: channel to segment, uint8, shape (channels + 1,); the last entry is the overflow.
+        counts: uint32, shape (pixels + 1, segments).
+        spectrum: of the line, or of the beam off, uint32, shape (channels + 1,).
+    """
+    segments = np.uint64(counts.shape[1])
+    flat = counts.reshape(-1)
+    quarter = records.size // 4
+    for i in range(quarter):
+        a, b = records[i], records[i + quarter]
+        c, d = records[i + 2 * quarter], records[i + 3 * quarter]
+        flat[(a >> PIXEL_SHIFT) * segments + segment_of[a & CHANNEL_MASK]] += np.uint32(1)
+        flat[(b >> PIXEL_SHIFT) * segments + segment_of[b & CHANNEL_MASK]] += np.uint32(1)
+        flat[(c >> PIXEL_SHIFT) * segments + segment_of[c & CHANNEL_MASK]] += np.uint32(1)
+        flat[(d >> PIXEL_SHIFT) * segments + segment_of[d & CHANNEL_MASK]] += np.uint32(1)
+        spectrum[a & CHANNEL_MASK] += np.uint32(1)
+        spectrum[b & CHANNEL_MASK] += np.uint32(1)
+        spectrum[c & CHANNEL_MASK] += np.uint32(1)
+        spectrum[d & CHANNEL_MASK] += np.uint32(1)
+    for i in range(4 * quarter, records.size):
+        a = records[i]
+        flat[(a >> PIXEL_SHIFT) * segments + segment_of[a & CHANNEL_MASK]] += np.uint32(1)
+        spectrum[a & CHANNEL_MASK] += np.uint32(1)
+
+
+@njit("void(u8[::1], u1[::1], u4[:,::1])", cache=True, nogil=True, boundscheck=False)
+def accumulate_maps(records, segment_of, counts):  # type: ignore[no-untyped-def]
+    """Add records to the counts per pixel and segment only, in place: when other windows are laid.
+
+    Args:
+        records: from ``pack``, shape (n,).
+        segment_of: channel to segment, uint8, shape (channels + 1,).
+        counts: uint32, shape (pixels + 1, segments).
+    """
+    segments = np.uint64(counts.shape[1])
+    flat = counts.reshape(-1)
+    quarter = records.size // 4
+    for i in range(quarter):
+        a, b = records[i], records[i + quarter]
+        c, d = records[i + 2 * quarter], records[i + 3 * quarter]
+        flat[(a >> PIXEL_SHIFT) * segments + segment_of[a & CHANNEL_MASK]] += np.uint32(1)
+        flat[(b >> PIXEL_SHIFT) * segments + segment_of[b & CHANNEL_MASK]] += np.uint32(1)
+        flat[(c >> PIXEL_SHIFT) * segments + segment_of[c & CHANNEL_MASK]] += np.uint32(1)
+        flat[(d >> PIXEL_SHIFT) * segments + segment_of[d & CHANNEL_MASK]] += np.uint32(1)
+    for i in range(4 * quarter, records.size):
+        a = records[i]
+        flat[(a >> PIXEL_SHIFT) * segments + segment_of[a & CHANNEL_MASK]] += np.uint32(1)
+
+
+class Packer:
+    """Packs chunks of any length through one fixed buffer."""
+
+    def __init__(self, nx: int, ny: int, channels: int) -> None:
+        if not (nx >= 0 and ny >= 0 and nx * ny < 1 << 32 and 0 < channels < 1 << 16):
+            raise ValueError(f"{nx} x {ny} pixels and {channels} channels do not fit into a record")
+        self._raster = (nx, ny, channels)
+        self._buffer = np.empty(PIECE, np.uint64)
+
+    def pieces(
+        self, channel: NDArray[np.uint16], frame: NDArray[np.int64], tallies: NDArray[np.int64]
+    ) -> Iterator[tuple[int, Records]]:
+        """Yield line number and records of a chunk, piece by piece; each piece is overwritten by the next.
+
+        Args:
+            channel: shape (n,).
+            frame: pulses since the start of the pass, shape (n,); a pass without raster is all beam-off.
+            tallies: added to in place.
+
+        Raises:
+            ValueError: if the two arrays differ in length.
+        """
+        if channel.shape != frame.shape or channel.ndim != 1:
+            raise ValueError(f"events: {channel.shape} channels and {frame.shape} frames")
+        nx = self._raster[0]
+        frames = np.zeros_like(frame) if nx == 0 else np.ascontiguousarray(frame)
+        channel = np.ascontiguousarray(channel)
+        start = 0
+        while start < channel.size:
+            kept, start, line = pack(channel, frames, start, *self._raster, self._buffer, tallies)
+            if kept:
+                yield line, self._buffer[:kept]
 
 
 @dataclass(frozen=True)
@@ -98,10 +201,19 @@ class Segmentation:
     detector: Detector
     windows: tuple[LineWindow, ...]
     edges_kev: tuple[tuple[float, float], ...]  # of segments 1, 2, ...
+    projection: ProjectionTable | None = None  # of the lines that are counted by projection
 
     @classmethod
-    def of(cls, detector: Detector, windows: Sequence[LineWindow]) -> Segmentation:
-        """Cut windows and bands of one detector at each other's edges."""
+    def of(
+        cls, detector: Detector, windows: Sequence[LineWindow], projected: Sequence[LineWindow] = ()
+    ) -> Segmentation:
+        """Cut windows and bands of one detector at each other's edges.
+
+        Args:
+            detector: the detector.
+            windows: of all its lines.
+            projected: those of them that are counted by projection as well.
+        """
         ranges = [r for w in windows for r in ((w.low_kev, w.high_kev), *w.bands_kev)]
         cuts = sorted({edge for r in ranges for edge in r})
         pieces = [
@@ -109,7 +221,8 @@ class Segmentation:
         ]
         if len(pieces) > 254:
             raise ValueError(f"detector {detector.name}: {len(pieces)} energy segments, at most 254")
-        return cls(detector, tuple(windows), tuple(pieces))
+        table = ProjectionTable.of(projected, detector.gain_kev) if projected else None
+        return cls(detector, tuple(windows), tuple(pieces), table)
 
     @property
     def size(self) -> int:
@@ -139,14 +252,15 @@ class Segmentation:
         """
         detector = self.detector
         centres = (detector.offset_kev + detector.gain_kev * np.arange(detector.channels)) * gain
-        segment = np.zeros(detector.channels, dtype=np.uint8)
+        segment = np.zeros(detector.channels + 1, dtype=np.uint8)
         for index, (low, high) in enumerate(self.edges_kev, start=1):
-            segment[(centres >= low) & (centres < high)] = index
+            segment[:-1][(centres >= low) & (centres < high)] = index
         bins = np.floor((centres - detector.offset_kev) / self.row_bin_kev + 1e-9)
         bins = np.where((bins < 0) | (bins > self.row_bins - 2), self.row_bins - 1, bins)
-        channels_in = np.bincount(segment, minlength=self.size).astype(np.int64)
+        channels_in = np.bincount(segment[:-1], minlength=self.size).astype(np.int64)
         bin_channels = np.bincount(bins.astype(np.int64), minlength=self.row_bins).astype(np.int64)
-        return ChannelTables(gain, segment, bins.astype(np.uint16), channels_in, bin_channels)
+        columns = None if self.projection is None else self.projection.columns(centres)
+        return ChannelTables(gain, segment, bins.astype(np.uint16), channels_in, bin_channels, columns)
 
 
 @dataclass(frozen=True)
@@ -154,10 +268,16 @@ class ChannelTables:
     """Channel lookup tables at one gain."""
 
     gain: float
-    segment_of: NDArray[np.uint8]
+    lookup: NDArray[np.uint8]  # (channels + 1,): channel to segment, the last entry for the overflow
     bin_of: NDArray[np.uint16]
     channels_in: NDArray[np.int64]
     bin_channels: NDArray[np.int64]
+    columns: NDArray[np.int32] | None = None  # (channels + 1, columns) of the projection
+
+    @property
+    def segment_of(self) -> NDArray[np.uint8]:
+        """Segment of each channel of the detector, shape (channels,)."""
+        return self.lookup[:-1]
 
 
 @dataclass
@@ -168,43 +288,70 @@ class PassCounts:
     ny: int
     tables: ChannelTables
     segments: NDArray[np.uint32]  # (pixels + 1, segments)
-    rows: NDArray[np.uint32]  # (ny, channels), beam on
-    spectrum_off: NDArray[np.uint32]
-    tallies: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(TALLIES), dtype=np.int64))
+    spectra: NDArray[np.uint32]  # (ny + 1, channels + 1): beam on per line, then beam off; overflow last
+    projected: NDArray[np.int64] | None = None  # (pixels + 1, columns)
+    by_frame: NDArray[np.int64] = field(default_factory=lambda: np.zeros(UNDERFLOW, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        self._packer = Packer(self.nx, self.ny, self.spectra.shape[1] - 1)
 
     @classmethod
     def empty(cls, nx: int, ny: int, segmentation: Segmentation, gain: float) -> PassCounts:
         """Return zeros. A pass without raster has nx = ny = 0: everything is beam-off."""
-        channels = segmentation.detector.channels
+        tables = segmentation.tables(gain)
+        pixels = nx * ny + 1
         return cls(
             nx=nx,
             ny=ny,
-            tables=segmentation.tables(gain),
-            segments=np.zeros((nx * ny + 1, segmentation.size), dtype=np.uint32),
-            rows=np.zeros((ny, channels), dtype=np.uint32),
-            spectrum_off=np.zeros(channels, dtype=np.uint32),
+            tables=tables,
+            segments=np.zeros((pixels, segmentation.size), dtype=np.uint32),
+            spectra=np.zeros((ny + 1, segmentation.detector.channels + 1), dtype=np.uint32),
+            projected=None if tables.columns is None else np.zeros((pixels, tables.columns.shape[1]), np.int64),
         )
 
-    def add(self, channel: NDArray[np.uint16], frame: NDArray[np.int64]) -> None:
+    def moved(self, segmentation: Segmentation, gain: float) -> PassCounts:
+        """Return the same pass with other windows, its maps empty: spectra and tallies stay as counted."""
+        fresh = PassCounts.empty(self.nx, self.ny, segmentation, gain)
+        fresh.spectra, fresh.by_frame = self.spectra, self.by_frame
+        return fresh
+
+    def add(
+        self, channel: NDArray[np.uint16], frame: NDArray[np.int64], *, maps_only: bool = False
+    ) -> None:
         """Add one chunk of events; frames count pulses since the start of the pass.
+
+        Args:
+            channel: shape (n,).
+            frame: shape (n,).
+            maps_only: the chunk is in spectra and tallies already (see ``moved``).
 
         Raises:
             ValueError: if the two arrays differ in length.
         """
-        if channel.shape != frame.shape or channel.ndim != 1:
-            raise ValueError(f"events: {channel.shape} channels and {frame.shape} frames")
-        frames = np.zeros_like(frame) if self.nx == 0 else frame
-        accumulate(
-            np.ascontiguousarray(channel),
-            np.ascontiguousarray(frames),
-            self.nx,
-            self.ny,
-            self.tables.segment_of,
-            self.segments,
-            self.rows,
-            self.spectrum_off,
-            self.tallies,
-        )
+        tallies = np.zeros_like(self.by_frame) if maps_only else self.by_frame
+        for line, records in self._packer.pieces(channel, frame, tallies):
+            if maps_only:
+                accumulate_maps(records, self.tables.lookup, self.segments)
+            else:
+                accumulate(records, self.tables.lookup, self.segments, self.spectra[line])
+            if self.projected is not None and self.tables.columns is not None:
+                project(records, self.tables.columns, self.projected)
+
+    @property
+    def tallies(self) -> NDArray[np.int64]:
+        """Events by what became of them, shape (7,), in the order of ``TALLIES``."""
+        ends = self.spectra[:, [0, -1]].sum(axis=0, dtype=np.int64)
+        return np.concatenate([self.by_frame, ends])
+
+    @property
+    def rows(self) -> NDArray[np.uint32]:
+        """Spectrum of each line with the beam on, shape (ny, channels)."""
+        return self.spectra[:-1, :-1]
+
+    @property
+    def spectrum_off(self) -> NDArray[np.uint32]:
+        """Spectrum with the beam off, shape (channels,)."""
+        return self.spectra[-1, :-1]
 
     def spectrum_on(self) -> NDArray[np.int64]:
         """Return the beam-on spectrum of the whole pass, shape (channels,)."""
@@ -224,18 +371,20 @@ class PassCounts:
         """Add another part of the same pass, taken with the same tables."""
         if self.tables.gain != other.tables.gain or self.segments.shape != other.segments.shape:
             raise ValueError("two parts of one pass were taken with different tables")
-        for mine, theirs in (
-            (self.segments, other.segments),
-            (self.rows, other.rows),
-            (self.spectrum_off, other.spectrum_off),
-            (self.tallies, other.tallies),
-        ):
+        pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [
+            (self.segments, other.segments), (self.spectra, other.spectra), (self.by_frame, other.by_frame)
+        ]  # fmt: skip
+        if self.projected is not None and other.projected is not None:
+            pairs.append((self.projected, other.projected))
+        for mine, theirs in pairs:
             mine += theirs
 
 
 def warm() -> None:
-    """Run the kernel once on no events, so that the first real chunk finds it loaded."""
-    table, flat = np.zeros(1, np.uint8), np.zeros(1, np.uint32)
-    none16, none64 = np.zeros(0, np.uint16), np.zeros(0, np.int64)
-    pixels, rows = np.zeros((1, 1), np.uint32), np.zeros((1, 1), np.uint32)
-    accumulate(none16, none64, 1, 1, table, pixels, rows, flat, np.zeros(len(TALLIES), np.int64))
+    """Run every kernel once on no events, so that the first real chunk finds them loaded."""
+    nothing, none16, none64 = np.zeros(0, np.uint64), np.zeros(0, np.uint16), np.zeros(0, np.int64)
+    table, pixels, spectrum = np.zeros(2, np.uint8), np.zeros((1, 1), np.uint32), np.zeros(2, np.uint32)
+    pack(none16, none64, 0, 1, 1, 1, nothing, np.zeros(UNDERFLOW, np.int64))
+    accumulate(nothing, table, pixels, spectrum)
+    accumulate_maps(nothing, table, pixels)
+    project(nothing, np.zeros((2, 1), np.int32), np.zeros((1, 1), np.int64))

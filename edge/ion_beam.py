@@ -66,7 +66,9 @@ class IonBeamReducer:
     def __init__(self, settings: Settings, gains: Mapping[str, Gain] | None = None) -> None:
         self.settings = settings
         self.segmentations = {
-            name: Segmentation.of(detector, [line.window for line in settings.lines_on(name)])
+            name: Segmentation.of(
+                detector, [line.window for line in settings.lines_on(name)], settings.projected_on(name)
+            )
             for name, detector in settings.detectors.items()
         }
         self.gains = {name: Gain() for name in settings.detectors} | dict(gains or {})

@@ -39,6 +39,9 @@ class Measured:
     channels_in: Mapping[str, Floats]  # (segments,): channels per segment, mean over passes
     fitted: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)  # element: net, variance
     beam_off_common: Mapping[str, Floats] = field(default_factory=dict)  # those also used by the reference
+    projected: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)  # (..., layers, columns):
+    # projected sums with weights w, and with w^2
+    beam_off_projected: Mapping[str, Floats | None] = field(default_factory=dict)  # (..., columns)
     charge_known: bool = True  # False: exposure is time, only element ratios mean something
 
 
@@ -64,6 +67,8 @@ def net_counts(method: Method, line: AnalysisLine, measured: Measured) -> Pair:
     c = coefficients(method.segmentations[name], line.window, measured.channels_in[name], method.slope)
     if line.element in measured.fitted:
         net, variance = measured.fitted[line.element]
+    elif line.method == "projection" and (table := method.segmentations[name].projection) is not None:
+        net, variance = table.net(line.element, *measured.projected[name], method.slope)
     else:
         net, variance = window_net(measured.sums[name], measured.variances[name], c)
     off_s = measured.beam_off_live_s.get(name, 0.0)
@@ -71,8 +76,14 @@ def net_counts(method: Method, line: AnalysisLine, measured: Measured) -> Pair:
         off = measured.beam_off[name]
         share = measured.live_time_s[name] / off_s
         used = np.where(c != 0.0, np.maximum(off, 1.0), 0.0)  # no count is not no error
-        net = net - share * (off @ c)[..., None]
-        variance = variance + share**2 * (used @ c**2)[..., None]
+        stays, stays_variance = off @ c, used @ c**2
+        events = measured.beam_off_projected.get(name)
+        table = method.segmentations[name].projection
+        if line.method == "projection" and table is not None and events is not None:
+            stays, stays_variance = table.net(line.element, events, events, method.slope)
+            stays_variance = np.maximum(stays_variance, table.least_variance(line.element))
+        net = net - share * stays[..., None]
+        variance = variance + share**2 * stays_variance[..., None]
     return net, np.sqrt(variance)
 
 

@@ -25,6 +25,7 @@ class BeamOff:
 
     counts: Floats  # (segments,)
     live_s: float
+    projected: Floats | None = None  # (columns,) of the lines that are projected
 
 
 def observed_rates_hz(scan: ScanData, detector: str) -> tuple[Floats, Floats]:
@@ -92,6 +93,7 @@ def combined_dead_time(found: Sequence[DeadTime | None], prior: float) -> DeadTi
 def beam_off(scans: Sequence[ScanData], detector: str, segments: int) -> BeamOff:
     """Return the beam-off counts and live time of one detector, summed over scans."""
     counts, live_s = np.zeros(segments), 0.0
+    projected: Floats | None = None
     for scan in scans:
         total = scan.detector_sum(detector) if scan.blocks else None
         if total is None:
@@ -100,7 +102,9 @@ def beam_off(scans: Sequence[ScanData], detector: str, segments: int) -> BeamOff
         if seconds > 0.0:
             counts += total.segments[-1]
             live_s += seconds
-    return BeamOff(counts, live_s)
+            if total.projected is not None:
+                projected = total.projected[-1] + (0.0 if projected is None else projected)
+    return BeamOff(counts, live_s, projected)
 
 
 def measured(
@@ -134,6 +138,7 @@ def measured(
     charge: dict[str, Floats] = {}
     seconds: dict[str, Floats] = {}
     channels = {name: np.zeros(s.size) for name, s in segmentations.items()}
+    projected: dict[str, tuple[Floats, Floats]] = {}
     passes, known = 0, all(block.charge_known for block, _ in parts)
     for block, pose in parts:
         weights = layer_weights(grid, pose, bounds)
@@ -147,6 +152,10 @@ def measured(
             charge[name] = charge.get(name, 0.0) + weights.T @ (exposure * live[name])
             seconds[name] = seconds.get(name, 0.0) + weights.T @ (block.time_s * live[name])
             channels[name] += detector.channels_in
+            if detector.projected is not None:
+                s, v = sums_in_layers(weights, detector.projected[:-1])
+                before = projected.get(name, (np.zeros_like(s), np.zeros_like(v)))
+                projected[name] = before[0] + s, before[1] + v
     return Measured(
         sums=sums,
         variances=variances,
@@ -155,6 +164,8 @@ def measured(
         beam_off={name: off[name].counts for name in segmentations},
         beam_off_live_s={name: off[name].live_s for name in segmentations},
         channels_in={name: channels[name] / max(passes, 1) for name in segmentations},
+        projected=projected,
+        beam_off_projected={name: off[name].projected for name in segmentations},
         charge_known=known,
     )
 

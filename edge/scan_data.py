@@ -110,11 +110,13 @@ class DetectorBlock:
     fast: int = 0
     accumulation_us: int = 0
     counted: int = 0  # passes with counters
+    projected: NDArray[np.int64] | None = None  # (pixels + 1, columns), see edge.projection
 
     @classmethod
     def of(cls, counts: PassCounts, counters: Counters | None) -> DetectorBlock:
         """Take over one finished pass."""
         block = cls(narrowed(counts.segments), counts.tables.channels_in.copy(), counts.tallies.copy())
+        block.projected = counts.projected
         if counters is not None:
             block.slow, block.fast, block.counted = counters.slow, counters.fast, 1
             block.accumulation_us = round(counters.accumulation_s * MICRO)
@@ -131,6 +133,7 @@ class DetectorBlock:
             self.fast + other.fast,
             self.accumulation_us + other.accumulation_us,
             self.counted + other.counted,
+            None if self.projected is None or other.projected is None else self.projected + other.projected,
         )
 
     @property

@@ -10,7 +10,7 @@ from edge.calibration_tables import CalibrationTable
 from edge.lines import LineWindow
 
 LayerKind = Literal["metal", "separator", "host"]
-Method = Literal["window", "fit"]
+Method = Literal["window", "projection", "fit"]
 
 PRIORS: Mapping[str, float] = {
     "normalisation": 0.02,  # element normalisation of a signal relative to a reference (paper, section 4.4)
@@ -97,7 +97,7 @@ class Settings:
                                                 default 2.0),
                                fast_dead_s?: default 4e-7}}
             lithium_line: {centroid_kev: 481.0, fwhm_kev: 6.0}
-            lines: [{element: "Li", detector: name, line?: "Ka"|"Kb"|"La"..., method?: "window"|"fit",
+            lines: [{element: "Li", detector: name, line?: "Ka"|"Kb"|"La"..., method?: "window"|"projection"|"fit",
                      window_kev?: [low, high], background_kev?: [[low, high], ...]}]
             layers: [{name, kind: "metal"|"separator"|"host", normaliser?, host?, mass_fractions?: {name: w}}]
                     in order along the interface normal (+y); mass fractions of a host with x = 1
@@ -126,6 +126,10 @@ class Settings:
     def layer_index(self, name: str) -> int:
         """Return the position of a layer along the normal."""
         return [layer.name for layer in self.layers].index(name)
+
+    def projected_on(self, detector: str) -> tuple[LineWindow, ...]:
+        """Return the windows of the lines of one detector that are counted by projection."""
+        return tuple(line.window for line in self.lines_on(detector) if line.method == "projection")
 
     def lines_on(self, detector: str) -> tuple[AnalysisLine, ...]:
         """Return the analysis lines counted on one detector, in file order."""

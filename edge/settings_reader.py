@@ -173,8 +173,8 @@ class SettingsReader:
                 self.problems.append(f"{where}detector: {element} is measured with {need}")
                 continue
             method = entry.get("method") or "window"
-            if method not in ("window", "fit"):
-                self.problems.append(f"{where}method: {method!r} is neither window nor fit")
+            if method not in ("window", "projection", "fit"):
+                self.problems.append(f"{where}method: {method!r} is none of window, projection, fit")
             try:
                 window = self._window(entry, element, detector, centroid_kev, fwhm_kev)
             except (ValueError, TypeError) as error:

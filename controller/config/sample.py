@@ -143,7 +143,7 @@ class AnalysisLine(Table):
     element: str
     detector: Literal["pixe", "pige"]
     line: str | None = None
-    method: Literal["window", "fit"] = "window"
+    method: Literal["window", "projection", "fit"] = "window"
     window_kev: Band | None = Field(alias="window", default=None)
     background_kev: Annotated[tuple[Band, ...], Field(strict=False)] | None = Field(
         alias="background", default=None

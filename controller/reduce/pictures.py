@@ -14,10 +14,11 @@ from edge.events import PassCounts
 from edge.geometry import layer_weights
 from edge.line_counts import coefficients
 from edge.lithium import x_of
-from edge.maps import label_sums, labels_at, net_map, profile, quadtree
+from edge.maps import NetMap, label_sums, labels_at, net_map, profile, quadtree
 from edge.measure import observed_rates_hz, whole
 from edge.placement import Placement, visible
 from edge.scan_data import ATTO, Block, ScanData
+from edge.settings import AnalysisLine
 
 LOCAL_COUNTS = 400.0  # lithium counts wanted in each region of the map of the local state of charge
 NANO = 1e9
@@ -68,6 +69,9 @@ def element_maps(
         parts = passes + (1 if running is not None else 0)
         c = coefficients(segmentation, line.window, channels / max(parts, 1), analysis.slope.value)
         picture = net_map(counts, c)
+        images = _projected(analysis, scan, line, None if running is None else running.get(line.detector))
+        if images is not None:
+            picture = NetMap(picture.gross, picture.gross - images[0], *images)
         found[line.element] = {
             "element": line.element,
             "unit": "counts",
@@ -77,6 +81,21 @@ def element_maps(
             "background": picture.background.astype(np.float32),
         }
     return found
+
+
+def _projected(
+    analysis: Analysis, scan: ScanData, line: AnalysisLine, running: PassCounts | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return counts and error per pixel of a line that is projected, None for other methods."""
+    table = analysis.segmentations[line.detector].projection
+    if line.method != "projection" or table is None:
+        return None
+    total = scan.detector_sum(line.detector) if scan.blocks else None
+    parts = [part.projected[:-1] for part in (total, running) if part is not None and part.projected is not None]
+    sums = np.sum(parts, axis=0)
+    net, variance = table.net(line.element, sums, sums, analysis.slope.value)
+    gross = np.maximum(variance, table.least_variance(line.element))
+    return net, np.sqrt(gross)
 
 
 def exposure_maps(analysis: Analysis, scan: ScanData) -> dict[str, Fields]:
