@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from controller.offline.recorded import one_each
-from controller.offline.technique import Array, Axis, Job, Problems, Technique
+from controller.offline.technique import Array, Axis, Job, Merge, Problems, Technique
 from controller.offline.values import finite, fit_report, pm, quantity, scale_report, table
 from drivers.files import any_file
 from drivers.files.recordings import RecordedEvents, RecordedSpectrum, Recording
@@ -20,6 +21,8 @@ from edge.gamma import GammaResult, MeasuredLine, reduce_germanium
 from edge.gamma_be7 import ALPHA, Be7Result, find_be7
 from edge.gamma_broad import BroadResult, reduce_broad
 from edge.gamma_lines import BROAD_SETS, CALIBRATION_SETS
+
+SUMMARY_LINES = ("K-40 1460.8", "Cs-137 661.7")
 
 
 @dataclass(frozen=True)
@@ -283,8 +286,51 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
     return one_each(args.files, lambda recording: reduce_recording(recording, options))
 
 
+def _part(args: argparse.Namespace, file: Path) -> dict[str, Any]:
+    """Return the counts and times of one recording."""
+    recording = any_file.read(file)
+    spectrum = recording.spectrum() if isinstance(recording, RecordedEvents) else None
+    if isinstance(recording, list) and len(recording) == 1:
+        spectrum = recording[0]
+    if spectrum is None:
+        raise ValueError("a map or several detectors cannot be merged as one gamma spectrum")
+    return {
+        "file": file.name, "counts": spectrum.counts, "live_s": spectrum.live_s, "real_s": spectrum.real_s,
+        "energy_kev": list(spectrum.energy_kev) if spectrum.energy_kev else None, "centre": spectrum.centre,
+    }  # fmt: skip
+
+
+def _sum(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> GammaReport:
+    """Add spectra of one measurement; they must have the same channels and the same recorded calibration."""
+    first = parts[0]
+    for part in parts[1:]:
+        if part["counts"].shape != first["counts"].shape:
+            raise ValueError(f"{part['file']} and {first['file']} have different numbers of channels")
+        if (part["energy_kev"], part["centre"]) != (first["energy_kev"], first["centre"]):
+            raise ValueError(f"{part['file']} and {first['file']} are calibrated differently")
+    times = [None if any(p[key] is None for p in parts) else math.fsum(p[key] for p in parts)
+             for key in ("live_s", "real_s")]  # fmt: skip
+    energy = first["energy_kev"]
+    merged = RecordedSpectrum(
+        Path(str(first["file"])), np.sum([part["counts"] for part in parts], axis=0, dtype=np.int64),
+        live_s=times[0], real_s=times[1], energy_kev=tuple(energy) if energy else None,
+        centre=first["centre"], notes=("the sum of " + ", ".join(part["file"] for part in parts),),
+    )  # fmt: skip
+    return reduce_recording([merged], GammaOptions(source=args.source, alpha=args.alpha))
+
+
+def _row(data: Mapping[str, Any]) -> dict[str, Any]:
+    rows = {
+        line["name"]: line["area"]
+        for line in data["lines"]
+        if line["name"] in ("K-40 1460.8", "Cs-137 661.7")
+    }
+    return ({"7Be 477.6": data["be7"]["net"]} if data["be7"]["decided"] else {}) | rows
+
+
 _SOURCES = tuple(dict.fromkeys([*CALIBRATION_SETS, *BROAD_SETS]))
 TECHNIQUE = Technique(
     "gamma", "Gamma spectra: lines, energies corrected by the spectrum itself, the decision on 7Be.",
     any_file.FORMATS, "operando reduce gamma soil.Spe background.Spe --out results", _add_arguments, _jobs,
+    Merge(_part, _sum), _row,
 )  # fmt: skip

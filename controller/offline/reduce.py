@@ -1,29 +1,38 @@
 """``operando reduce TECHNIQUE FILES... [--out DIR] [--json]``: the reductions on recorded and foreign files.
 
-Exit codes: 0 all files reduced; 2 wrong arguments, or no file could be reduced; 6 some were and some were
-not.
+Exit codes: 0 all files reduced; 2 wrong arguments, or no file could be reduced; 3 no Dask cluster, or it was
+lost; 5 aborted by a person; 6 some files were reduced and some not.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from controller.offline.technique import Job, Problems, Report, Technique
+from controller.offline import (
+    campaign,
+    one_thread,  # noqa: F401  # before anything that loads numpy
+    results_out,
+)
+from controller.offline.campaign_work import Answer
+from controller.offline.product import pack, produce, unpack, unpack_product
+from controller.offline.results_out import Result
+from controller.offline.technique import Job, Problems, Technique
 from drivers.files.errors import FileError
 
-DONE, WRONG, GAPS = 0, 2, 6
-SCHEMA = "operando/reduce/1"
+DONE, WRONG, NO_CLUSTER, ABORTED, GAPS = 0, 2, 3, 5, 6
 RUNS = "ion-beam"
 TECHNIQUES = {
     "gamma": ("controller.offline.gamma", "gamma spectra: lines, corrected energies, the 7Be decision"),
+    "radiography": (
+        "controller.offline.radiography",
+        "neutron radiographs: transmission, 6Li, profiles, isotope balance",
+    ),
     "xrf": ("controller.offline.xrf", "X-ray fluorescence spectra and maps: elements, areas, element maps"),
 }
 """Name: (module with a TECHNIQUE, help). Only what is asked for is imported."""
@@ -43,28 +52,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ion_beam.main(words[1:])
     try:
         args = build_parser(words[:1]).parse_args(words)
-        jobs: list[Job] = args.chosen.jobs(args)
+        results = _results(args)
     except SystemExit as stop:
         return int(stop.code or 0)
     except Problems as wrong:  # everything that is wrong at once, and nothing half done
-        for problem in wrong.problems:
-            print(f"operando reduce: {problem}", file=sys.stderr)
-        return WRONG
-    except (FileError, ValueError) as error:
-        print(f"operando reduce: {error}", file=sys.stderr)
-        return WRONG
-    reports, gaps = _reduce(jobs)
-    try:
-        written = _write(args, reports) if args.out and reports else []
-    except OSError as error:
-        print(f"operando reduce: cannot write to {args.out}: {error.strerror or error}", file=sys.stderr)
-        return WRONG
-    _print(args, reports, gaps, written)
-    for gap in gaps:
-        print(f"operando reduce: not reduced: {gap['file']}: {gap['why']}", file=sys.stderr)
+        return _say(WRONG, *wrong.problems)
+    except campaign.ClusterError as error:
+        kept = ", what is finished is kept: give the same command again" if args.out else ""
+        return _say(NO_CLUSTER, f"{error}{kept}")
+    except KeyboardInterrupt:
+        return _say(ABORTED, "aborted")
+    except (FileError, ValueError, ImportError) as error:
+        return _say(WRONG, str(error))
+    gaps = [one for one in results if one.product is None]
+    written: list[Path] = []
+    if args.out and len(gaps) < len(results):
+        try:
+            written = results_out.write(args, results)
+        except OSError as error:
+            return _say(WRONG, f"cannot write to {args.out}: {error.strerror or error}")
+        campaign.forget(args.out / campaign.KEPT)
+    _print(args, results, written)
+    _say(GAPS, *(f"not reduced: {one.file}: {one.why}" for one in gaps))
     if not gaps:
         return DONE
-    return GAPS if reports else WRONG
+    return GAPS if len(gaps) < len(results) else WRONG
 
 
 def build_parser(wanted: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -84,97 +96,105 @@ def build_parser(wanted: Sequence[str] = ()) -> argparse.ArgumentParser:
             name, help=text, description=technique.help, formatter_class=shape,
             epilog=f"example:\n  {technique.example}",
         )  # fmt: skip
-        own.add_argument("files", nargs="+", type=Path, metavar="FILE", help=technique.files)
-        own.add_argument("--out", type=Path, metavar="DIR", help="write results, tables and figures here")
-        own.add_argument("--json", action="store_true", help="print the result as JSON instead of tables")
-        own.add_argument("--figures", choices=("png", "svg"), default="png", help="format of the figures")
+        _add_common(own, technique)
         technique.add_arguments(own)
         own.set_defaults(chosen=technique)
     choices.add_parser(RUNS, help="a recorded run of this project, from its raw events")
     return parser
 
 
-def _reduce(jobs: Sequence[Job]) -> tuple[list[tuple[Job, Report]], list[dict[str, str]]]:
-    reports: list[tuple[Job, Report]] = []
-    gaps: list[dict[str, str]] = []
-    for number, job in enumerate(jobs, 1):
-        if sys.stderr.isatty():
-            print(f"reducing {number} of {len(jobs)}: {job.file.name}", file=sys.stderr)
-        try:
-            reports.append((job, job.run()))
-        except ValueError as error:
-            gaps.append({"file": str(job.file), "why": str(error)})
-    return reports, gaps
+def _add_common(own: argparse.ArgumentParser, technique: Technique) -> None:
+    own.add_argument("files", nargs="+", type=Path, metavar="FILE", help=technique.files)
+    own.add_argument("--out", type=Path, metavar="DIR", help="write results, tables and figures here")
+    own.add_argument("--json", action="store_true", help="print the result as JSON instead of tables")
+    own.add_argument("--figures", choices=("png", "svg"), default="png", help="format of the figures")
+    if technique.merge is not None:
+        own.add_argument("--merge", action="store_true", help="all files are one measurement: add them up")
+    cluster = own.add_argument_group("on a Dask cluster (extra dask; the result is the same in every bit)")
+    cluster.add_argument(
+        "--dask", metavar="ADDRESS", help="of its scheduler, for example tcp://10.0.0.1:8786"
+    )
+    cluster.add_argument("--send", action="store_true", help="the workers do not see these files: send them")
+    cluster.add_argument(
+        "--wait", type=campaign.parse_wait_s, default=30.0, metavar="TIME",
+        help="how long to wait for a scheduler and for a worker (default 30 s)",
+    )  # fmt: skip
 
 
-def _document(
-    args: argparse.Namespace, reports: Sequence[tuple[Job, Report]], gaps: Sequence[dict[str, str]]
-) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA, "technique": args.technique,
-        "files": [{**report.data, **_origin(job)} for job, report in reports],
-        "not_reduced": list(gaps),
-    }  # fmt: skip
+def _results(args: argparse.Namespace) -> list[Result]:
+    """Reduce, here or on a cluster."""
+    if getattr(args, "merge", False):
+        return [_merged(args)]
+    jobs: list[Job] = args.chosen.jobs(args)
+    if not args.dask:
+        return [_reduced(args, job, f"{number} of {len(jobs)}") for number, job in enumerate(jobs, 1)]
+    named = [(job.file, job.inputs) for job in jobs]
+    tasks = campaign.plan(args, _module(args), jobs, send=args.send)
+    del jobs  # and with them what they have read
+    return [
+        Result(file, inputs, None if one.product is None else unpack_product(one.product), one.why)
+        for (file, inputs), one in zip(named, _spread(args, tasks), strict=True)
+    ]
 
 
-def _origin(job: Job) -> dict[str, Any]:
-    if job.inputs == (job.file,):
-        return {"sha256": _sha256(job.file)}
-    return {"inputs": [{"file": path.name, "sha256": _sha256(path)} for path in job.inputs]}
+def _merged(args: argparse.Namespace) -> Result:
+    """Add the sums of all files up, in their order. A file that cannot be read is an error, not a gap."""
+    merge = args.chosen.merge
+    twice = sorted({str(file) for file in args.files if args.files.count(file) > 1})
+    if twice:
+        raise Problems([f"{file}: given twice, it would be counted twice" for file in twice])
+    if args.dask:
+        answers = _spread(args, campaign.plan_parts(args, _module(args), send=args.send))
+    else:
+        answers = [_part(args, file) for file in args.files]
+    problems = [
+        f"{file}: {one.why}" for file, one in zip(args.files, answers, strict=True) if one.product is None
+    ]
+    if problems:
+        raise Problems(problems)
+    report = merge.finish(args, [unpack(one.product) for one in answers if one.product is not None])
+    return Result(args.files[0], tuple(args.files), produce(report, args.figures if args.out else None))
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _part(args: argparse.Namespace, file: Path) -> Answer:
+    try:
+        return Answer(pack(args.chosen.merge.part(args, file)))
+    except ValueError as error:
+        return Answer(why=str(error))
 
 
-def _print(
-    args: argparse.Namespace, reports: Sequence[tuple[Job, Report]], gaps: Sequence[dict[str, str]],
-    written: Sequence[Path],
-) -> None:  # fmt: skip
+def _spread(args: argparse.Namespace, tasks: Sequence[Any]) -> list[Answer]:
+    keep = args.out / campaign.KEPT if args.out else None
+    return campaign.spread(tasks, campaign.Cluster(args.dask, args.send, args.wait), keep)
+
+
+def _reduced(args: argparse.Namespace, job: Job, place: str) -> Result:
+    if sys.stderr.isatty():
+        print(f"reducing {place}: {job.file.name}", file=sys.stderr)
+    try:
+        report = job.run()
+    except ValueError as error:
+        return Result(job.file, job.inputs, None, str(error))
+    return Result(job.file, job.inputs, produce(report, args.figures if args.out else None))
+
+
+def _module(args: argparse.Namespace) -> str:
+    return TECHNIQUES[args.technique][0]
+
+
+def _print(args: argparse.Namespace, results: Sequence[Result], written: Sequence[Path]) -> None:
     if args.json:
-        print(json.dumps(_document(args, reports, gaps), indent=1, allow_nan=False))
+        print(json.dumps(results_out.document(args.technique, results), indent=1, allow_nan=False))
         return
-    print("\n\n".join(report.text for _, report in reports))
+    print(results_out.text(args, results))
     if written:
         print(f"\nwritten to {args.out}: {', '.join(path.name for path in written)}")
 
 
-def _write(args: argparse.Namespace, reports: Sequence[tuple[Job, Report]]) -> list[Path]:
-    """Write result.json, tables.txt, result.h5 and the figures; each file appears whole or not at all."""
-    import matplotlib as mpl  # loaded only when figures are wanted
-
-    from controller.offline.arrays_out import write_arrays
-    from controller.offline.plot_style import STYLE
-
-    args.out.mkdir(parents=True, exist_ok=True)
-    document = json.dumps(_document(args, reports, []), indent=1, allow_nan=False) + "\n"
-    tables = "\n\n".join(report.text for _, report in reports) + "\n"
-    written = [
-        _whole(args.out / "result.json", document.encode()), _whole(args.out / "tables.txt", tables.encode())
-    ]  # fmt: skip
-    arrays = [(job.file.stem, list(report.arrays())) for job, report in reports]
-    if any(found for _, found in arrays):
-        write_arrays(args.out / "result.h5", arrays)
-        written.append(args.out / "result.h5")
-    taken: set[str] = set()
-    with mpl.rc_context(STYLE):
-        for job, report in reports:
-            stem = job.file.stem if job.file.stem not in taken else f"{job.file.stem}-{len(taken) + 1}"
-            taken.add(stem)
-            for name, picture in report.figures(args.figures):
-                written.append(_whole(args.out / f"{stem}-{name}.{args.figures}", picture))
-    return written
-
-
-def _whole(path: Path, data: bytes) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    return path
+def _say(code: int, *problems: str) -> int:
+    for problem in problems:
+        print(f"operando reduce: {problem}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,6 +86,21 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Merge:
+    """How several FILES become one result (``--merge``): sums of each file, added exactly, then finished.
+
+    Attributes:
+        part: reduces one of FILES to its sums: plain numbers, text, lists and arrays in a dict. ValueError
+            when it cannot be read.
+        finish: adds the sums up, in the order of FILES, and makes the report. ValueError when they do not
+            belong together.
+    """
+
+    part: Callable[[argparse.Namespace, Path], Mapping[str, Any]]
+    finish: Callable[[argparse.Namespace, Sequence[Mapping[str, Any]]], Report]
+
+
+@dataclass(frozen=True)
 class Technique:
     """One technique as ``operando reduce`` needs it.
 
@@ -96,6 +111,9 @@ class Technique:
         example: a command line.
         add_arguments: adds the options of this technique.
         jobs: checks options and files and returns the jobs; raises Problems.
+        merge: where several files can be one measurement; adds the option ``--merge``.
+        row: from ``Report.data`` the few quantities of a line of the summary, by name; without it those that
+            stand at the top of ``data``.
     """
 
     name: str
@@ -104,3 +122,5 @@ class Technique:
     example: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     jobs: Callable[[argparse.Namespace], list[Job]]
+    merge: Merge | None = None
+    row: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
