@@ -97,13 +97,16 @@ class Cube:
     def merge(self, other: Cube) -> None:
         """Add another cube of the same shape. Raises ValueError if it has another one."""
         if (self.pixels, self.bins) != (other.pixels, other.bins):
-            raise ValueError(f"cubes of {self.bins} and {other.bins} bins, {self.pixels}, {other.pixels} pixels")
+            raise ValueError(
+                f"cubes of {self.bins} and {other.bins} bins, {self.pixels}, {other.pixels} pixels"
+            )
         for start in range(0, self.counts.size, 1 << 20):
             part = slice(start, start + (1 << 20))
             total = self.counts[part].astype(np.uint32) + other.counts[part]
             self.counts[part] = total.astype(np.uint16)
-            for cell in np.flatnonzero(total >> 16):
-                self.carries[start + int(cell)] = self.carries.get(start + int(cell), 0) + 1
+            for place in np.flatnonzero(total >> 16):
+                carried = start + int(place)
+                self.carries[carried] = self.carries.get(carried, 0) + 1
         for cell, times in other.carries.items():
             self.carries[cell] = self.carries.get(cell, 0) + times
 

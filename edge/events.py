@@ -49,8 +49,8 @@ def pack(  # type: ignore[no-untyped-def]  # numba compiles the signature above
 
     Frame f (pulses since the pass began) belongs to line (f-1) // (nx+1), column (f-1) % (nx+1). Column nx
     is the parked beam, f <= 0 the blanked beam before the first pulse: both go to the beam-off pixel nx ny,
-    line ny. f > ny (nx+1) is outside the raster: tallied, no record. A channel of at least ``channels`` becomes
-    ``channels``, the overflow. Stops where the line changes and where ``records`` is full.
+    line ny. f > ny (nx+1) is outside the raster: tallied, no record. A channel of at least ``channels``
+    becomes ``channels``, the overflow. Stops where the line changes and where ``records`` is full.
 
     Args:
         channel: amplitudes, uint16, shape (n,).
@@ -259,7 +259,9 @@ class Segmentation:
         bins = np.where((bins < 0) | (bins > self.row_bins - 2), self.row_bins - 1, bins)
         channels_in = np.bincount(segment[:-1], minlength=self.size).astype(np.int64)
         bin_channels = np.bincount(bins.astype(np.int64), minlength=self.row_bins).astype(np.int64)
-        columns = None if self.projection is None else self.projection.columns(centres)
+        columns = (
+            None if self.projection is None else self.projection.columns(np.asarray(centres, np.float64))
+        )
         return ChannelTables(gain, segment, bins.astype(np.uint16), channels_in, bin_channels, columns)
 
 
@@ -306,7 +308,9 @@ class PassCounts:
             tables=tables,
             segments=np.zeros((pixels, segmentation.size), dtype=np.uint32),
             spectra=np.zeros((ny + 1, segmentation.detector.channels + 1), dtype=np.uint32),
-            projected=None if tables.columns is None else np.zeros((pixels, tables.columns.shape[1]), np.int64),
+            projected=None
+            if tables.columns is None
+            else np.zeros((pixels, tables.columns.shape[1]), np.int64),
         )
 
     def moved(self, segmentation: Segmentation, gain: float) -> PassCounts:
@@ -315,9 +319,7 @@ class PassCounts:
         fresh.spectra, fresh.by_frame = self.spectra, self.by_frame
         return fresh
 
-    def add(
-        self, channel: NDArray[np.uint16], frame: NDArray[np.int64], *, maps_only: bool = False
-    ) -> None:
+    def add(self, channel: NDArray[np.uint16], frame: NDArray[np.int64], *, maps_only: bool = False) -> None:
         """Add one chunk of events; frames count pulses since the start of the pass.
 
         Args:

@@ -34,13 +34,17 @@ class PassStart:
 
 @dataclass(frozen=True)
 class Events:
-    """Events of one detector; ``frame`` counts pixel-clock pulses since the start of the pass."""
+    """Events of one detector; ``frame`` counts pixel-clock pulses since the start of the pass.
+
+    ``again`` marks events that come once more because the windows moved (``recount``).
+    """
 
     scan: int
     n: int
     detector: str
     channel: NDArray[np.uint16]
     frame: NDArray[np.int64]
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class IonBeamReducer:
         elif isinstance(item, PassStart):
             self._begin(item.scan, item.n)
         elif isinstance(item, Events):
-            self._counts(item.scan, item.n, item.detector).add(item.channel, item.frame)
+            counts = self._counts(item.scan, item.n, item.detector)
+            counts.add(item.channel, item.frame, maps_only=item.again)
         else:
             self._end(item)
 
@@ -161,11 +166,16 @@ class IonBeamReducer:
             scan: number of the scan.
             n: number of the pass.
             detector: its name.
-            moved: lay the windows with the scale that the forgotten events showed (all of them must have been
-                there), else with the one that was known before the pass.
+            moved: lay the windows with the scale that the events showed (all of them must have been there);
+                spectra and tallies stay, only the maps are counted again, from events marked ``again``. Else
+                forget everything, and use the scale that was known before the pass.
         """
-        gain = self.next_gain(scan, n, detector) if moved else self.gains[detector]
-        self.open[(scan, n)][detector] = self._empty(scan, detector, gain.value)
+        if moved:
+            counts = self._counts(scan, n, detector)
+            gain = self.next_gain(scan, n, detector).value
+            self.open[(scan, n)][detector] = counts.moved(self.segmentations[detector], gain)
+        else:
+            self.open[(scan, n)][detector] = self._empty(scan, detector, self.gains[detector].value)
 
     # --- inside -------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Net counts of a line, by windows or by a fit with model weights: two methods, one answer.
+"""Net counts of a line by windows or by a fit with model weights (by projection: ``projection``): one answer.
 
 A window estimate is linear: net = sum over segments of c_s S_s, with c = 1 in the window and minus the share
 of the background in its bands. So its variance is sum c_s^2 var_s, exactly, at any number of counts, and
@@ -15,10 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge.constants import GAUSS_FWHM_PER_SIGMA
 from edge.events import ROW_BIN_CHANNELS, Segmentation
+from edge.linear_fit import Shapes
 from edge.lines import LineWindow
-from edge.peaks import fit_templates, gaussian
+from edge.peaks import gaussian
 
 Floats = NDArray[np.float64]
+
+FIT_ITERATIONS = 3  # of the weights
 
 
 @dataclass(frozen=True)
@@ -139,21 +142,21 @@ def window_net(sums: ArrayLike, variances: ArrayLike, c: Floats) -> tuple[Floats
 
 
 def fit_net(
-    spectrum: ArrayLike,
+    spectra: ArrayLike,
     variances: ArrayLike,
     segmentation: Segmentation,
     window: LineWindow,
     bin_channels: ArrayLike,
     slope: float = 0.0,
-) -> tuple[float, float]:
-    """Return the counts of a line and their variance from a linear fit with model weights.
+) -> tuple[Floats, Floats]:
+    """Return the counts of a line and their variance from linear fits with model weights.
 
     Shapes: a Gaussian of the window's centroid and width, and a continuum: for a one-sided window
     1 + slope (E - E_band), else a straight line. The fit runs from the window (or the lower band) to the
     upper band. Counts are scaled to those inside the window, so that both methods mean the same.
 
     Args:
-        spectrum: counts in the energy bins of the row spectra, shape (bins,); fractional rows are allowed.
+        spectra: counts in the energy bins of the row spectra, shape (..., bins); fractional rows are allowed.
         variances: of those, same shape.
         segmentation: of the detector.
         window: the line.
@@ -161,7 +164,7 @@ def fit_net(
         slope: as in ``coefficients``.
 
     Returns:
-        (net, variance).
+        (net, variance), each of shape (...).
 
     Raises:
         ValueError: if the range has fewer than eight bins.
@@ -184,11 +187,14 @@ def fit_net(
         shapes.append(width * (1.0 + slope * (energy[use] - centre)))
     else:
         shapes += [width, width * (energy[use] - window.centroid_kev)]
-    counts = np.asarray(spectrum, np.float64)[use]
-    fit = fit_templates(counts, np.stack(shapes))
+    counts = np.asarray(spectra, np.float64)[..., use]
+    fit = Shapes(np.stack(shapes)).weighted(counts.reshape(-1, counts.shape[-1]), FIT_ITERATIONS)
     inside = window_share(window)
-    dispersion = float(np.asarray(variances, np.float64)[use].sum()) / max(float(counts.sum()), 1.0)
-    return float(fit.amplitudes[0]) * inside, float(fit.covariance[0, 0]) * inside**2 * dispersion
+    dispersion = np.asarray(variances, np.float64)[..., use].sum(axis=-1)
+    dispersion = dispersion / np.maximum(counts.sum(axis=-1), 1.0)
+    net = fit.amplitudes[:, 0].reshape(counts.shape[:-1]) * inside
+    variance = fit.sigma[:, 0].reshape(counts.shape[:-1]) ** 2 * inside**2 * dispersion
+    return net, variance
 
 
 def window_share(window: LineWindow, shift_kev: float = 0.0) -> float:

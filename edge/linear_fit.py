@@ -4,8 +4,8 @@ y_c ~ Poisson(sum_k a_k T_kc). Both estimates are linear in the counts (the seco
 their errors are the Poisson ones. Weights never come from the data: 1 / max(y, 1) biases every amplitude by
 about -1.2 sigma at two counts per channel.
 
-Everything is a product of matrices in 32-bit numbers (relative rounding 1e-6, a thousandth of the error of ten
-thousand counts); only the small equations are solved in 64 bits. Buffers are fixed when the shapes are.
+Everything is a product of matrices in 32-bit numbers (relative rounding 1e-6, a thousandth of the error of
+ten thousand counts); only the small equations are solved in 64 bits. Buffers are fixed when the shapes are.
 """
 
 from __future__ import annotations
@@ -106,7 +106,10 @@ class Shapes:
                 pairs = weights @ self._pairs
                 np.multiply(weights, counts, out=weights)
                 a, errors = self._solved(pairs, weights @ self._turned)
-            amplitudes[start : start + BATCH], sigma[start : start + BATCH] = a / self._peak, errors / self._peak
+            amplitudes[start : start + BATCH], sigma[start : start + BATCH] = (
+                a / self._peak,
+                errors / self._peak,
+            )
         return LinearFit(amplitudes, sigma)
 
     def _gain(self, part: NDArray[np.generic], out: Floats) -> Singles:

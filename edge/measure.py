@@ -210,15 +210,12 @@ def fitted_lines(
         if line.element not in elements:
             continue
         spectra, variances, channels = layer_spectra(scan, placement, bounds, line.detector)
-        fits = []
-        for spectrum, variance in zip(spectra, variances, strict=True):
-            try:
-                fits.append(
-                    fit_net(spectrum, variance, segmentations[line.detector], line.window, channels, slope)
-                )
-            except ValueError:
-                fits.append((float("nan"), float("nan")))
-        found[line.element] = np.array([f[0] for f in fits]), np.array([f[1] for f in fits])
+        try:
+            found[line.element] = fit_net(
+                spectra, variances, segmentations[line.detector], line.window, channels, slope
+            )
+        except ValueError:
+            found[line.element] = np.full(len(spectra), np.nan), np.full(len(spectra), np.nan)
     return found
 
 

@@ -1,5 +1,4 @@
-"""Lines counted event by event: every event adds a row of a gain matrix to its pixel, and its square to the
-variance.
+"""Lines counted event by event: each adds a row of a gain matrix to its pixel, its square to the variance.
 
 A linear fit of known shapes, a = G y with G = (T W T^T)^-1 T W, is a sum over events: an event in channel c
 adds G[k, c] to the amplitude of shape k and G[k, c]^2 to its Poisson variance. So an image and its variance
@@ -136,8 +135,8 @@ class ProjectionTable:
     def leak(self, window: LineWindow, slope: float) -> float:
         """Return how much of the line is continuum, per unit of fitted continuum, when that has a slope.
 
-        A true continuum b [1 + s (E - E_band)] is fitted as b (1 + s kappa_b) and adds s b kappa_a to the line,
-        kappa = G (E - E_band) for both; so the leak is s kappa_a / (1 + s kappa_b).
+        A true continuum b [1 + s (E - E_band)] is fitted as b (1 + s kappa_b) and adds s b kappa_a to the
+        line, kappa = G (E - E_band) for both; so the leak is s kappa_a / (1 + s kappa_b).
         """
         energy, a, b = self._nominal(window)
         tilt = energy - 0.5 * (window.bands_kev[0][0] + window.bands_kev[-1][1])

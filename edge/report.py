@@ -254,8 +254,13 @@ def _events(analysis: Analysis, scan: ScanData, flags: list[str]) -> dict[str, A
         tau_s, fast_dead_s = analysis.dead[name].tau_s, analysis.settings.detectors[name].fast_dead_s
         pile_up = float(np.nanmax(pile_up_fraction(rate, tau_s, fast_dead_s), initial=0.0))
         entry["pile_up_max"] = pile_up
+        flagged = pile_up_fraction(rate[:-1], tau_s, fast_dead_s) > PILE_UP_FLAG
+        entry["pile_up_pixels"] = int(np.count_nonzero(flagged))
         if pile_up > PILE_UP_FLAG:
-            flags.append(f"{scan.start.name}: {name} pile-up reaches {100 * pile_up:.1f} % in a pixel")
+            flags.append(
+                f"{scan.start.name}: {name} pile-up reaches {100 * pile_up:.1f} %, "
+                f"{entry['pile_up_pixels']} pixels are above {100 * PILE_UP_FLAG:g} %"
+            )
         found[name] = entry
     return found
 

@@ -97,7 +97,8 @@ class Settings:
                                                 default 2.0),
                                fast_dead_s?: default 4e-7}}
             lithium_line: {centroid_kev: 481.0, fwhm_kev: 6.0}
-            lines: [{element: "Li", detector: name, line?: "Ka"|"Kb"|"La"..., method?: "window"|"projection"|"fit",
+            lines: [{element: "Li", detector: name, line?: "Ka"|"Kb"|"La"...,
+                     method?: "window"|"projection"|"fit",
                      window_kev?: [low, high], background_kev?: [[low, high], ...]}]
             layers: [{name, kind: "metal"|"separator"|"host", normaliser?, host?, mass_fractions?: {name: w}}]
                     in order along the interface normal (+y); mass fractions of a host with x = 1

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.analysis import Analysis
+from edge.constants import ELEMENTARY_CHARGE_COULOMB
+from edge.deadtime import PILE_UP_FLAG, pile_up_fraction
 from edge.events import PassCounts
 from edge.geometry import layer_weights
 from edge.line_counts import coefficients
@@ -21,7 +23,7 @@ from edge.scan_data import ATTO, Block, ScanData
 from edge.settings import AnalysisLine
 
 LOCAL_COUNTS = 400.0  # lithium counts wanted in each region of the map of the local state of charge
-NANO = 1e9
+NANO, UM2_PER_CM2 = 1e9, 1e8
 Fields = dict[str, Any]
 
 
@@ -91,7 +93,9 @@ def _projected(
     if line.method != "projection" or table is None:
         return None
     total = scan.detector_sum(line.detector) if scan.blocks else None
-    parts = [part.projected[:-1] for part in (total, running) if part is not None and part.projected is not None]
+    parts = [
+        part.projected[:-1] for part in (total, running) if part is not None and part.projected is not None
+    ]
     sums = np.sum(parts, axis=0)
     net, variance = table.net(line.element, sums, sums, analysis.slope.value)
     gross = np.maximum(variance, table.least_variance(line.element))
@@ -99,7 +103,7 @@ def _projected(
 
 
 def exposure_maps(analysis: Analysis, scan: ScanData) -> dict[str, Fields]:
-    """Return beam charge per pixel, and live time per pixel of every detector."""
+    """Return beam charge and protons per area, and live time and pile-up per pixel of every detector."""
     block = whole(scan)
     found: dict[str, Fields] = {
         "charge": {
@@ -109,6 +113,14 @@ def exposure_maps(analysis: Analysis, scan: ScanData) -> dict[str, Fields]:
             "values": (block.charge / (ATTO / 1e12)).astype(np.float32),
         }
     }
+    grid = scan.start.grid
+    if grid is not None and block.charge_known:
+        area_cm2 = grid.pitch_x_um * grid.pitch_y_um / UM2_PER_CM2
+        found["dose"] = {
+            "element": "dose",
+            "unit": "1/cm2",
+            "values": (block.charge_coulomb / ELEMENTARY_CHARGE_COULOMB / area_cm2).astype(np.float32),
+        }
     for name in analysis.segmentations:
         rate, time_s = observed_rates_hz(scan, name)
         tau_s = analysis.dead[name].tau_s
@@ -117,6 +129,13 @@ def exposure_maps(analysis: Analysis, scan: ScanData) -> dict[str, Fields]:
             "element": f"live_{name}",
             "unit": "s",
             "values": live.astype(np.float32),
+        }
+        fraction = pile_up_fraction(rate[:-1], tau_s, analysis.settings.detectors[name].fast_dead_s)
+        found[f"pile_up_{name}"] = {
+            "element": f"pile_up_{name}",
+            "unit": "1",
+            "flagged_above": PILE_UP_FLAG,
+            "values": fraction.astype(np.float32),
         }
     return found
 

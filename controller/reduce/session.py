@@ -214,7 +214,7 @@ class Session:
         current.streams[name] = stream
         try:
             for chunk in stream.replay(read_words(self._raw, entry)):
-                reducer.add(Events(current.scan, current.n, name, *chunk))
+                reducer.add(Events(current.scan, current.n, name, *chunk, again=moved))
         except (BadReply, OSError, ValueError, KeyError) as error:
             return [f"{name}: {error}"]
         return []

@@ -29,14 +29,16 @@ def segmentation(element):
 
 
 def expected(element, counts, background, slope=0.0):
-    """Mean counts per channel: a Gaussian with so many counts in its window on so many of a continuum there."""
+    """Mean counts per channel: so many of a Gaussian in its window on so many of a continuum there."""
     detector, window = CASES[element]
     energy = np.arange(detector.channels) * detector.gain_kev
     line = np.exp(-0.5 * ((energy - window.centroid_kev) / (window.fwhm_kev / 2.3548)) ** 2)
     density = background * detector.gain_kev / window.width_kev
     middle = 0.5 * (window.bands_kev[0][0] + window.bands_kev[-1][1])
     near = (energy > window.centroid_kev - 25.0) & (energy < window.centroid_kev + 30.0)
-    return counts / window_share(window) * line / line.sum() + density * near * (1 + slope * (energy - middle))
+    return counts / window_share(window) * line / line.sum() + density * near * (
+        1 + slope * (energy - middle)
+    )
 
 
 def drawn(element, rng, mean, draws=DRAWS):
