@@ -51,6 +51,7 @@ class LayerResult:
     kind: str
     quantities: Mapping[str, Estimate]
     budget: Mapping[str, float] = field(default_factory=dict)  # of x, or of li_relative: per nuisance
+    normaliser: str | None = None
 
 
 @dataclass(frozen=True)
@@ -319,7 +320,7 @@ class Analysis:
             if charge is not None:
                 estimates["soc_charge"] = charge
         shown = budgets.get("x", budgets.get("li_relative", budgets.get("li_per_charge", {})))
-        return LayerResult(layer.name, layer.kind, estimates, shown)
+        return LayerResult(layer.name, layer.kind, estimates, shown, layer.normaliser)
 
     @staticmethod
     def _effects(name: str, varied: Mapping[str, tuple[dict[str, Pair], ...]]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 from edge.analysis import Analysis, LayerResult
 from edge.constants import ELEMENTARY_CHARGE_COULOMB
 from edge.deadtime import PILE_UP_FLAG, CounterCheck, pile_up_fraction
+from edge.ion_beam_detection import decisions, missing
 from edge.lithium import paper_budget
 from edge.measure import fitted_lines, observed_rates_hz
 from edge.placement import Placement
@@ -137,6 +138,7 @@ def _layer(layer: LayerResult, interval: dict[str, Any]) -> dict[str, Any]:
         for name, estimate in layer.quantities.items()
         if math.isfinite(estimate.value) and math.isfinite(estimate.total)
     }
+    found = decisions(layer.quantities)
     entry: dict[str, Any] = {
         "name": layer.name,
         "kind": layer.kind,
@@ -147,6 +149,7 @@ def _layer(layer: LayerResult, interval: dict[str, Any]) -> dict[str, Any]:
         "agree": None,
         "verdict": "reference",
         "flags": [],
+        "detection": {element: one.to_dict() for element, one in found.items()},
     }
     beam, charge = layer.quantities.get("soc_beam"), layer.quantities.get("soc_charge")
     if beam is not None and charge is not None and "soc_beam" in quantities:
@@ -158,6 +161,8 @@ def _layer(layer: LayerResult, interval: dict[str, Any]) -> dict[str, Any]:
     if "x" in quantities:
         outside = outside_range(layer.quantities["x"].value)
         entry["flags"] = [outside] if outside else []
+    needed = ("Li",) if layer.normaliser is None else ("Li", layer.normaliser)
+    entry["flags"] += missing(found, needed)
     return entry
 
 

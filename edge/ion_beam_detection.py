@@ -1,0 +1,94 @@
+"""Is a line there at all? Decision threshold, detection limit, upper limit of every line in every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edge.detection import Decision, decide
+from edge.uncertainty import Estimate, garwood_interval
+
+ALPHA = 0.00135  # accepted rate of false claims, 3 sigma: a run tests a dozen lines per scan
+BETA = GAMMA = 0.05
+CERTAIN = 0.95  # two-sided: how sure the background is not larger than what it is taken for
+
+
+@dataclass(frozen=True)
+class LineDecision:
+    """The decision on one line in one layer."""
+
+    element: str
+    decision: Decision
+
+    @property
+    def text(self) -> str:
+        """In words: the counts, or what they are below."""
+        if self.decision.detected:
+            return f"{self.element} detected, {self.decision.value:.0f} +- {self.decision.sigma:.0f} counts"
+        return f"{self.element} not detected, < {self.decision.upper_limit:.3g} counts"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values, all in counts."""
+        d = self.decision
+        return {
+            "detected": d.detected,
+            "decision_threshold": d.threshold,
+            "detection_limit": d.detection_limit,
+            "upper_limit": d.upper_limit,
+            "lower_limit": d.lower_limit,
+            "alpha": d.alpha,
+            "beta": d.beta,
+            "gamma": d.gamma,
+            "unit": "counts",
+            "text": self.text,
+        }
+
+
+def decide_line(element: str, counts: Estimate) -> LineDecision:
+    """Decide whether net counts are a line.
+
+    The variance that no line at all would have is that of the background, sigma_stat^2 - max(net, 0). It is a
+    number of counts and as uncertain as one: at a few counts a background that happens to be low would be called
+    a line far too often. So u^2(0) is its exact upper limit (Garwood, 97.5 %), plus sigma_sys^2; each count of
+    the line adds one.
+
+    Args:
+        element: whose line.
+        counts: net counts with both errors.
+
+    Returns: the decision; an undetected line has an upper limit and no more.
+    Raises: ValueError for negative errors.
+    Source: ISO 11929-1:2019; L. A. Currie, Anal. Chem. 40 (1968) 586.
+    """
+    background = max(counts.sigma_stat**2 - max(counts.value, 0.0), 0.0)
+    background = float(garwood_interval(background, CERTAIN)[1])
+    decision = decide(
+        counts.value,
+        counts.sigma_stat,
+        counts.sigma_sys,
+        background + counts.sigma_sys**2,
+        1.0,
+        alpha=ALPHA,
+        beta=BETA,
+        gamma=GAMMA,
+    )
+    return LineDecision(element, decision)
+
+
+def decisions(quantities: Mapping[str, Estimate]) -> dict[str, LineDecision]:
+    """Return the decision on every line that has finite counts, by element."""
+    found = {}
+    for name, counts in quantities.items():
+        if name.endswith("_counts") and abs(counts.value) < float("inf") and counts.total < float("inf"):
+            element = name.removesuffix("_counts").capitalize()
+            found[element] = decide_line(element, counts)
+    return found
+
+
+def missing(found: Mapping[str, LineDecision], needed: tuple[str, ...]) -> list[str]:
+    """Return a sentence for each line that something rests on and that is not there."""
+    return [
+        f"{found[element].text}: what is derived from it means no more than that"
+        for element in needed
+        if element in found and not found[element].decision.detected
+    ]
