@@ -48,9 +48,9 @@ def decide_line(element: str, counts: Estimate) -> LineDecision:
     """Decide whether net counts are a line.
 
     The variance that no line at all would have is that of the background, sigma_stat^2 - max(net, 0). It is a
-    number of counts and as uncertain as one: at a few counts a background that happens to be low would be called
-    a line far too often. So u^2(0) is its exact upper limit (Garwood, 97.5 %), plus sigma_sys^2; each count of
-    the line adds one.
+    number of counts and as uncertain as one: at a few counts, a line would be claimed far too often where the
+    background happens to be low. So u^2(0) is its exact upper limit (Garwood, 97.5 %), plus sigma_sys^2; each
+    count of the line adds one.
 
     Args:
         element: whose line.
@@ -88,7 +88,7 @@ def decisions(quantities: Mapping[str, Estimate]) -> dict[str, LineDecision]:
 def missing(found: Mapping[str, LineDecision], needed: tuple[str, ...]) -> list[str]:
     """Return a sentence for each line that something rests on and that is not there."""
     return [
-        f"{found[element].text}: what is derived from it means no more than that"
+        f"{found[element].text}"
         for element in needed
         if element in found and not found[element].decision.detected
     ]
