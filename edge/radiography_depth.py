@@ -331,9 +331,10 @@ class Line:
     offset: float
     offset_sigma: float
     scatter: float  # rms of the residuals, n - 2
+    slope_sys: float = 0.0  # what the systematic errors of the points, moving together, do to the slope
 
 
-def straight_line(x: Floats, y: Floats) -> Line:
+def straight_line(x: Floats, y: Floats, sigma_sys: Floats | None = None) -> Line:
     """Fit y = offset + slope x, unweighted; errors from the scatter about the line (NaN with two points).
 
     Raises:
@@ -348,7 +349,8 @@ def straight_line(x: Floats, y: Floats) -> Line:
     scatter = math.sqrt(float(rest @ rest) / (x.size - 2)) if x.size > 2 else math.nan
     at_zero = math.sqrt(1.0 / x.size + float(x.mean()) ** 2 / spread)
     offset = float(y.mean()) - slope * float(x.mean())
-    return Line(slope, scatter / math.sqrt(spread), offset, scatter * at_zero, scatter)
+    moved = 0.0 if sigma_sys is None else abs(float(d @ sigma_sys)) / spread
+    return Line(slope, scatter / math.sqrt(spread), offset, scatter * at_zero, scatter, moved)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from controller.offline.technique import Array, Axis, Job, Problems, Technique
 from controller.offline.values import finite, quantity
 from drivers.files import images
 from drivers.files.errors import FileError
-from edge.radiography_depth import transmission_map
+from edge.radiography_depth import Line, transmission_map
 from edge.uncertainty import Estimate
 
 Floats = NDArray[np.float64]
@@ -83,6 +83,10 @@ def _estimate(one: Estimate) -> dict[str, Any]:
     return quantity(one.value, one.sigma_stat, one.sigma_sys, one.unit)
 
 
+def _slope(one: Line) -> dict[str, Any]:
+    return quantity(one.slope, one.slope_sigma, one.slope_sys, "1/mm")
+
+
 def _data(run: Radiographs, states: Sequence[Summary]) -> dict[str, Any]:
     options, noise, mask = run.options, run.noise, run.mask
     fields: dict[str, Any] = {"corrected": bool(options.black_body)}
@@ -141,13 +145,12 @@ def _state_data(one: Summary) -> dict[str, Any]:
             for now, before in zip(one.regions, one.regions_plain, strict=True)
         ],
         "lithium6_of_regions": [_estimate(value) for value in one.region_lithium],
-        "slopes": {k: quantity(v.slope, v.slope_sigma, 0.0, "1/mm") for k, v in slopes(one.regions).items()},
+        "slopes": {k: _slope(v) for k, v in slopes(one.regions).items()},
         "slopes_of_medians_before": {
-            k: quantity(v.slope, v.slope_sigma, 0.0, "1/mm")
-            for k, v in slopes(one.regions_plain, medians=True).items()
+            k: _slope(v) for k, v in slopes(one.regions_plain, medians=True).items()
         },
         "slopes_before": {
-            k: quantity(v.slope, v.slope_sigma, 0.0, "1/mm") for k, v in slopes(one.regions_plain).items()
+            k: _slope(v) for k, v in slopes(one.regions_plain).items()
         },
     }  # fmt: skip
     if curve is not None:

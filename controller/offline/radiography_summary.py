@@ -63,14 +63,13 @@ def thickness_groups(regions: Sequence[RegionDepth]) -> dict[str, list[RegionDep
 
 
 def slopes(regions: Sequence[RegionDepth], medians: bool = False) -> dict[str, Line]:
-    """Return -ln T per mm of each group with at least two thicknesses: of region sums, or of medians of pixels."""
+    """Return -ln T per mm of each group with two or more thicknesses: of region sums, or of pixel medians."""
     found = {}
     for name, group in thickness_groups(regions).items():
         x = np.array([one.region.thickness_mm for one in group], np.float64)
+        y = np.array([one.median_depth if medians else one.depth.value for one in group])
         if np.unique(x).size > 1:
-            found[name] = straight_line(
-                x, np.array([one.median_depth if medians else one.depth.value for one in group])
-            )
+            found[name] = straight_line(x, y, np.array([one.depth.sigma_sys for one in group]))
     return found
 
 

@@ -40,8 +40,8 @@ def _state_text(run: Radiographs, one: Summary) -> str:
             [
                 now.region.name, "-" if now.region.thickness_mm is None else f"{now.region.thickness_mm:g}",
                 pm(now.transmission.value, now.transmission.sigma_stat, now.transmission.sigma_sys, digits=4),
-                pm(now.depth.value, now.depth.sigma_stat, now.depth.sigma_sys, digits=4), f"{was.depth.value:.4f}",
-                f"{was.median_depth:.4f}", f"{100 * now.scattered_share:.0f} %",
+                pm(now.depth.value, now.depth.sigma_stat, now.depth.sigma_sys, digits=4),
+                f"{was.depth.value:.4f}", f"{was.median_depth:.4f}", f"{100 * now.scattered_share:.0f} %",
             ]
             for now, was in zip(one.regions, one.regions_plain, strict=True)
         ]  # fmt: skip
@@ -68,13 +68,14 @@ def _slope_lines(one: Summary) -> list[str]:
     before, after = slopes(one.regions_plain), slopes(one.regions)
     lines = []
     for name, line in before.items():
-        text = f"  slope {name}: {pm(line.slope, line.slope_sigma)} /mm"
+        text = f"  slope {name}: {pm(line.slope, line.slope_sigma, line.slope_sys)} /mm"
         if one.regions is not one.regions_plain:
-            text += f", scattering subtracted {pm(after[name].slope, after[name].slope_sigma)} /mm"
+            now = after[name]
+            text += f", scattering subtracted {pm(now.slope, now.slope_sigma, now.slope_sys)} /mm"
         lines.append(text)
     if len(before) == 2 and one.regions is not one.regions_plain:
-        was, now = (([line.slope for line in group.values()]) for group in (before, after))
-        lost, left = (1 - min(pair) / max(pair) for pair in (was, now))
+        was, then = (([line.slope for line in group.values()]) for group in (before, after))
+        lost, left = (1 - min(pair) / max(pair) for pair in (was, then))
         lines.append(
             f"  nonlinearity (1 - smaller / larger slope): {100 * lost:.0f} % before, {100 * left:.0f} %"
             f" after: {100 * (1 - left / lost):.0f} % of it removed"
