@@ -86,7 +86,9 @@ class LabJackT7:
         """
         product, _, firmware = await self._io.read_f32(t7.PRODUCT_ID, 3)
         if product != t7.PRODUCT_T7:
-            raise BadReply(f"product {product:g} is not a T7", device=self.name)
+            asked = f"PRODUCT_ID at {t7.PRODUCT_ID}"
+            text = f"product {product:g} is not a T7"
+            raise BadReply(text, device=self.name, request=asked, reply=f"{product:g}")
         test = (await self._io.read_u32(t7.TEST))[0]
         words = tuple(await self._io.read_holding(t7.TEST_INT32, 4))
         if test != t7.TEST_VALUE or words != t7.TEST_INT32_WORDS:

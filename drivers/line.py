@@ -225,7 +225,9 @@ class Line:
                 chunk = await self._read(max(remaining_s, 0.0))
                 if not chunk and remaining_s <= 0:
                     raise NoReply(
-                        f"no line on line {self.name} within {timeout_s:g} s", device=device, reply=self._text
+                        f"no line on line {self.name} within {timeout_s:.3g} s",
+                        device=device,
+                        reply=self._text,
                     )
                 self._text += chunk
             line, _, self._text = self._text.partition(b"\n")

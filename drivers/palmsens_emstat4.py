@@ -353,7 +353,7 @@ class EmStat4:
             except NoReply as error:
                 seen = error.reply or seen
                 if not seen:
-                    raise
+                    raise NoReply(error.message, device=self.name, request=command) from error
                 raise BadReply(
                     "not the answer asked for", device=self.name, request=command, reply=seen
                 ) from error
