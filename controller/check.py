@@ -55,6 +55,9 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps({**found, "estimate": _plain(found.get("estimate"))}, default=str))
     else:
         _print(found)
+        for device in found["devices"]:
+            if not device["ok"]:  # whole, on one line: the column of a table folds it
+                print(device["error"], file=sys.stderr)
     return EXIT_DONE if all(device["ok"] for device in found["devices"]) else EXIT_INSTRUMENT
 
 
@@ -108,9 +111,9 @@ async def _device(bench: Bench, station: Station, name: str) -> dict[str, Any]:
             row["reading"] = await _reading(bench, name)
             row["ok"] = True
     except TimeoutError:
-        row["error"] = f"no complete answer within {DEVICE_TIMEOUT_S:g} s"
-    except DriverError as error:
-        row["error"] = str(error)
+        row["error"] = f"{name}: no complete answer within {DEVICE_TIMEOUT_S:g} s"
+    except DriverError as error:  # a line that cannot be opened knows no device
+        row["error"] = str(error) if error.device else f"{name}: {error}"
     stats = line.stats
     row["requests"], row["errors"] = stats.requests, stats.timeouts + stats.bad_replies
     row["latency_ms"] = 1e3 * stats.latency_sum_s / stats.replies if stats.replies else None
@@ -158,7 +161,8 @@ def _print(found: dict[str, Any]) -> None:
         console.print(table)
         for row in found["devices"]:
             for note in row.get("notes", []):
-                console.print(f"  [yellow]note[/] {row['name']}: {note}", highlight=False)
+                text = note.removeprefix(f"{row['name']}: ")
+                console.print(f"  [yellow]note[/] {row['name']}: {text}", highlight=False)
     for entry in found["confirmed"]:
         console.print(
             f"  [yellow]confirmed by a person[/] {entry['device']}: {entry['what']} = {entry['setting']}, "

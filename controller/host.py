@@ -196,6 +196,10 @@ class Host:
             except TimeoutError:
                 text = f"{name}: not ready within {PREPARE_TIMEOUT_S:g} s"
                 raise Stopped(EXIT_INSTRUMENT, text) from None
+            except DriverError as error:
+                if error.device:
+                    raise
+                raise Stopped(EXIT_INSTRUMENT, f"{name}: {error}") from error  # its line cannot be opened
             self._notes[name] = {"identity": asdict(identity), "notes": notes}
         await self.recorder.event("instruments", "host", self._notes)
         refusal = self.guard.refuses()
