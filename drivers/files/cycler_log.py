@@ -70,7 +70,8 @@ def read(path: Path) -> CyclerLog:
     head = [line for _, line in zip(range(MAX_HEAD_LINES), lines(path), strict=False)]
     for reader in (maccor_text, neware_csv, bdf_csv):
         if reader.recognises(head):
-            return reader.read(path)
+            log: CyclerLog = reader.read(path)
+            return log
     raise FileError(path, "", "a log of Maccor (text), Neware (CSV) or in Battery Data Format (CSV)")
 
 

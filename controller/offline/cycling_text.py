@@ -1,0 +1,87 @@
+"""Tables of ``operando reduce cycling`` for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.offline.values import pm, table
+from edge.cycling import Amount, StepResult
+from edge.cycling_cycles import Cycle, HalfCycle, depth_at_switch
+from edge.uncertainty import Estimate
+
+if TYPE_CHECKING:
+    from controller.offline.cycling import CyclingReport
+
+WORDS = {1: "charge", -1: "discharge", 0: "rest"}
+
+
+def text_of(report: CyclingReport) -> str:
+    """Return all tables."""
+    log = report.log
+    largest = max(one.capacity.value for one in report.steps)
+    scale, unit = (1.0, "Ah") if largest > 0.5 else (1e3, "mAh")
+    stated = report.options.gain or report.options.offset_a
+    lines = [
+        f"{log.path.name}: {log.program}{' ' + log.title if log.title else ''}, {log.n} records,"
+        f" {len(report.steps)} steps",
+        f"  current positive = charge (file: {log.signs}); direction {report.signs.verdict}",
+        "  errors: statistical ± systematic" + ("" if stated else "; no accuracy of the current was stated"),
+        table(
+            ["step", "cycle", "what", "by", "I / A", "V first", "V last", f"Q / {unit}",
+             f"counter / {unit}", "z", "E / Wh"],
+            [_row(number, one, scale) for number, one in enumerate(report.steps, 1) if one.state],
+        ),
+        f"  cycles, {WORDS[report.first]} first:",
+        table(
+            ["cycle", f"in / {unit}", "CC", "CV", f"out / {unit}", "coulombic", "energy",
+             "depth at switch to CV"],
+            [_cycle(one, scale, report.options.capacity_ah) for one in report.cycles],
+        ),
+    ]  # fmt: skip
+    lines += [
+        f"  before the first cycle: {WORDS[half.state]} {_amount(half.capacity, scale)} {unit}"
+        for half in report.lead
+    ]
+    if report.options.mass_g:
+        lines += [
+            f"  cycle {one.number}: {1e3 * one.into.capacity.value / report.options.mass_g:.1f} mAh/g in"
+            + (f", {1e3 * one.out.capacity.value / report.options.mass_g:.1f} out" if one.out else "")
+            for one in report.cycles
+        ]
+    lines += [f"  FLAG {flag}" for flag in report.flags]
+    return "\n".join(lines)
+
+
+def _amount(one: Amount, scale: float) -> str:
+    e = one.estimate("")
+    return pm(scale * e.value, scale * e.sigma_stat, scale * e.sigma_sys, digits=5)
+
+
+def _row(number: int, one: StepResult, scale: float) -> list[str]:
+    z, counter = "-", "-"
+    if one.counter_ah is not None:
+        counter = f"{scale * one.counter_ah:.5f}"
+        if one.counter_sigma_ah > 0:
+            z = f"{(one.capacity.value - one.counter_ah) / one.counter_sigma_ah:+.1f}"
+    return [
+        str(number), str(one.cycle), WORDS[one.state], one.control, f"{one.current_a:+.5g}",
+        f"{one.voltage_first_v:.4f}", f"{one.voltage_last_v:.4f}", _amount(one.capacity, scale), counter, z,
+        f"{one.energy.value:.5g}",
+    ]  # fmt: skip
+
+
+def _cycle(one: Cycle, scale: float, capacity_ah: float | None) -> list[str]:
+    def percent(value: Estimate | None) -> str:
+        if value is None:
+            return "-"
+        return pm(100 * value.value, 100 * value.sigma_stat, 100 * value.sigma_sys, digits=3) + " %"
+
+    switches: list[HalfCycle] = [half for half in (one.into, one.out) if half is not None]
+    depths = [
+        percent(found) for half in switches if (found := depth_at_switch(half, capacity_ah)) is not None
+    ]
+    return [
+        str(one.number), _amount(one.into.capacity, scale), f"{scale * one.into.cc_ah:.5f}",
+        f"{scale * one.into.cv_ah:.5f}", _amount(one.out.capacity, scale) if one.out else "-",
+        percent(one.coulombic), percent(one.energetic), ", ".join(depths) or "-",
+    ]  # fmt: skip
