@@ -1,0 +1,369 @@
+"""One map of others reduced: windows and counts, regions, and the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.offline.technique import Array, Axis
+from controller.offline.values import finite, pm, quantity, table
+from drivers.files.foreign_maps import ForeignMap
+from drivers.files.recordings import RecordedMap
+from drivers.files.recordings_images import RecordedImages, RecordedMassMap
+from edge.binning import Goal, painted
+from edge.foreign_maps import (
+    LineMap,
+    MassSums,
+    RegionTable,
+    Window,
+    channel_windows,
+    divide,
+    line_map,
+    make_window,
+)
+from edge.spectra import MapSums
+from edge.xrf_reduce import centre_of_mass
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+DEFAULT_HALF = {"keV": 0.085, "Da": 0.05}
+CLEAR_SIGMA = 3.0  # a ratio is compared where its denominator is clear
+MAX_IMAGES = 12  # of a stack without --lines
+MASS_BINS = 4000  # of the sum spectrum that is drawn
+
+
+@dataclass(frozen=True)
+class LineAsked:
+    """A line as a person names it; a centre is needed on a spectral axis, not for named images."""
+
+    name: str
+    centre: float | None
+    unit: str | None
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What a person may choose."""
+
+    lines: tuple[LineAsked, ...] = ()
+    half: tuple[float, str] | None = None
+    background: bool = True
+    regions: str = "quadtree"
+    relative: float | None = 0.05
+    minimum: float | None = None
+    guide: str | None = None
+    ratios: tuple[tuple[str, str], ...] = ()
+    rectangle: tuple[int, int, int, int] | None = None
+    gain_kev: float | None = None
+    offset_kev: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The sum spectrum of a map, for the figure."""
+
+    axis: Floats
+    counts: NDArray[np.int64]
+    unit: str
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What was counted, whatever the file was."""
+
+    lines: tuple[LineMap, ...]
+    live_s: Floats | None
+    spectrum: Spectrum | None
+    size_um: tuple[float, float] | None  # height, width
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MapReport:
+    """A reduced map: for machines (``data``), for people (``text``), and what figures need."""
+
+    data: dict[str, Any]
+    text: str
+    counted: Counted
+    table: RegionTable
+    options: MapOptions
+    guide: str
+
+    def figures(self, fmt: str) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, picture) of each figure."""
+        from controller.offline import figures_foreign_maps
+
+        return figures_foreign_maps.draw(self, fmt)
+
+    def arrays(self) -> Iterator[Array]:
+        """Yield maps, regions, and what each region holds."""
+        axes = _axes(self.counted, self.table.labels.shape)
+        yield Array("regions", self.table.labels, "", None, axes, "number of each pixel's region, -1 outside")
+        if self.counted.spectrum is not None:
+            s = self.counted.spectrum
+            axis = (Axis("axis", s.axis, s.unit),)
+            yield Array("sum_spectrum", s.counts, "counts", np.sqrt(s.counts), axis, "all pixels")
+        for k, line in enumerate(self.counted.lines):
+            sigma = np.sqrt(line.variance)
+            yield Array(f"{line.name}_gross", line.gross, "counts", None, axes, f"{line.name}, in the window")
+            yield Array(
+                f"{line.name}_net", line.net, "counts", sigma, axes, f"{line.name}, background subtracted"
+            )
+            per = self.table.regions.pixels
+            value, error = (
+                painted(self.table.labels, v / per) for v in (self.table.net[k], self.table.sigma[k])
+            )
+            yield Array(
+                f"{line.name}_regions", value, "counts/pixel", error, axes, f"{line.name}, mean of regions"
+            )
+        for a, b in self.options.ratios:
+            value, error = (painted(self.table.labels, v) for v in self.table.ratio(a, b))
+            yield Array(f"{a}_over_{b}", value, "1", error, axes, f"{a}/{b} of regions")
+
+
+def _axes(counted: Counted, shape: tuple[int, ...]) -> tuple[Axis, ...]:
+    if counted.size_um is None:
+        return ()
+    return tuple(
+        Axis(name, (np.arange(n) + 0.5) * size / n, "um")
+        for name, n, size in zip("yx", shape, counted.size_um, strict=True)
+    )
+
+
+def reduce_map(recorded: ForeignMap, options: MapOptions) -> MapReport:
+    """Reduce one map. Raises ValueError when the lines do not fit the file or it holds no counts."""
+    if isinstance(recorded, RecordedImages):
+        counted = _images(recorded, options)
+    elif isinstance(recorded, RecordedMassMap):
+        counted = _masses(recorded, options)
+    else:
+        counted = _spectra(recorded, options)
+    shape = counted.lines[0].gross.shape
+    inside = _inside(shape, options)
+    inside_sum = {line.name: float(line.net[inside].sum()) for line in counted.lines}
+    name = options.guide or min(inside_sum, key=lambda n: inside_sum[n])
+    guide = next((line for line in counted.lines if line.name == name), None)
+    if guide is None:
+        raise ValueError(f"there is no map {name!r}: {', '.join(inside_sum)}")
+    goal = Goal(options.minimum or 0.0, options.relative if options.relative is not None else math.inf)
+    found = divide(counted.lines, guide, goal, inside, options.regions, counted.live_s)
+    data = _data(recorded, counted, found, options, name)
+    return MapReport(data, _text(data), counted, found, options, name)
+
+
+def _inside(shape: tuple[int, ...], options: MapOptions) -> Mask:
+    inside = np.ones(shape, bool)
+    if options.rectangle is not None:
+        x0, x1, y0, y1 = options.rectangle
+        if x1 > shape[1] or y1 > shape[0]:
+            raise ValueError(f"the rectangle ends outside the map of {shape[1]} x {shape[0]} pixels")
+        inside[:] = False
+        inside[y0:y1, x0:x1] = True
+    return inside
+
+
+def _windows(options: MapOptions, unit: str) -> tuple[Window, ...]:
+    wrong = [line.name for line in options.lines if line.centre is None or line.unit != unit]
+    if wrong or not options.lines:
+        what = f"no place in {unit} for {', '.join(wrong)}" if wrong else "the file holds spectra"
+        raise ValueError(f'{what}: give --lines "NAME=VALUE {unit}, ..."')
+    half, given = options.half or (DEFAULT_HALF[unit], unit)
+    if given != unit:
+        raise ValueError(f"the half-width is in {given}, the axis of this file in {unit}")
+    centres = [line.centre for line in options.lines if line.centre is not None]
+    return tuple(
+        make_window(line.name, line.centre, half, centres, options.background)
+        for line in options.lines
+        if line.centre is not None
+    )
+
+
+def _spectra(recorded: RecordedMap, options: MapOptions) -> Counted:
+    energy = (options.offset_kev, options.gain_kev) if options.gain_kev is not None else recorded.energy_kev
+    if energy is None:
+        raise ValueError('the file has no energy calibration: give --gain "10 eV" (and --offset "0 eV")')
+    place = np.arange(recorded.n_channels) + recorded.centre
+    axis = np.polynomial.polynomial.polyval(place, energy)
+    windows = _windows(options, "keV")
+    inside = channel_windows(windows, axis)
+    shape = (recorded.ny, recorded.nx)
+    table = np.broadcast_to(inside[:, None, :], (inside.shape[0], recorded.n_detectors, recorded.n_channels))
+    sums = MapSums(recorded.ny * recorded.nx, recorded.n_detectors, table)
+    for block in recorded.blocks():
+        sums.add(block.pixel, block.detector, block.channel, block.counts)
+    maps = sums.maps.sum(axis=1).reshape(len(windows), 3, *shape)
+    widths = inside.sum(axis=1).reshape(len(windows), 3)
+    lines = tuple(line_map(w, maps[k], list(widths[k])) for k, w in enumerate(windows))
+    live = None
+    if recorded.dwell_s is not None and recorded.dead_fraction is not None:
+        live = recorded.dwell_s * (1.0 - recorded.dead_fraction.astype(np.float64)).sum(axis=2)
+    size = (recorded.height_um, recorded.width_um)
+    known = (float(size[0]), float(size[1])) if size[0] and size[1] else None
+    spectrum = Spectrum(axis, sums.spectra.sum(axis=0), "keV", windows)
+    return Counted(lines, live, spectrum, known, recorded.notes)
+
+
+def _masses(recorded: RecordedMassMap, options: MapOptions) -> Counted:
+    windows = _windows(options, "Da")
+    low, high = math.inf, -math.inf
+    for spectrum in recorded.spectra():
+        if spectrum.mass.size:
+            low, high = min(low, float(spectrum.mass.min())), max(high, float(spectrum.mass.max()))
+    if not low < high:
+        raise ValueError("the file holds no spectra")
+    sums = MassSums(
+        recorded.nx * recorded.ny, windows, np.linspace(low, np.nextafter(high, np.inf), MASS_BINS + 1)
+    )
+    for spectrum in recorded.spectra():
+        sums.add(spectrum.pixel, spectrum.mass, spectrum.intensity)
+    if sums.not_counts:
+        raise ValueError(
+            f"{sums.not_counts} of {recorded.n_values} intensities are no whole numbers: their error is not "
+            "known (export counts, not normalised intensities)"
+        )
+    maps = sums.maps.reshape(len(windows), 3, recorded.ny, recorded.nx)
+    lines = []
+    for k, w in enumerate(windows):
+        widths = [w.high - w.low, 0.0, 0.0]
+        for first, last in w.bands:
+            widths[1 if last <= w.low else 2] = last - first
+        lines.append(line_map(w, maps[k], widths))
+    axis = 0.5 * (sums.edges[1:] + sums.edges[:-1])
+    pitch = recorded.pitch_um
+    size = None if pitch is None else (pitch[0] * recorded.ny, pitch[1] * recorded.nx)
+    return Counted(tuple(lines), None, Spectrum(axis, sums.spectrum, "Da", windows), size, recorded.notes)
+
+
+def _images(recorded: RecordedImages, options: MapOptions) -> Counted:
+    wanted = [line.name for line in options.lines] or list(recorded.names[:MAX_IMAGES])
+    missing = [name for name in wanted if name not in recorded.names]
+    if missing:
+        known = ", ".join(recorded.names[:MAX_IMAGES])
+        raise ValueError(f"no map named {', '.join(missing)}; the file holds {known}")
+    lines = []
+    for name in wanted:
+        plane = recorded.plane(recorded.names.index(name))
+        counts = plane.astype(np.float64)
+        if not np.isfinite(counts).all() or (counts < 0).any() or (counts != np.floor(counts)).any():
+            raise ValueError(
+                f"map {name!r} holds values that are no counts: their counting error is not known"
+            )
+        gross = counts.astype(np.int64)
+        lines.append(LineMap(name, gross, np.zeros(gross.shape), counts, (0.0, 0.0)))
+    pitch = recorded.pitch_um
+    size = None if pitch is None else (pitch[0] * recorded.ny, pitch[1] * recorded.nx)
+    notes = (*recorded.notes, "maps as delivered: no background is subtracted")
+    return Counted(tuple(lines), None, None, size, notes)
+
+
+def _data(
+    recorded: ForeignMap, counted: Counted, found: RegionTable, options: MapOptions, guide: str
+) -> dict[str, Any]:
+    ny, nx = found.labels.shape
+    windows = {w.name: w for w in counted.spectrum.windows} if counted.spectrum else {}
+    lines = []
+    for line in counted.lines:
+        y, x = centre_of_mass(line.gross)
+        window = windows.get(line.name)
+        lines.append({
+            "name": line.name, "gross_counts": int(line.gross.sum()), "max_pixel": int(line.gross.max()),
+            "window": None if window is None else [window.low, window.high],
+            "bands": None if window is None else [list(band) for band in window.bands],
+            "axis_unit": counted.spectrum.unit if counted.spectrum else None,
+            "centre_of_mass_y_x": [finite(y), finite(x)],
+            "net": quantity(
+                float(line.net.sum()), float(np.sqrt(line.variance.sum())), line.sigma_sys, "counts"
+            ),
+        })  # fmt: skip
+    regions, chosen = found.regions, found.names.index(guide)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = found.sigma[chosen] / found.net[chosen]
+    data: dict[str, Any] = {
+        "file": recorded.path.name, "nx": nx, "ny": ny, "lines": lines, "size_um": counted.size_um,
+        "live_s": None if counted.live_s is None else float(counted.live_s.sum()),
+        "regions": {
+            "way": options.regions, "guide": guide, "wanted_relative": options.relative,
+            "wanted_counts": options.minimum, "number": int(regions.pixels.size),
+            "not_reached": int((~regions.reached).sum()), "pixels": int(regions.pixels.sum()),
+            "median_pixels": float(np.median(regions.pixels)),
+            "median_relative": finite(float(np.median(relative))),
+            "largest_relative": finite(float(relative.max())),
+        },
+        "ratios": [_ratio(found, counted, a, b) for a, b in options.ratios], "notes": list(counted.notes),
+    }  # fmt: skip
+    return data
+
+
+def _ratio(found: RegionTable, counted: Counted, a: str, b: str) -> dict[str, Any]:
+    """Return the ratio of the sums, and how far regions scatter beyond their errors."""
+    value, sigma = found.ratio(a, b)
+    i, j = found.names.index(a), found.names.index(b)
+    top, bottom = float(found.net[i].sum()), float(found.net[j].sum())
+    s_top, s_bottom = (float(np.sqrt((found.sigma[k] ** 2).sum())) for k in (i, j))
+    sys = (
+        math.hypot(counted.lines[i].sigma_sys / top, counted.lines[j].sigma_sys / bottom)
+        if top and bottom
+        else 0.0
+    )
+    whole = top / bottom if bottom else math.nan
+    stat = abs(whole) * math.hypot(s_top / top, s_bottom / bottom) if top and bottom else math.nan
+    good = np.isfinite(value) & (sigma > 0.0) & (found.net[j] > CLEAR_SIGMA * found.sigma[j])
+    chi2 = float((((value[good] - whole) / sigma[good]) ** 2).sum())
+    return {
+        "name": f"{a}/{b}", "sum": quantity(whole, stat, abs(whole) * sys, "1"),
+        "regions": int(good.sum()),
+        "smallest": finite(float(value[good].min(initial=math.inf))),
+        "largest": finite(float(value[good].max(initial=-math.inf))),
+        "chi2_uniform": chi2, "ndf": max(int(good.sum()) - 1, 0),
+    }  # fmt: skip
+
+
+def _text(data: dict[str, Any]) -> str:
+    r = data["regions"]
+    rows = []
+    for line in data["lines"]:
+        net, window = line["net"], line["window"]
+        span = "-" if window is None else f"{window[0]:.3f} to {window[1]:.3f} {line['axis_unit']}"
+        bands = "-" if line["bands"] is None else str(len(line["bands"]))
+        y, x = (value if value is not None else math.nan for value in line["centre_of_mass_y_x"])
+        rows.append((
+            line["name"], span, bands, str(line["gross_counts"]),
+            pm(net["value"], net["sigma_stat"], net["sigma_sys"], digits=0), f"{y:.1f}, {x:.1f}",
+        ))  # fmt: skip
+    wanted = [] if r["wanted_relative"] is None else [f"{100 * r['wanted_relative']:g} %"]
+    wanted += [] if r["wanted_counts"] is None else [f"{r['wanted_counts']:g} counts"]
+    relative = r["median_relative"]
+    heads = ("line", "window", "bands", "gross / counts", "net / counts", "centre of mass y, x")
+    out = [
+        f"{data['file']}: map of {data['nx']} x {data['ny']} pixels", table(heads, rows),
+        f"  {r['number']} regions ({r['way']}) by {r['guide']}, wanted {' and '.join(wanted)} each: median "
+        f"{r['median_pixels']:g} pixels, error {'-' if relative is None else f'{100 * relative:.1f} %'}; "
+        f"{r['not_reached']} do not reach it",
+    ]  # fmt: skip
+    for ratio in data["ratios"]:
+        s = ratio["sum"]
+        out.append(
+            f"  {ratio['name']} = {pm(s['value'], s['sigma_stat'], s['sigma_sys'])} of the sums"
+            if s["value"] is not None
+            else f"  {ratio['name']}: no net counts to divide by"
+        )
+        out.append(
+            f"    {ratio['regions']} regions with {ratio['name'].split('/')[1]} above 3 sigma: "
+            f"{_number(ratio['smallest'])} to {_number(ratio['largest'])}; one value for all: "
+            f"chi2 {ratio['chi2_uniform']:.0f} for {ratio['ndf']} degrees of freedom"
+        )
+    if data["live_s"] is not None:
+        out.append(f"  live time {data['live_s']:.2f} detector seconds")
+    out += [f"  note: {note}" for note in data["notes"]]
+    out.append("  errors: statistical ± systematic (shape of the background)")
+    return "\n".join(out)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
