@@ -61,7 +61,9 @@ class Diverging:
             moving the frame's border by its own error changes.
         interval, interval95: Clopper-Pearson, 68.3 % and 95.4 %.
         outside: above and below together / n: a Gaussian alone has 4.55 % there.
-        excess: above / n minus the 2.28 % of a Gaussian that lie there anyway, divided by what can diverge.
+        expected: fraction above the frame if no particle diverged: 2.28 % of a Gaussian, more where many
+            particles are small and their counting errors large.
+        excess: (above / n - expected) / (1 - expected).
     """
 
     n: int
@@ -71,15 +73,18 @@ class Diverging:
     interval: tuple[float, float]
     interval95: tuple[float, float]
     outside: Estimate
+    expected: float
     excess: Estimate
 
 
-def diverging(ratios: ArrayLike, frame: Frame) -> Diverging:
+def diverging(ratios: ArrayLike, frame: Frame, counting: ArrayLike | None = None) -> Diverging:
     """Count the particles outside a frame.
 
     Args:
         ratios: one per particle, finite, shape (n,).
         frame: of the calibration cell that was charged as this one.
+        counting: counting error that every particle's ratio would have at the frame's mean (``null_sigma``);
+            then expected = mean of Q((high - mean) / sqrt(material^2 + counting_i^2)), Q the Gaussian tail.
 
     Raises:
         ValueError: no particles.
@@ -94,12 +99,16 @@ def diverging(ratios: ArrayLike, frame: Frame) -> Diverging:
     sys, sys_low = abs(moved[0] - moved[1]) / 2, abs(moved_low[1] - moved_low[0]) / 2
     stat, stat_outside = _wilson_half(above, n), _wilson_half(above + below, n)
     fraction = above / n
-    excess = (fraction - GAUSS_ABOVE_TWO_SIGMA) / (1 - GAUSS_ABOVE_TWO_SIGMA)
-    scale = 1 / (1 - GAUSS_ABOVE_TWO_SIGMA)
+    expected = GAUSS_ABOVE_TWO_SIGMA
+    if counting is not None and frame.width > 0:
+        spread = np.hypot(frame.material, np.asarray(counting, np.float64))
+        expected = float(np.nanmean(ndtr(-2 * frame.width / spread)))
+    scale = 1 / (1 - expected)
+    excess = (fraction - expected) * scale
     return Diverging(
         n, above, below, Estimate(fraction, stat, sys, ""), _interval(above, n, ONE_SIGMA),
         _interval(above, n, TWO_SIGMA),
-        Estimate((above + below) / n, stat_outside, math.hypot(sys, sys_low), ""),
+        Estimate((above + below) / n, stat_outside, math.hypot(sys, sys_low), ""), expected,
         Estimate(excess, stat * scale, sys * scale, ""),
     )  # fmt: skip
 

@@ -116,6 +116,20 @@ def event_ratio(events: Events, numerator: int, denominator: int) -> tuple[Float
     return ratio(a, events.sigma_counts[:, numerator], b, events.sigma_counts[:, denominator])
 
 
+def null_sigma(events: Events, numerator: int, denominator: int, mean: float, noise: float = 1.0) -> Floats:
+    """Return the counting error that the ratio of every event would have if its true ratio were ``mean``.
+
+    variance = [noise (mean b + B_a) + mean^2 sigma_b^2] / b^2, with b the area of the denominator and B_a the
+    background counts of the numerator: unlike ``event_ratio`` it does not grow with the ratio that was
+    measured.
+    """
+    b = events.area_counts[:, denominator]
+    own = noise * (mean * np.maximum(b, 0.0) + events.background_counts[:, numerator])
+    other = mean**2 * events.sigma_counts[:, denominator] ** 2
+    out: Floats = np.sqrt(own + other) / np.where(b > 0, b, np.nan)
+    return out
+
+
 def ratio_interval(
     numerator: ArrayLike, denominator: ArrayLike, level: float = ONE_SIGMA
 ) -> tuple[Floats, Floats]:

@@ -215,15 +215,21 @@ class Frame:
     sigma_mean: float
     sigma_width: float
     covariance: float = 0.0  # of mean and width
+    counting: float = 0.0  # median counting error of its particles: part of the width
 
     @classmethod
-    def of(cls, name: str, fit: GaussianFit) -> Frame:
+    def of(cls, name: str, fit: GaussianFit, counting: float = 0.0) -> Frame:
         """Return the frame of a fitted Gaussian."""
         sigma = fit.sigma
         return cls(
             name, float(fit.mean), float(fit.width), float(sigma[0]), float(sigma[1]),
-            float(fit.covariance[0, 1]),
+            float(fit.covariance[0, 1]), counting,
         )  # fmt: skip
+
+    @property
+    def material(self) -> float:
+        """Width without the counting error: spread of the particles themselves."""
+        return math.sqrt(max(self.width**2 - self.counting**2, 0.0))
 
     @property
     def low(self) -> float:
