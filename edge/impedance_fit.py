@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.impedance_circuits import Circuit, Element, Node, Parallel, elements_of
+from edge.impedance_circuits import Circuit, Parallel, elements_of
+from edge.impedance_starts import start_values
 from edge.uncertainty import Estimate
 
 Floats = NDArray[np.float64]
@@ -20,8 +20,6 @@ Weights = Literal["model", "data"]
 ROUNDS = 150
 SMALL_GAIN = 1e-8  # relative decrease of chi2 that no longer counts
 STEP_LIMIT = 2.0  # largest change of a logarithm in one step
-CANDIDATES = 9  # time constants tried as starts
-BEST_STARTS = 12
 RESOLVED_ERROR = 0.5  # a parameter with a larger relative error is not resolved
 RESOLVED_CORRELATION = 0.995
 
@@ -97,7 +95,7 @@ def fit_circuit(
     if not (np.isfinite(z).all() and np.all(f > 0)):
         raise ValueError("impedances must be finite and frequencies positive")
     if start is None:
-        q = start_values(circuit, f, z[0])
+        q = _to_q(circuit, start_values(circuit, f, z[0]))
     else:
         given = np.asarray(start, np.float64)
         if given.shape != (p,) or np.any(given[circuit.logarithmic] <= 0):
@@ -202,92 +200,6 @@ def _to_values(circuit: Circuit, q: Floats) -> Floats:
 
 def _to_q(circuit: Circuit, values: Floats) -> Floats:
     return np.where(circuit.logarithmic, np.log(np.where(circuit.logarithmic, values, 1.0)), values)
-
-
-def start_values(circuit: Circuit, frequency_hz: Floats, z_ohm: Complexes) -> Floats:
-    """Return starts for the fit as q, shape (starts, p), found from the sweep alone.
-
-    Every p(...) is taken as one relaxation. For each choice of time constants from a grid over the measured
-    range the resistances follow from a linear least squares on R0 + sum R_k / (1 + j w tau_k) (negative ones
-    set to a thousandth of the whole); the dozen choices that fit best are the starts. Then C = tau / R, Q =
-    tau^a / R with a = 0.85; a diffusion element gets the resistance of its branch and the slowest time
-    measured.
-    """
-    f, z = np.asarray(frequency_hz, np.float64), np.asarray(z_ohm, np.complex128)
-    w = 2 * np.pi * f
-    arcs = [part for part in circuit.root.parts if isinstance(part, Parallel)]
-    grid = np.geomspace(1 / w.max(), 1 / w.min(), CANDIDATES)
-    span = max(float(np.ptp(z.real)), 1e-3 * float(np.abs(z).max()))
-    slow = any(e.kind in ("W", "Wo", "Ws") for part in circuit.root.parts for e in elements_of(part))
-    found = []
-    for taus in itertools.combinations(grid, len(arcs)):
-        columns = [np.ones_like(w, complex), *(1 / (1 + 1j * w * tau) for tau in taus)]
-        if slow:
-            columns.append((1 - 1j) / np.sqrt(w))
-        design = np.column_stack(columns) / np.abs(z)[:, None]
-        target = z / np.abs(z)
-        x = np.linalg.lstsq(
-            np.concatenate([design.real, design.imag]), np.concatenate([target.real, target.imag]), rcond=None
-        )[0]
-        x = np.maximum(x, 1e-3 * span)
-        found.append((float(np.sum(np.abs(target - design @ x) ** 2)), taus, x))
-    found.sort(key=lambda entry: entry[0])
-    return np.stack([_start(circuit, arcs, w, z, taus, x, span) for _, taus, x in found[:BEST_STARTS]])
-
-
-def _start(
-    circuit: Circuit,
-    arcs: list[Parallel],
-    w: Floats,
-    z: Complexes,
-    taus: tuple[float, ...],
-    x: Floats,
-    span: float,
-) -> Floats:
-    values = np.zeros(len(circuit.names))
-    resistors = [
-        e for part in circuit.root.parts if isinstance(part, Element) for e in [part] if e.kind == "R"
-    ]
-    for e in resistors:
-        values[e.at] = x[0] / len(resistors)
-    for part in circuit.root.parts:
-        if isinstance(part, Element) and part.kind != "R":
-            _element(values, part, max(x[-1], 1e-6 * span), 1 / w.min(), span, w, z)
-    for part, tau, r in zip(arcs, taus, x[1:], strict=False):
-        _branch(values, part, r, tau, w, z)
-    return _to_q(circuit, values)
-
-
-def _branch(values: Floats, part: Node, r: float, tau: float, w: Floats, z: Complexes) -> None:
-    """Set the elements inside a p(...) for an arc of resistance r and time constant tau."""
-    inside = elements_of(part)
-    resistors = sum(e.kind == "R" for e in inside)
-    for e in inside:
-        if e.kind == "R":
-            values[e.at] = r / max(resistors, 1)
-        elif e.kind == "C":
-            values[e.at] = tau / r
-        elif e.kind == "CPE":
-            values[e.at], values[e.at + 1] = tau**0.85 / r, 0.85
-        else:
-            _element(values, e, r * math.sqrt(w.min()), 1 / w.min(), r, w, z)
-
-
-def _element(
-    values: Floats, e: Element, slope: float, slowest_s: float, r: float, w: Floats, z: Complexes
-) -> None:
-    """Set an element that stands alone."""
-    if e.kind == "W":
-        values[e.at] = slope
-    elif e.kind in ("Wo", "Ws"):
-        values[e.at], values[e.at + 1] = max(r, 1e-12), slowest_s
-    elif e.kind == "L":
-        values[e.at] = max(abs(float(z[np.argmax(w)].imag)) / w.max(), 1e-15)
-    elif e.kind == "C":
-        values[e.at] = 1 / (w.min() * max(abs(float(z[np.argmin(w)].imag)), 1e-15))
-    elif e.kind == "CPE":
-        values[e.at] = 1 / (w.min() ** 0.85 * max(abs(float(z[np.argmin(w)].imag)), 1e-15))
-        values[e.at + 1] = 0.85
 
 
 def not_resolved(fit: CircuitFit) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from controller.offline.plot_style import (
     DATA,
@@ -63,6 +64,8 @@ def sweep(report: ImpedanceReport, number: int, result: SweepResult) -> Figure:
 
 
 def _nyquist(axes: Axes, result: SweepResult, scale: float, unit: str) -> None:
+    from controller.offline.impedance import si
+
     z = result.z_ohm / scale
     axes.plot(z.real[result.used], -z.imag[result.used], "o", ms=4, mfc="white", mec=LINE, mew=1.1)
     axes.plot(z.real[~result.used], -z.imag[~result.used], "x", ms=4, color=SOFT)
@@ -73,7 +76,7 @@ def _nyquist(axes: Axes, result: SweepResult, scale: float, unit: str) -> None:
         said = [f"{result.fit.circuit.text}, {100 * float(result.fit.rms):.2g} % rms"]
         for name, e in result.fit.estimates().items():
             mark = " (not resolved)" if name in result.unresolved else ""
-            said.append(f"{name} = {e.value:.4g} ± {e.sigma_stat:.2g} {e.unit}{mark}")
+            said.append(f"{name} = {si(e, e.unit)}{mark}")
         axes.annotate(
             "\n".join(said), (0.03, 0.98), xycoords="axes fraction", va="top", fontsize=7.6, color=FIT
         )
@@ -84,16 +87,19 @@ def _nyquist(axes: Axes, result: SweepResult, scale: float, unit: str) -> None:
             f"R_s {r.value / scale:.5g} {unit}", (r.value / scale, 0), xytext=(6, -12),
             textcoords="offset points", fontsize=8, color=INK,
         )  # fmt: skip
+    named: list[complex] = []
     for k in _decades(result.frequency_hz):
         axes.plot(z.real[k], -z.imag[k], "o", ms=4, color=LINE)
+        if any(abs(z[k] - other) < 0.1 * np.ptp(z.real) for other in named):
+            continue  # its label would lie on another one
+        named.append(complex(z[k]))
         axes.annotate(
-            _hertz(result.frequency_hz[k]), (z.real[k], -z.imag[k]), xytext=(5, 3),
+            _hertz(result.frequency_hz[k]), (z.real[k], -z.imag[k]), xytext=(4, -11),
             textcoords="offset points", fontsize=7.5, color=LINE,
         )  # fmt: skip
     axes.axhline(0, color="#c3c9d0", lw=0.8)
+    axes.margins(x=0.08, y=0.3)
     axes.set_aspect("equal", adjustable="datalim")
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, top + 0.45 * (top - bottom))
     axes.set_xlabel(f"Re Z / {unit}")
     axes.set_ylabel(f"−Im Z / {unit}")
     axes.set_title("Nyquist" + ("; crosses: inductive, not used" if (~result.used).any() else ""))
@@ -110,6 +116,9 @@ def _bode(axes: Axes, result: SweepResult, scale: float, unit: str) -> None:
         model = result.fit.circuit.impedance(result.fit.values, grid)
         axes.loglog(grid, np.abs(model) / scale, color=FIT, lw=1.1)
         twin.semilogx(grid, -np.degrees(np.angle(model)), color=FIT, lw=1.1)
+    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        which(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.tick_params(axis="y", which="both", labelsize=7.5)
     axes.set_ylabel(f"|Z| / {unit}", color=LINE)
     twin.set_ylabel("−phase / degrees", color=PALETTE[2])
     twin.spines["right"].set_visible(True)

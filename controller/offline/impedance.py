@@ -1,4 +1,4 @@
-"""``operando reduce impedance``: sweeps to a verdict, R_s, circuit parameters, and a series over state of charge."""
+"""``operando reduce impedance``: sweeps to a verdict, R_s, circuit parameters, a series over charge."""
 
 from __future__ import annotations
 
@@ -164,7 +164,6 @@ def _series(report: ImpedanceReport) -> str:
     """Return the parameters of all accepted sweeps side by side."""
     circuit = report.rules.circuit
     names = circuit.names if circuit else ()
-    units = circuit.units if circuit else ()
     rows = []
     for sweep, result in zip(report.sweeps, report.results, strict=True):
         label = (
@@ -177,11 +176,11 @@ def _series(report: ImpedanceReport) -> str:
             pm(result.crossing.resistance.value, result.crossing.resistance.total) if result.crossing else "-"
         )
         cells = [
-            "not resolved" if name in result.unresolved else pm(e.value, e.sigma_stat)
+            "not resolved" if name in result.unresolved else si(e, e.unit)
             for name, e in result.fit.estimates().items()
         ]  # fmt: skip
         rows.append([label, r_s, *cells])
-    heads = ["SoC", "R_s / ohm", *(f"{n} / {u}" if u else n for n, u in zip(names, units, strict=True))]
+    heads = ["SoC", "R_s", *names]
     return "series\n" + table(heads, rows)
 
 
