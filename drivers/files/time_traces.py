@@ -116,7 +116,7 @@ def _survey(path: Path) -> tuple[_Table, float | None, float]:
     table = _Table(path, delimiter, begin, index, time, unit_s, columns, clean)
     stamps, resolution = [], 0.0
     if time is not None:
-        data = [row for row in rows[begin:] if _is_data(row) and len(row) == width]
+        data = [r for r in rows[begin:] if _is_data(r) and len(r) == width and NUMBER.match(r[time])]
         stamps = [float(row[time]) * unit_s for row in data]
         resolution = max(10.0 ** -len(row[time].partition(".")[2]) for row in data) * unit_s
     steps = np.diff(stamps)
@@ -192,7 +192,11 @@ def _step(
 
 
 def _is_data(row: list[str]) -> bool:
-    return bool(row) and all(NUMBER.match(cell) or cell.strip().lower() == "nan" for cell in row)
+    missing = ("", "nan")  # a lost sample of one line
+    numbers = [bool(NUMBER.match(cell)) for cell in row]
+    return any(numbers) and all(
+        number or cell.strip().lower() in missing for number, cell in zip(numbers, row, strict=True)
+    )
 
 
 def _is_footer(cells: list[str], table: _Table) -> bool:
@@ -206,7 +210,7 @@ def _name(text: str) -> str:
 
 
 def _unit(text: str) -> str:
-    found = re.search(r"[(\[/]\s*([^)\]]+?)\s*[)\]]?\s*\Z", text)
+    found = re.search(r"[(\[/_ ]\s*([^)\]/_ ]+?)\s*[)\]]?\s*\Z", text)
     return found.group(1) if found else ""
 
 
