@@ -22,7 +22,7 @@ from pathlib import Path
 
 from controller.reduce import frames
 from controller.reduce.session import Session
-from edge import events
+from edge import cube, events
 
 log = logging.getLogger("reduce")
 
@@ -144,6 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.nice(NICE)
     events.warm()
     if args.warm:
+        cube.warm()
         return 0
     if args.socket is None:
         parser.error("--socket or --warm is needed")

@@ -178,8 +178,8 @@ def _cell() -> Iterator[Row]:
     yield Row("text", "capacity of LCO at a change of x of 0.5", capacity, 137.0, 0.5, "mAh/g")
     yield Row("text", "utilisation, 101 of 129 mAh/g", 100.0 * 101.0 / 129.0, 78.0, 0.5, "%",
               "printed +- 6 %, its inputs give +- 4.9 %")  # fmt: skip
-    yield Row("text", "Zr signal, LLZO alone over mixture: 2.00 x 75.4 / 65.7", 2.0 * 75.4 / 65.7, 2.28, 0.005,
-              "1", "stopping ratio the other way round than the text says; absorption is left out")  # fmt: skip
+    yield Row("text", "Zr signal, separator over cathode", 2.0 * 75.4 / 65.7, 2.28, 0.005, "1",
+              "2.00 x 75.4 / 65.7: the stopping ratio the other way round than in the text")  # fmt: skip
     yield Row("text", "change of Co/Li from 16.9 to 21.6", 100.0 * (1.0 - 16.9 / 21.6), 20.0, 2.0, "%")
     yield Row("text", "operando SoC, 29.7 uAh of 0.95 mAh", 100.0 * 0.0297 / 0.95, 31.0, 0.5, "%",
               "a factor of ten; Co/Li 13.1 to 13.3 +- 0.2 shows no change, and excludes 31 %")  # fmt: skip

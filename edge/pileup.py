@@ -16,10 +16,11 @@ Floats = NDArray[np.float64]
 def sum_spectrum(spectrum: ArrayLike, first_kev: float, step_kev: float) -> Floats:
     """Return the shape of accidental pairs, of unit area over all energies, on the axis of the spectrum.
 
-    P(E) = sum S(E1) S(E - E1) / (sum S)^2. The part beyond the axis is left out, so the sum may be below one.
+    P(E) = sum S(E1) S(E - E1) / (sum S)^2, numerator and denominator summed over places: photons of different
+    places never meet. The part beyond the axis is left out, so the sum may be below one.
 
     Args:
-        spectrum: counts per bin, shape (n,); pairs in it are neglected.
+        spectrum: counts per bin, shape (n,), or of many places, shape (places, n); pairs in it are neglected.
         first_kev: energy at the centre of bin 0.
         step_kev: width of a bin.
 
@@ -32,22 +33,23 @@ def sum_spectrum(spectrum: ArrayLike, first_kev: float, step_kev: float) -> Floa
     Source: Knoll, Radiation Detection and Measurement, 4th ed., section 17.VII.
     """
     counts = np.asarray(spectrum, np.float64)
-    if step_kev <= 0.0 or counts.ndim != 1 or (counts.size and counts.min() < 0.0):
+    counts = counts.reshape(-1, counts.shape[-1]) if counts.ndim else counts
+    if step_kev <= 0.0 or counts.ndim != 2 or (counts.size and counts.min() < 0.0):
         raise ValueError(
             f"a spectrum of counts and a positive step are needed, got {counts.shape}, {step_kev}"
         )
-    total = counts.sum()
-    if total == 0.0:
-        return np.zeros_like(counts)
-    pairs = np.maximum(fftconvolve(counts, counts), 0.0) / total**2
+    chances = float(np.sum(counts.sum(axis=1) ** 2))
+    found = np.zeros(counts.shape[1])
+    if chances == 0.0:
+        return found
+    pairs = np.maximum(fftconvolve(counts, counts, axes=1).sum(axis=0), 0.0) / chances
     shift = first_kev / step_kev  # bin i + j of the pairs lies at first + (i + j + shift) step
     whole = int(np.floor(shift))
     part = shift - whole
     place = np.arange(pairs.size) + whole
-    found = np.zeros_like(counts)
     for offset, share in ((0, 1.0 - part), (1, part)):
         target = place + offset
-        inside = (target >= 0) & (target < counts.size)
+        inside = (target >= 0) & (target < found.size)
         np.add.at(found, target[inside], share * pairs[inside])
     return found
 

@@ -1,8 +1,8 @@
 """What a set of lines does not explain: forgotten lines in the sum spectrum, and their image ("Back").
 
-The sum spectrum is fitted with all known lines, the shape of sum peaks, and a continuum of straight pieces
-ten line widths long. A Gaussian of the detector's width is then tried at every energy. Where it is
-significant, a line has been forgotten. The residual image is the counts of every pixel in those places, less
+The sum spectrum is fitted with all known lines, the shape of sum peaks, and a continuum of cubic splines
+whose knots are eight line widths apart. A Gaussian of the detector's width is then tried at every energy.
+Where it is significant, a line has been forgotten. The residual image is the counts of every pixel in those places, less
 what the fit of known lines and continuum explains of them: linear in the counts, so its variance is exact.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import BSpline
 
 from edge.constants import GAUSS_FWHM_PER_SIGMA
 from edge.lines import XRAY_KEV
@@ -22,7 +23,8 @@ Floats = NDArray[np.float64]
 
 SIGNIFICANT = 5.0  # standard deviations, from which a forgotten line is claimed: hundreds of places are tried
 MOST_FEATURES = 8
-KNOT_FWHM = 10.0  # a piece of the continuum is so many line widths long
+TAIL, TAIL_FWHM = 0.05, 4.0  # of a line that is not quite a Gaussian, so far from its centre
+KNOT_FWHM = 8.0  # the knots of the continuum are so many line widths apart
 FLOOR = 0.05  # counts per bin of a model that serves as a weight
 
 
@@ -77,7 +79,7 @@ class Design:
         self.has_pairs = pairs is not None and float(np.sum(pairs)) > 0.0
         if self.has_pairs:
             shapes.append(np.asarray(pairs, np.float64))
-        self.templates = np.stack([*shapes, *self._hats()])
+        self.templates = np.stack([*shapes, *self._splines()])
 
     def also(self, features: Sequence[Feature]) -> Design:
         """Return the design with these lines behind its own."""
@@ -91,7 +93,7 @@ class Design:
         return np.asarray(np.exp(-0.5 * z * z) * self.step / (sigma * math.sqrt(2.0 * math.pi)), np.float64)
 
     def fit(self, spectrum: ArrayLike) -> SumFit:
-        """Fit a sum spectrum with weights from the model, iterated four times.
+        """Fit a sum spectrum with weights from the model or, where that is more, the smoothed counts.
 
         Raises:
             ValueError: if the spectrum has another length.
@@ -99,22 +101,37 @@ class Design:
         counts = np.asarray(spectrum, np.float64)
         if counts.shape != self.energy.shape:
             raise ValueError(f"spectrum {counts.shape} on {self.energy.shape} bins")
-        model = np.full(counts.size, max(float(counts.mean()), FLOOR))
-        for _ in range(5):
-            weight = 1.0 / np.maximum(model, FLOOR)
+        smooth = self._smooth(counts)
+        model = smooth
+        for _ in range(4):
+            weight = 1.0 / np.maximum(model, smooth)
             gain = _gain(self.templates, weight)
             amplitudes = gain @ counts
             model = amplitudes @ self.templates
-        return SumFit(self, counts, model, amplitudes, gain, 1.0 / np.maximum(model, FLOOR))
+        return SumFit(self, counts, model, amplitudes, gain, 1.0 / np.maximum(model, smooth))
 
-    def _hats(self) -> list[Floats]:
-        """Return hat functions of height one whose knots are ``KNOT_FWHM`` line widths apart."""
-        knots = [float(self.energy[0])]
-        while knots[-1] < self.energy[-1]:
+    def _smooth(self, counts: Floats) -> Floats:
+        """Return the mean of the counts within one line width, at least ``FLOOR``.
+
+        The model alone will not do as a weight: next to a strong line that it forgets it is far too low.
+        """
+        half = np.maximum(np.rint(self.fwhm / self.step).astype(np.int64), 1)
+        sums = np.concatenate([[0.0], np.cumsum(counts)])
+        place = np.arange(counts.size)
+        low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, counts.size)
+        mean: Floats = np.maximum((sums[high] - sums[low]) / (high - low), FLOOR)
+        return mean
+
+    def _splines(self) -> Floats:
+        """Return cubic B-splines whose knots are ``KNOT_FWHM`` line widths apart, shape (splines, bins)."""
+        first, last = float(self.energy[0]), float(self.energy[-1])
+        knots = [first]
+        while knots[-1] < last:
             knots.append(knots[-1] + KNOT_FWHM * float(np.interp(knots[-1], self.energy, self.fwhm)))
-        pieces = max(len(knots) - 1, 1)
-        places = np.linspace(float(self.energy[0]), float(self.energy[-1]), pieces + 1)
-        return [np.interp(self.energy, places, row) for row in np.eye(pieces + 1)]
+        inner = first + (np.array(knots[:-1]) - first) * (last - first) / (knots[-1] - first)
+        places = np.concatenate([[first] * 3, inner, [last] * 4])
+        basis = BSpline.design_matrix(self.energy, places, 3).toarray()
+        return np.asarray(basis.T[basis.any(axis=0)], np.float64)
 
 
 @dataclass(frozen=True)
@@ -160,19 +177,27 @@ class SumFit:
     ) -> Feature | None:
         energy, fwhm = self.design.energy, self.design.fwhm
         inside = (energy > energy[0] + fwhm) & (energy < energy[-1] - fwhm)
-        for other in found:  # closer than a width two lines are not told apart
-            inside &= np.abs(energy - other.energy_kev) > other.fwhm_kev
+        known = [(f.energy_kev, f.fwhm_kev, f.counts) for f in found]
+        amplitudes = self.amplitudes[: len(self.design.lines)]
+        known += [
+            (k.energy_kev, k.fwhm_kev, float(a)) for k, a in zip(self.design.lines, amplitudes, strict=True)
+        ]
+        least = np.zeros(energy.size)
+        for at, width, strength in known:  # closer than a width two lines are not told apart
+            inside &= np.abs(energy - at) > width
+            near = np.abs(energy - at) < TAIL_FWHM * width  # what is weak there may be its tail
+            least = np.maximum(least, np.where(near, TAIL * strength, 0.0))
         places = np.flatnonzero(inside)
         if places.size < 3:
             return None
         shapes = np.stack([self.design.line(float(energy[i]), float(fwhm[i])) for i in places])
         left = (shapes - (shapes @ self.gain.T) @ self.design.templates) * self.weight
         norm = np.sum(left * shapes, axis=1)
-        free = norm > 0.2 * np.sum(shapes**2 * self.weight, axis=1)  # else a known line explains nearly all
+        free = norm > 0.2 * np.sum(shapes**2 * self.weight, axis=1)  # else the known explains nearly all
         norm = np.where(free, norm, np.inf)
         counts = (left @ self.counts) / norm
         sigma = np.sqrt(left**2 @ np.maximum(self.counts, self.model).clip(FLOOR)) / np.where(free, norm, 1.0)
-        score = np.where(free, counts / sigma, 0.0)
+        score = np.where(free & (counts > least[places]), counts / sigma, 0.0)
         top = int(np.argmax(score))
         if score[top] < SIGNIFICANT:
             return None

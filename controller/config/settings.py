@@ -15,15 +15,23 @@ from controller.config.station import Station
 
 def reduce_settings(station: Station, experiment: Experiment) -> dict[str, Any]:
     """Return the settings of the ion-beam reduction. Detectors go by their role: ``pixe``, ``pige``."""
-    analysis, sample, beam = experiment.analysis, experiment.sample, station.beam
-    settings: dict[str, Any] = {
+    beam = station.beam
+    return {
         "detectors": _detectors(station),
         "lithium_line": beam.lithium_line.model_dump(),
+        "beam": {"energy_kev": beam.sample_kev, "angle_deg": beam.pige_angle_deg},
+        **analysis_settings(experiment),
+    }
+
+
+def analysis_settings(experiment: Experiment) -> dict[str, Any]:
+    """Return the settings that the experiment file decides: what may differ in a new reduction."""
+    analysis, sample = experiment.analysis, experiment.sample
+    settings: dict[str, Any] = {
         "lines": [_line(line) for line in analysis.lines],
         "layers": [_layer(layer) for layer in sample.layers],
         "interface": list(analysis.interface),
         "reference": analysis.reference,
-        "beam": {"energy_kev": beam.sample_kev, "angle_deg": beam.pige_angle_deg},
         "capacity_coulomb": sample.capacity_coulomb,
         "capacity_error": sample.capacity_error,
         "leakage_a": sample.leakage_a,

@@ -1,22 +1,31 @@
 """The ion-beam reduction of a recorded run, from its raw events, bit for bit as it was done live.
 
-``python -m controller.offline.ion_beam RUN [--out DIR] [--json]`` reads ``RUN/raw`` only: the index with what
-control told the reduce process, and the words of the detectors. Nothing in RUN is changed.
+``operando reduce ion-beam RUN... [--analysis FILE] [--out DIR] [--json]`` reads ``RUN/raw``: the index with
+what control told the reduce process, and the words of the detectors. ``--analysis`` takes another [analysis]
+table, and other layers, in place of the recorded ones. Nothing in RUN is changed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from controller.config import files
+from controller.config.experiment import experiment_from
+from controller.config.files import Source
+from controller.config.problems import ConfigErrors
+from controller.config.settings import analysis_settings
+from controller.offline.technique import Array, Job, Problems, Technique
 from controller.rawfile import INDEX_NAME, read_index
 from controller.reduce.session import Session
+from edge.ion_beam import IonBeamReducer, Settings
 
 DONE, WRONG, GAPS = 0, 2, 6
+REPLACED = "analysis", "sample"  # tables that FILE of --analysis may hold; of the sample its layers
 
 
 def reduce_run(
@@ -33,6 +42,12 @@ def reduce_run(
         FileNotFoundError: if there is no index of raw events.
         ValueError: if the index tells of no run, or the settings are wrong.
     """
+    return _reduced(run_dir, settings, products)[1]
+
+
+def _reduced(
+    run_dir: Path, settings: dict[str, Any] | None, products: Path | None = None
+) -> tuple[IonBeamReducer, dict[str, Any]]:
     session = Session(folder=run_dir, products=products)
     begun = False
     for message in _replayed(run_dir):
@@ -45,34 +60,187 @@ def reduce_run(
         raise ValueError(f"{run_dir}: the index of the raw events tells of no run")
     answers = list(session.handle({"k": "finish"}))
     result: dict[str, Any] = answers[-1]["result"]
-    return result
+    return session.reducer, result
+
+
+def other_settings(run_dir: Path, analysis: Path) -> dict[str, Any]:
+    """Return the settings of a recorded run with another analysis.
+
+    The file holds an [analysis] table as in an experiment file and, for other regions, [[sample.layer]]
+    tables; what it does not hold is as recorded. It is validated with the recorded experiment around it.
+
+    Args:
+        run_dir: folder of the run, with ``experiment.toml`` and ``raw``.
+        analysis: the file.
+
+    Raises:
+        ConfigErrors: with everything that is wrong.
+        FileNotFoundError: if there is no index of raw events.
+        ValueError: if the reduction refuses the combination, or the index tells of no run.
+    """
+    recorded, given = files.read(run_dir / "experiment.toml"), files.read(analysis)
+    wrong = [f"{given.name}: {key} cannot be replaced" for key in given.data if key not in REPLACED]
+    sample = given.data.get("sample", {})
+    keys = sample if isinstance(sample, Mapping) else ()
+    wrong += [f"{given.name}: sample.{key} cannot be replaced" for key in keys if key != "layer"]
+    if not given.data:
+        wrong.append(f"{given.name}: there is neither [analysis] nor [[sample.layer]] in it")
+    data = {**recorded.data, **{k: v for k, v in given.data.items() if k == "analysis"}}
+    if keys:
+        data["sample"] = {**recorded.data.get("sample", {}), **sample}
+    try:
+        experiment = experiment_from(Source(given.name, data, given.path, given.lines))
+    except ConfigErrors as error:
+        raise Problems([*wrong, *(str(problem) for problem in error.problems)]) from None
+    if wrong:
+        raise Problems(wrong)
+    begin = next((message for message in _replayed(run_dir) if message["k"] == "run"), None)
+    if begin is None:
+        raise ValueError(f"{run_dir}: the index of the raw events tells of no run")
+    kept = {name: begin["settings"][name] for name in ("detectors", "lithium_line", "beam")}
+    settings = {**kept, **analysis_settings(experiment)}
+    Settings.from_dict(settings)
+    return settings
+
+
+@dataclass
+class IonBeamReport:
+    """A run that has been reduced again."""
+
+    folder: Path
+    reducer: IonBeamReducer
+    data: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The result in words."""
+        return "\n".join(lines(self.data))
+
+    def figures(self, fmt: str) -> Iterator[tuple[str, bytes]]:
+        """Yield maps, profiles and residual image of the last scan."""
+        from controller.offline import figures_ion_beam
+
+        yield from figures_ion_beam.draw(self.reducer, self._residuals(), fmt)
+
+    def arrays(self) -> Iterator[Array]:
+        """Yield every map, profile and spectrum of every scan, and the residual images."""
+        from controller.offline import ion_beam_arrays
+
+        yield from ion_beam_arrays.arrays(self.reducer, self._residuals())
+
+    def _residuals(self) -> Any:
+        from controller.offline import ion_beam_residual
+
+        if not hasattr(self, "_found"):
+            self._found = ion_beam_residual.residuals(self.folder, self.reducer)
+        return self._found
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--analysis",
+        type=Path,
+        metavar="FILE.toml",
+        help="other lines, windows, methods, calibration, reference: an [analysis] table, and for other "
+        "regions [[sample.layer]] tables, in place of the recorded ones",
+    )
+
+
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    jobs, problems = [], []
+    for folder in args.files:
+        raw = folder / "raw"
+        if not (raw / INDEX_NAME).is_file():
+            problems.append(f"{folder}: no index of raw events (raw/{INDEX_NAME})")
+            continue
+        settings = None
+        inputs = [raw / INDEX_NAME, *sorted(raw.glob("*.words"))]
+        try:
+            if args.analysis is not None:
+                settings = other_settings(folder, args.analysis)
+                inputs.append(args.analysis)
+        except Problems as wrong:
+            problems += [problem for problem in wrong.problems if problem not in problems]
+            continue
+        except (ConfigErrors, ValueError) as error:
+            problems.append(str(error))
+            continue
+        jobs.append(_job(folder, tuple(inputs), settings))
+    if problems:
+        raise Problems(problems)
+    return jobs
+
+
+def _job(folder: Path, inputs: tuple[Path, ...], settings: dict[str, Any] | None) -> Job:
+    def run() -> IonBeamReport:
+        reducer, result = _reduced(folder, settings)
+        return IonBeamReport(folder, reducer, result)
+
+    return Job(folder, inputs, run)
+
+
+def _row(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return SoC and x of the host layers of the last scan."""
+    found = {}
+    for layer in data["layers"]:
+        for name in ("soc_beam", "x", "li_relative"):
+            if name in layer["quantities"]:
+                found[f"{layer['name']} {name}"] = layer["quantities"][name]
+    return found
+
+
+TECHNIQUE = Technique(
+    name="ion-beam",
+    help="A recorded run of this project: lithium, x and state of charge per layer, from its raw events.",
+    files="folder of a run",
+    example="operando reduce ion-beam runs/<id> --analysis other.toml --out again",
+    add_arguments=_add_arguments,
+    jobs=_jobs,
+    row=_row,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(prog="operando reduce ion_beam", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the result and the products here")
+    import json
+
+    from controller.offline import results_out
+    from controller.offline.product import produce
+
+    parser = argparse.ArgumentParser(prog="operando reduce ion-beam", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="RUN", help=TECHNIQUE.files)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write result, tables, arrays and figures here"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--figures", choices=("png", "svg"), default="png", help="format of the figures")
+    _add_arguments(parser)
     args = parser.parse_args(argv)
-    failed = 0
-    for run in args.runs:
+    args.technique, args.chosen = TECHNIQUE.name, TECHNIQUE
+    try:
+        jobs = _jobs(args)
+    except Problems as wrong:
+        for problem in wrong.problems:
+            print(f"operando reduce: {problem}", file=sys.stderr)
+        return WRONG
+    results = []
+    for job in jobs:
         try:
-            out = None if args.out is None else args.out / run.name
-            result = reduce_run(run, products=None if out is None else out / "products")
-            if out is not None:
-                (out / "result.json").write_text(json.dumps(result, indent=1))
+            product = produce(job.run(), args.figures if args.out else None)
+            results.append(results_out.Result(job.file, job.inputs, product))
         except (OSError, ValueError) as error:
-            failed += 1
-            print(f"operando reduce: {error}", file=sys.stderr)
-            continue
-        print(json.dumps(result) if args.json else "\n".join(lines(result)))
-    if not failed:
-        return DONE
-    return GAPS if failed < len(args.runs) else WRONG
+            results.append(results_out.Result(job.file, job.inputs, None, str(error)))
+            print(f"operando reduce: not reduced: {job.file}: {error}", file=sys.stderr)
+    gaps = sum(one.product is None for one in results)
+    if gaps < len(results):
+        if args.out:
+            results_out.write(args, results)
+        document = results_out.document(TECHNIQUE.name, results)
+        print(json.dumps(document, indent=1) if args.json else results_out.text(args, results))
+    return DONE if not gaps else GAPS if gaps < len(results) else WRONG
 
 
-def lines(result: dict[str, Any]) -> Iterator[str]:
+def lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield the result in words."""
     yield f"{result['run']}: {len(result['scans'])} scans"
     for layer in result["layers"]:
@@ -80,11 +248,17 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"  {layer['name']} ({interval['scan']}, passes {interval['passes']}): {layer['verdict']}"
         for name, quantity in layer["quantities"].items():
             if not name.endswith(("_counts", "_per_charge")):
-                total = (quantity["sigma_stat"] ** 2 + quantity["sigma_sys"] ** 2) ** 0.5
-                yield f"    {name:20s} {quantity['value']:8.4f} +- {total:.4f}"
+                shown = (quantity["value"], quantity["sigma_stat"], quantity["sigma_sys"])
+                yield "    {:20s} {:8.4f} +- {:.4f} +- {:.4f}".format(name, *shown)
+        for decision in layer["detection"].values():
+            yield f"    {decision['text']}"
         if layer["z"] is not None:
             agree = "agree" if layer["agree"] else "do not agree"
             yield f"    beam and charge {agree}: z = {layer['z']:+.2f}"
+    for scan in result["scans"]:
+        for detector, found in scan.get("unexplained", {}).items():
+            for line in found:
+                yield f"  {scan['name']}, {detector}: {line['text']}"
     for flag in result["flags"]:
         yield f"  note: {flag}"
 

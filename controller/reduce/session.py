@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ log = logging.getLogger("reduce")
 
 Message = dict[str, Any]
 LIVE_MAP_S = 5.0  # wall time between maps of a pass that is still running
+THREADS = 2  # one per detector, where a pass is read again
 ANALYSIS_SHARE = 3.0  # results are computed again after this many times as long as they took
 
 
@@ -67,6 +69,11 @@ class Session:
         self._took_s = 0.0
         self._mapped_s = 0.0
         self._events_since_map = 0
+
+    @property
+    def reducer(self) -> IonBeamReducer:
+        """The reducer of the run. Raises ValueError before a run has begun."""
+        return self._ready()
 
     def handle(self, message: Message, *, behind: bool = False) -> Iterator[Message]:
         """Take one message and yield the answers to it.
@@ -178,31 +185,43 @@ class Session:
 
     def _complete(self, current: OpenPass, message: Message, end: PassEnd) -> list[str]:
         """Make sure that every event of the pass is counted, once, in windows that sit on their lines."""
-        reducer = self._ready()
         raw, frames = message.get("raw") or {}, message.get("frame0") or {}
+
+        def one(name: str) -> list[str]:
+            return self._complete_one(current, name, raw.get(name), _frame(frames.get(name)), end)
+
+        with ThreadPoolExecutor(THREADS) as pool:  # each detector has its own words and accumulators
+            return [problem for found in pool.map(one, list(current.streams)) for problem in found]
+
+    def _complete_one(
+        self,
+        current: OpenPass,
+        name: str,
+        entry: Mapping[str, Any] | None,
+        told: int | None,
+        end: PassEnd,
+    ) -> list[str]:
+        """Complete one detector; return what is wrong with it."""
+        reducer, stream = self._ready(), current.streams[name]
+        if entry is None:
+            return [f"{name}: no raw events"]
         problems = []
-        for name, stream in current.streams.items():
-            entry = raw.get(name)
-            if entry is None:
-                problems.append(f"{name}: no raw events")
-                continue
-            told = _frame(frames.get(name))
-            whole = not stream.broken and stream.words == int(entry["words"])
-            if not whole or (told is not None and stream.frame0 is not None and told != stream.frame0):
-                why = stream.broken or f"{stream.words} of {entry['words']} words arrived"
-                if stream.next_chunk:
-                    log.info(
-                        "scan %d pass %d %s: read from the raw file (%s)", current.scan, current.n, name, why
-                    )
-                problems += self._read_again(current, name, entry, told, moved=False)
-            if end.good and reducer.is_misplaced(current.scan, current.n, name):
+        whole = not stream.broken and stream.words == int(entry["words"])
+        if not whole or (told is not None and stream.frame0 is not None and told != stream.frame0):
+            why = stream.broken or f"{stream.words} of {entry['words']} words arrived"
+            if stream.next_chunk:
                 log.info(
-                    "scan %d pass %d %s: counted again, the energy scale moved", current.scan, current.n, name
+                    "scan %d pass %d %s: read from the raw file (%s)", current.scan, current.n, name, why
                 )
-                problems += self._read_again(current, name, entry, told, moved=True)
-            outside = int(reducer.open[(current.scan, current.n)][name].tallies[OUTSIDE])
-            if outside:
-                problems.append(f"{name}: {outside} events beyond the last pixel of the raster")
+            problems += self._read_again(current, name, entry, told, moved=False)
+        if end.good and reducer.is_misplaced(current.scan, current.n, name):
+            log.info(
+                "scan %d pass %d %s: counted again, the energy scale moved", current.scan, current.n, name
+            )
+            problems += self._read_again(current, name, entry, told, moved=True)
+        outside = int(reducer.open[(current.scan, current.n)][name].tallies[OUTSIDE])
+        if outside:
+            problems.append(f"{name}: {outside} events beyond the last pixel of the raster")
         return problems
 
     def _read_again(

@@ -5,12 +5,14 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cbor2
 import numpy as np
@@ -273,14 +275,116 @@ def test_offline_with_other_settings(finished):
 
 def test_offline_command(finished, capsys, tmp_path):
     folder, _, result = finished
-    assert ion_beam.main([str(folder), "--out", str(tmp_path)]) == 0
+    out = tmp_path / "again"
+    assert ion_beam.main([str(folder), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "cathode (after, passes [1, 3]): change resolved" in printed
-    assert json.loads((tmp_path / folder.name / "result.json").read_text()) == result
-    assert (tmp_path / folder.name / "products").is_dir()
-    assert ion_beam.main([str(folder), str(tmp_path / "nothing")]) == 6
+    assert "Co detected" in printed
+    (entry,) = json.loads((out / "result.json").read_text())["files"]
+    assert {name: entry[name] for name in result} == result
+    assert [i["file"] for i in entry["inputs"]] == ["index.jsonl", "pige.words", "pixe.words"]
+    assert {path.suffix for path in out.iterdir()} == {".json", ".txt", ".h5", ".png"}
+    assert ion_beam.main([str(folder), str(tmp_path / "nothing")]) == 2
     assert "no index of raw events" in capsys.readouterr().err
-    assert ion_beam.main([str(tmp_path / "nothing")]) == 2
+
+
+def test_reduced_twice_every_byte_is_the_same(finished, capsys, tmp_path):
+    folder, _, _ = finished
+    for name in ("first", "second"):
+        assert ion_beam.main([str(folder), "--out", str(tmp_path / name)]) == 0
+    files = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "second").iterdir())
+    for name in files:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+
+
+def test_arrays_of_a_run(finished, tmp_path, capsys):
+    h5py = pytest.importorskip("h5py")
+    folder, _, _ = finished
+    assert ion_beam.main([str(folder), "--out", str(tmp_path)]) == 0
+    with h5py.File(tmp_path / "result.h5") as file:
+        (entry,) = [file[name] for name in file]
+        names = set(entry)
+        kinds = ("map_Li", "map_charge", "map_dose", "map_live_pige", "map_pile_up_pixe", "map_soc",
+                 "map_back_pixe", "profile_Co", "spectrum_pige")  # fmt: skip
+        assert {f"scan001_{kind}" for kind in kinds} <= names
+        charge, dose = entry["scan001_map_charge/values"][:], entry["scan001_map_dose/values"][:]
+        area_cm2 = (100e-4 / 16) * (300e-4 / 24)
+        assert dose == pytest.approx(charge * 1e-12 / 1.602176634e-19 / area_cm2, rel=1e-5)
+        back = entry["scan001_map_back_pixe"]
+        assert abs(back["values"][:].sum()) < 5 * np.sqrt(np.sum(back["values_errors"][:] ** 2))
+
+
+# --- another analysis --------------------------------------------------------------------------------
+
+OTHER = """
+[analysis]
+reference = "as prepared"
+calibration = "lco-meep-2.91MeV"
+interface = ["separator", "cathode"]
+
+[[analysis.line]]
+element = "Li"
+detector = "pige"
+method = "{method}"
+{window}
+
+[[analysis.line]]
+element = "Co"
+detector = "pixe"
+method = "{method}"
+{line}
+[[analysis.line]]
+element = "P"
+detector = "pixe"
+"""
+
+
+@pytest.fixture
+def recorded(finished, tmp_path):
+    """The run with the experiment file that goes with it, as the host leaves it."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    source = Path(__file__).parent / "config" / "experiment.toml"
+    shutil.copy(source, folder)
+    return folder
+
+
+def again(recorded, tmp_path, capsys, **changes):
+    file = tmp_path / "other.toml"
+    file.write_text(OTHER.format(**{"method": "window", "window": "", "line": "", **changes}))
+    code = ion_beam.main([str(recorded), "--analysis", str(file), "--json"])
+    out, err = capsys.readouterr()
+    return code, json.loads(out)["files"][0] if out else None, err
+
+
+def test_with_another_analysis_the_lines_and_methods_differ(recorded, tmp_path, capsys):
+    truth = None
+    for method, window in (("window", ""), ("projection", ""), ("fit", ""),
+                           ("window", 'window = ["476 keV", "486 keV"]')):  # fmt: skip
+        code, result, err = again(recorded, tmp_path, capsys, method=method, window=window)
+        assert (code, err) == (0, "")
+        line = next(one for one in result["provenance"]["lines"] if one["element"] == "Li")
+        assert line["method"] == method
+        assert line["window_kev"] == ([476.0, 486.0] if window else [475.0, 487.0])
+        soc = result["layers"][-1]["quantities"]["soc_beam"]
+        truth = soc["value"] if truth is None else truth
+        assert abs(soc["value"] - 1.0) < 3 * np.hypot(soc["sigma_stat"], soc["sigma_sys"])
+        assert (soc["value"] != truth) == bool(window or method != "window")
+
+
+def test_a_wrong_analysis_says_everything_at_once(recorded, tmp_path, capsys):
+    window = 'window = ["486 keV", "476 keV"]'
+    code, result, err = again(recorded, tmp_path, capsys, line='line = "Kz"\n', window=window)
+    assert (code, result) == (2, None)
+    for words in ("other.toml", "Kz", "must be a lower and a higher energy"):
+        assert words in err
+    file = tmp_path / "other.toml"
+    file.write_text('[sample]\nname = "x"\n[station]\n')
+    assert ion_beam.main([str(recorded), "--analysis", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert "sample.name cannot be replaced" in err
+    assert "station cannot be replaced" in err
 
 
 def test_chunks_lost_on_the_way_are_read_from_the_raw_file(finished, tmp_path, caplog, peer_in):
