@@ -21,6 +21,7 @@ from controller.local import LocalError, ask, watch
 from controller.paths import StateDir, StationBusy, StationLock
 
 START_S = 60.0
+LISTENS_S = 15.0  # a supervisor that has just been started may take this long to answer
 ORPHAN_S = 15.0  # what a control without its supervisor needs to make everything safe and to end
 EXIT_FILES, EXIT_INSTRUMENT, EXIT_ABORTED = 2, 3, 5
 
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     except StationBusy as error:
         print(error, file=sys.stderr)
         return EXIT_INSTRUMENT
+    early = _note_stops()
     run_dir = _new_run_dir(args.out, experiment.experiment.name)
     state = StateDir(run_dir / "state") if own_state else StateDir.of(name, args.state)
     copy = run_dir / "experiment.toml"
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if args.bench:
         start["seeds"] = {"bench": args.seed}
     (run_dir / "start.json").write_text(json.dumps(start))
-    return _supervise(command, run_dir, state, as_json=args.json)
+    return _supervise(command, run_dir, state, early, as_json=args.json)
 
 
 def resume(args: argparse.Namespace) -> int:
@@ -83,9 +85,10 @@ def resume(args: argparse.Namespace) -> int:
     except StationBusy as error:
         print(error, file=sys.stderr)
         return EXIT_INSTRUMENT
+    early = _note_stops()
     command = ["--experiment", str(run_dir / "experiment.toml"), "--name", told["name"]]
     command += ["--station", str(station), "--broker", told["broker"], "--resume"]
-    return _supervise(command, run_dir, state, as_json=args.json)
+    return _supervise(command, run_dir, state, early, as_json=args.json)
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -178,12 +181,12 @@ def _refuse(error: ConfigErrors) -> int:
     return EXIT_FILES
 
 
-def _supervise(command: Sequence[str], run_dir: Path, state: StateDir, *, as_json: bool) -> int:
+def _supervise(
+    command: Sequence[str], run_dir: Path, state: StateDir, early: Sequence[str], *, as_json: bool
+) -> int:
     (run_dir / "logs").mkdir(exist_ok=True)
     full = [sys.executable, "-m", "controller.supervise", *command]
     full += ["--state", str(state.path), "--run-dir", str(run_dir)]
-    early: list[str] = []
-    _on_stop(lambda number, _: early.append(signal.Signals(number).name))  # nobody could be told yet
     with (run_dir / "logs" / "supervisor.log").open("ab") as log:
         process = subprocess.Popen(
             full, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -270,6 +273,13 @@ def _show(events: Iterator[dict[str, Any] | None], watch_file: Path | None) -> N
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as this process lives
 
 
+def _note_stops() -> list[str]:
+    """From here on something would be left behind: note Ctrl-C and SIGTERM until there is someone to tell."""
+    early: list[str] = []
+    _on_stop(lambda number, _: early.append(signal.Signals(number).name))
+    return early
+
+
 def _on_stop(handler: Callable[[int, Any], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell starts what is in the background
@@ -292,7 +302,7 @@ def _interrupt(state: StateDir, process: subprocess.Popen[bytes], what: str) -> 
 
 def _terminate(state: StateDir, process: subprocess.Popen[bytes]) -> None:
     """Send SIGTERM to the supervisor as soon as it answers: before that it would just die of it."""
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + LISTENS_S
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(LocalError):
             ask(state.socket("supervisor"), {"do": "status"}, timeout_s=1.0)
