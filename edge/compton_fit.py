@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 PARAMETERS = ("area", "centre", "fwhm", "lorentz", "level", "slope")
 FLOOR_COUNTS = 1e-3  # of the model where it serves as a weight
-ITERATIONS = 100
+ITERATIONS = 200
 _LN2 = math.log(2.0)
 
 
@@ -108,10 +108,10 @@ def fit(counts: NDArray[np.int64], energy_kev: Floats, *, start_kev: float) -> G
             new_model, new_jacobian = shape(energy_kev, width, trial, middle)
             new_merit = _deviance(y, new_model)
             if new_merit <= merit + 1e-9:
-                small = float(np.abs(step * size).max()) < 1e-4
+                small = float(np.abs(step * size).max()) < 1e-3
                 values, model, jacobian, merit = trial, new_model, new_jacobian, new_merit
                 damping = max(damping * 0.2, 1e-9)
-                if small and damping <= 1e-4:
+                if small and damping < 10.0:
                     converged = True
                     break
                 continue

@@ -24,6 +24,11 @@ CORE, WINGS, VAR_CORE, VAR_WINGS, COVARIANCE = range(5)
 def window_sums(spectra, edges, sums):  # type: ignore[no-untyped-def]
     """Sum core and wings per pixel in place.
 
+    A bin k cut at fraction f has below the cut f n_k - g (n_k+1 - n_k-1), g = f (1 - f) / 4: a density that
+    is linear in the bin, with the slope of its neighbours. (Spread evenly, S of a typical profile comes out
+    0.2 % low.) All weights are constants, so sum(w n) has the variance sum(w^2 n) and two sums the covariance
+    sum(w v n). Windows narrower than three bins, or at the ends of the spectrum, take g = 0.
+
     Args:
         spectra: counts, int64, shape (pixels, bins).
         edges: four ascending window limits per pixel in units of bins, float64, shape (pixels, 4); outside of
@@ -37,34 +42,51 @@ def window_sums(spectra, edges, sums):  # type: ignore[no-untyped-def]
             for k in range(5):
                 sums[p, k] = np.nan
             continue
-        core, wings, shared = 0.0, 0.0, 0.0
-        core2, wings2 = 0.0, 0.0
+        core, wings, core2, wings2, shared = 0.0, 0.0, 0.0, 0.0, 0.0
         ka, kb, kc, kd = np.int64(a), np.int64(b), np.int64(c), np.int64(d)
-        whole = 0
-        for k in range(ka + 1, kb):
-            whole += spectra[p, k]
-        for k in range(kc + 1, kd):
-            whole += spectra[p, k]
-        wings = wings2 = np.float64(whole)
-        whole = 0
-        for k in range(kb + 1, kc):
-            whole += spectra[p, k]
-        core = core2 = np.float64(whole)
-        last = -1
-        for edge in range(4):
-            k = int((ka, kb, kc, kd)[edge])
-            if k == last or k >= bins:
-                continue
-            last = k
-            n = np.float64(spectra[p, k])
-            low, high = np.float64(k), np.float64(k + 1)
-            in_core = max(min(high, c) - max(low, b), 0.0)
-            in_wings = max(min(high, b) - max(low, a), 0.0) + max(min(high, d) - max(low, c), 0.0)
-            core += in_core * n
-            wings += in_wings * n
-            core2 += in_core * in_core * n
-            wings2 += in_wings * in_wings * n
-            shared += in_core * in_wings * n
+        apart = min(kb - ka, kc - kb, kd - kc) >= 3 and ka >= 1 and kd + 1 < bins
+        reach = 1 if apart else 0
+        outer, inner = 0, 0
+        for k in range(ka + 1 + reach, kb - reach):
+            outer += spectra[p, k]
+        for k in range(kc + 1 + reach, kd - reach):
+            outer += spectra[p, k]
+        for k in range(kb + 1 + reach, kc - reach):
+            inner += spectra[p, k]
+        core = core2 = np.float64(inner)
+        wings = wings2 = np.float64(outer)
+        if apart:
+            for edge in range(4):
+                k = int((ka, kb, kc, kd)[edge])
+                f = edges[p, edge] - k
+                g = f * (1.0 - f) / 4.0
+                for step in range(-1, 2):
+                    n = np.float64(spectra[p, k + step])
+                    below = (1.0 + g, f, -g)[step + 1]
+                    above = 1.0 - below
+                    in_core = above if edge == 1 else (below if edge == 2 else 0.0)
+                    in_wings = below if (edge == 1 or edge == 3) else above
+                    core += in_core * n
+                    wings += in_wings * n
+                    core2 += in_core * in_core * n
+                    wings2 += in_wings * in_wings * n
+                    shared += in_core * in_wings * n
+        else:
+            last = -1
+            for edge in range(4):
+                k = int((ka, kb, kc, kd)[edge])
+                if k == last or k >= bins:
+                    continue
+                last = k
+                n = np.float64(spectra[p, k])
+                low, high = np.float64(k), np.float64(k + 1)
+                in_core = max(min(high, c) - max(low, b), 0.0)
+                in_wings = max(min(high, b) - max(low, a), 0.0) + max(min(high, d) - max(low, c), 0.0)
+                core += in_core * n
+                wings += in_wings * n
+                core2 += in_core * in_core * n
+                wings2 += in_wings * in_wings * n
+                shared += in_core * in_wings * n
         sums[p, 0], sums[p, 1], sums[p, 2], sums[p, 3], sums[p, 4] = core, wings, core2, wings2, shared
 
 
@@ -130,7 +152,7 @@ def s_values(spectra: NDArray[np.int64], edges_kev: Floats, bins: EnergyBins) ->
     """Return S with errors.
 
     S = (integral of J from -1 to 1) / (integral from -5 to -1 and from 1 to 5); counts are integrals of J
-    over their bin, so no Jacobian is needed. Content of a cut bin is spread evenly over it.
+    over their bin, so no Jacobian is needed. How a bin is cut: ``window_sums``.
 
     Args:
         spectra: counts, shape (..., bins).

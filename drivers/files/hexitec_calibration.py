@@ -7,15 +7,13 @@ not calibrated; it becomes NaN.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.files import npz_map
-from drivers.files.bounded import file_size, line_number, parse_float, read_lines
+from drivers.files import npz_map, zip_safe
+from drivers.files.bounded import line_number, parse_float, read_lines
 from drivers.files.errors import FileError
 
 Floats = NDArray[np.float64]
@@ -52,14 +50,10 @@ def read_text(gain: Path, offset: Path) -> tuple[Floats, Floats]:
 
 def read_npz(path: Path) -> tuple[Floats, Floats]:
     """Return gain and offset from an archive. Raises FileError."""
-    file_size(path, MAX_BYTES)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if not {GAIN, OFFSET} <= set(archive.namelist()):
-                raise FileError(path, "", "arrays gain_keV_per_ADU and offset_keV")
-            m, c = (npz_map._array(path, archive, name).astype(np.float64) for name in (GAIN, OFFSET))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise FileError(path, "", "a whole .npz archive", f"{type(error).__name__}: {error}") from error
+    with zip_safe.opened(path, MAX_BYTES) as archive:
+        if not {GAIN, OFFSET} <= set(archive.namelist()):
+            raise FileError(path, "", "arrays gain_keV_per_ADU and offset_keV")
+        m, c = (npz_map._array(path, archive, name).astype(np.float64) for name in (GAIN, OFFSET))
     if m.ndim != 2 or m.shape != c.shape or 0 in m.shape or max(m.shape) > MAX_SIDE:
         raise FileError(path, "", "two arrays (rows, columns) of one shape", f"{m.shape} and {c.shape}")
     return _checked(path, m, c)
