@@ -19,19 +19,21 @@ Integers = NDArray[np.int64]
 
 MAX_PIXEL = 1 << 20  # ADU; sums of squares of patches then fit 64 bits for MAX_FRAMES frames
 MAX_FRAMES = 1 << 16
-BLOCK = 8  # pixels: patch of the temporal photon transfer
 ROWS_AT_ONCE = 64
 SCALES = (1, 2, 4, 8, 16)  # pixels: patch widths of the noise curve
 FIELD = 64  # pixels: a field of patches, inside which the ratio of two exposures is taken as a plane
 MIN_FIELDS = 6
 MIN_GOOD = 0.8  # of a field
+ONE_SIGMA_SHARES = (0.15865525393145707, 0.8413447460685429)
 MAD_PER_SIGMA = 0.6744897501960817  # median |x| of a Gaussian
 
 
 class ImageSums:
     """Sums of images and of their squares, in integers: adding and merging are exact in any order.
 
-    Memory: 16 bytes per pixel plus 2 % and one strip of rows, whatever the number of frames.
+    The frames are also summed alternately into two halves, from whose difference the noise is measured;
+    merging in the order of the frames gives the same halves as adding them one by one.
+    Memory: 24 bytes per pixel and one strip of rows, whatever the number of frames.
     """
 
     def __init__(self, ny: int, nx: int) -> None:
@@ -41,11 +43,8 @@ class ImageSums:
         self.shape = (ny, nx)
         self.n_frames = 0
         self.largest = 0
-        self.sums: Integers = np.zeros((ny, nx), np.int64)
+        self.halves: tuple[Integers, Integers] = (np.zeros((ny, nx), np.int64), np.zeros((ny, nx), np.int64))
         self.squares: Integers = np.zeros((ny, nx), np.int64)
-        self.block_squares: Integers = np.zeros((ny // BLOCK, nx // BLOCK), np.int64)
-        self.frame_total = 0  # Python integers: no overflow
-        self.frame_total_squares = 0
         self._strip: Integers = np.empty((ROWS_AT_ONCE, nx), np.int64)
 
     def add(self, image: NDArray[np.integer]) -> None:
@@ -59,55 +58,41 @@ class ImageSums:
             raise ValueError(f"a pixel of {low if low < 0 else high} ADU is outside 0 to {MAX_PIXEL}")
         if self.n_frames >= MAX_FRAMES:
             raise ValueError(f"more than {MAX_FRAMES} exposures in one sum")
-        total, (ny, nx) = 0, self.shape
-        for first in range(0, ny, ROWS_AT_ONCE):
-            rows = slice(first, min(first + ROWS_AT_ONCE, ny))
+        half = self.halves[self.n_frames % 2]
+        for first in range(0, self.shape[0], ROWS_AT_ONCE):
+            rows = slice(first, min(first + ROWS_AT_ONCE, self.shape[0]))
             strip = self._strip[: rows.stop - first]
             np.copyto(strip, image[rows], casting="unsafe")
-            total += int(strip.sum())
-            self.sums[rows] += strip
-            tall, wide = strip.shape[0] // BLOCK, nx // BLOCK
-            blocks = strip[: tall * BLOCK, : wide * BLOCK].reshape(tall, BLOCK, wide, BLOCK).sum(axis=(1, 3))
-            self.block_squares[first // BLOCK : first // BLOCK + tall] += blocks * blocks
+            half[rows] += strip
             np.multiply(strip, strip, out=strip)
             self.squares[rows] += strip
         self.n_frames += 1
         self.largest = max(self.largest, high)
-        self.frame_total += total
-        self.frame_total_squares += total * total
 
     def merge(self, other: ImageSums) -> None:
-        """Add the sums of another part. Raises ValueError if the images differ in size."""
+        """Add the sums of the frames that follow. Raises ValueError if the images differ in size."""
         if other.shape != self.shape:
             raise ValueError(f"sums of {other.shape} and {self.shape} pixels cannot be merged")
         if self.n_frames + other.n_frames > MAX_FRAMES:
             raise ValueError(f"more than {MAX_FRAMES} exposures in one sum")
+        for k in (0, 1):
+            self.halves[(self.n_frames + k) % 2][...] += other.halves[k]
         self.n_frames += other.n_frames
         self.largest = max(self.largest, other.largest)
-        self.sums += other.sums
         self.squares += other.squares
-        self.block_squares += other.block_squares
-        self.frame_total += other.frame_total
-        self.frame_total_squares += other.frame_total_squares
 
     def result(self) -> Exposure:
-        """Return the mean and, from two frames on, temporal variances. Raises ValueError without frames."""
+        """Return the mean and, from two frames on, variance and halves. Raises ValueError without frames."""
         if self.n_frames == 0:
             raise ValueError("no exposure was added")
         n = self.n_frames
-        variance = patches = None
-        if n > 1:
-            variance = (self.squares - self.sums.astype(np.float64) ** 2 / n) / (n - 1)
-            tall, wide = self.block_squares.shape
-            sums = (
-                self.sums[: tall * BLOCK, : wide * BLOCK].reshape(tall, BLOCK, wide, BLOCK).sum(axis=(1, 3))
-            )
-            patches = (self.block_squares - sums.astype(np.float64) ** 2 / n) / (n - 1)
-        lamp = 0.0
-        if n > 1 and self.frame_total:
-            spread = self.frame_total_squares - self.frame_total**2 / n
-            lamp = max(0.0, spread / (n - 1)) / (self.frame_total / n) ** 2
-        return Exposure(self.sums / n, n, variance, patches, lamp, self.largest)
+        total = (self.halves[0] + self.halves[1]).astype(np.float64)
+        if n == 1:
+            return Exposure(total, 1, None, None, self.largest)
+        variance = (self.squares - total**2 / n) / (n - 1)
+        return Exposure(
+            total / n, n, variance, (self.halves[0] / ((n + 1) // 2), self.halves[1] / (n // 2)), self.largest
+        )
 
 
 @dataclass(frozen=True)
@@ -117,8 +102,7 @@ class Exposure:
     mean: Floats  # (ny, nx) ADU per frame
     n_frames: int
     variance: Floats | None = None  # (ny, nx) ADU^2 of one frame, from repeats
-    patch_variance: Floats | None = None  # (ny // 8, nx // 8) ADU^2 of the sum of a patch in one frame
-    beam_variance: float = 0.0  # (relative fluctuation of a frame's total)^2
+    halves: tuple[Floats, Floats] | None = None  # means of every other frame
     largest: int = 0  # ADU: largest pixel of any frame
 
 
@@ -134,27 +118,38 @@ class Noise:
 
     @property
     def adu_per_neutron(self) -> float:
-        """Return g of the widest patch: what a neutron gives if each is counted once."""
-        return self.gains_adu[-1]
+        """Return g of a patch without end: what a neutron gives if each is counted once."""
+        return self.gain(math.inf)
 
     def gain(self, width_px: float) -> float:
-        """Return g for a patch whose short side is ``width_px`` (linear in log width, constant outside)."""
-        return float(np.interp(math.log2(max(width_px, 1.0)), np.log2(self.scales_px), self.gains_adu))
+        """Return g for a patch whose short side is ``width_px``.
+
+        Linear in log width between the measured ones; beyond the widest, g = g_inf (1 - a / b)^2 through
+        the last two, which is what a box of width b keeps of blurred white noise when the blur is much
+        narrower. Never less than at the widest.
+        """
+        if width_px <= self.scales_px[-1] or len(self.scales_px) < 2:
+            return float(np.interp(math.log2(max(width_px, 1.0)), np.log2(self.scales_px), self.gains_adu))
+        (b1, b2), (r1, r2) = self.scales_px[-2:], np.sqrt(np.maximum(self.gains_adu[-2:], 0.0))
+        far = (b2 * r2 - b1 * r1) / (b2 - b1)  # sqrt(g) = far - lost / b
+        lost = (far - r2) * b2
+        return max(self.gains_adu[-1], float(far - lost / width_px) ** 2)
 
 
 def dark_variance(dark: Exposure) -> float:
     """Return the read-out variance of a pixel, ADU^2.
 
     From repeats if there are any (median over pixels); else from the spread of one dark frame over pixels,
-    which holds the fixed pattern too and is an upper bound. Robust against hot pixels: (MAD / 0.6745)^2, and
-    never below the rounding to whole ADU, 1/12.
+    which holds the fixed pattern too and is an upper bound. Robust against hot pixels: half the
+    distance of the 16 and 84 % quantiles, squared; never below the rounding to whole ADU, 1/12.
     """
     if dark.variance is not None:
         chi2_median = median_factor(dark.n_frames - 1)
         return max(float(np.median(dark.variance)) / chi2_median, 1.0 / 12.0)
-    middle = float(np.median(dark.mean))
-    spread = float(np.median(np.abs(dark.mean - middle))) / MAD_PER_SIGMA
-    return max(spread**2, 1.0 / 12.0)
+    values, counts = np.unique(dark.mean, return_counts=True)
+    shares = np.cumsum(counts) / dark.mean.size  # at half an ADU above each value: whole numbers are bins
+    low, high = np.interp(ONE_SIGMA_SHARES, shares, values + 0.5)
+    return max((float(high - low) / 2.0) ** 2, 1.0 / 12.0)
 
 
 def photon_transfer(
@@ -238,34 +233,6 @@ def _field_gains(
     return gains
 
 
-def repeat_noise(open_beam: Exposure, dark: Exposure, read_variance: float) -> Noise | None:
-    """Measure the noise curve from repeats of one exposure: temporal variance over signal, at 1 and 8 pixels.
-
-    The fluctuation of the whole beam between the frames (from the frames' totals) is subtracted from the
-    patches. Needs at least 3 frames; returns None otherwise.
-    """
-    if open_beam.variance is None or open_beam.patch_variance is None or open_beam.n_frames < 3:
-        return None
-    net = open_beam.mean - dark.mean
-    tall, wide = open_beam.patch_variance.shape
-    patch_net = net[: tall * BLOCK, : wide * BLOCK].reshape(tall, BLOCK, wide, BLOCK).sum(axis=(1, 3))
-    beam = open_beam.beam_variance
-    gains, sigmas = [], []
-    for signal, variance, area in (
-        (net, open_beam.variance, 1),
-        (patch_net, open_beam.patch_variance, BLOCK**2),
-    ):
-        lit = signal > 0.2 * float(np.median(signal))
-        value = (variance - area * read_variance - beam * signal**2)[lit] / signal[lit]
-        freedom = open_beam.n_frames - 1
-        middle = float(np.median(value + area * read_variance / signal[lit]))
-        gains.append(middle / median_factor(freedom) - float(np.median(area * read_variance / signal[lit])))
-        sigmas.append(gains[-1] * math.sqrt(math.pi / freedom / max(value.size, 1)))
-    return Noise(
-        (1, BLOCK), tuple(gains), tuple(sigmas), read_variance, f"{open_beam.n_frames} repeated frames"
-    )
-
-
 def choose_noise(candidates: Sequence[Noise | None]) -> Noise:
     """Return the quietest curve: what differs between two images besides noise only adds to it.
 
@@ -274,9 +241,7 @@ def choose_noise(candidates: Sequence[Noise | None]) -> Noise:
     """
     found = [one for one in candidates if one is not None and one.adu_per_neutron > 0]
     if not found:
-        raise ValueError(
-            "the noise cannot be measured: give two open beams (or three frames of one), or a larger image"
-        )
+        raise ValueError("the noise cannot be measured: give two frames of the open beam or a larger image")
     return min(found, key=lambda one: one.adu_per_neutron)
 
 

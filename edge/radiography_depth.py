@@ -122,8 +122,9 @@ def region_depth(sample: Beam, reference: Beam, setting: Setting, region: Region
     cut = (region.rows, region.columns)
     ratio = sample.signal[cut] / reference.signal[cut]
     scale = parts[1, 1].signal / parts[0, 1].signal
+    ratio = ratio[np.isfinite(ratio)]
     with np.errstate(invalid="ignore", divide="ignore"):
-        median = float(np.nanmedian(-np.log(ratio * scale)))
+        median = float(-np.log(np.median(ratio) * scale)) if np.median(ratio) > 0 else math.nan
     share = 1.0 - parts[0, 0].signal / parts[0, 0].gross
     return RegionDepth(
         region,

@@ -21,7 +21,6 @@ from edge.radiography import (
     choose_noise,
     dark_variance,
     photon_transfer,
-    repeat_noise,
 )
 from edge.radiography_depth import (
     Beam,
@@ -112,7 +111,11 @@ class Radiographs:
 
     def _noise(self, net: Any) -> Noise:
         read = dark_variance(self.dark)
-        found = [repeat_noise(self.open_beam, self.dark, read)]
+        found = []
+        if (halves := self.open_beam.halves) is not None:
+            n = self.open_beam.n_frames
+            first, second = (net(Exposure(half, 1)) for half in halves)
+            found.append(photon_transfer(first, second, read, ((n + 1) // 2, n // 2)))
         pairs = [(self.open_beam, self.reference)] if self.options.reference else []
         pairs.append((self.reference, self._first))
         for a, b in pairs:
