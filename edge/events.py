@@ -25,6 +25,7 @@ from edge.projection import ProjectionTable, project
 from edge.settings import Detector
 
 ROW_BIN_CHANNELS = 4  # energy bins of the row spectra, in nominal channels
+STRIDE = 16  # frames that are compared at once
 PIECE = 4096  # records of the fixed buffer: 32 kB, it stays in the nearest cache
 
 RECEIVED, ON, BEFORE, PARKED, OUTSIDE, UNDERFLOW, OVERFLOW = range(7)
@@ -89,6 +90,13 @@ def pack(  # type: ignore[no-untyped-def]  # numba compiles the signature above
         if kind != OUTSIDE and current >= 0 and line != current:
             break
         end = i + 1
+        while end + STRIDE <= last:  # frames mostly repeat: look at several at once
+            differ = np.int64(0)
+            for k in range(STRIDE):
+                differ |= frame[np.uint64(end + k)] ^ f
+            if differ != 0:
+                break
+            end += STRIDE
         while end < last and frame[end] == f:
             end += 1
         tallies[kind] += end - i
@@ -96,7 +104,7 @@ def pack(  # type: ignore[no-untyped-def]  # numba compiles the signature above
             current = line
             high = np.uint64(pixel) << PIXEL_SHIFT
             for j in range(end - i):
-                records[kept + j] = high | np.uint64(min(channel[i + j], top))
+                records[np.uint64(kept + j)] = high | np.uint64(min(channel[np.uint64(i + j)], top))
             kept += end - i
         i = end
     tallies[RECEIVED] += i - start
