@@ -32,6 +32,8 @@ MAX_BYTES = 8192
 MIN_KEY_BYTES = 16
 _FIELDS = {"id", "client", "station", "verb", "args", "issued", "expires", "nonce", "sig"}
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SIGNATURE = re.compile(r"[0-9A-Fa-f]{64}")
+_LATEST_S = 1e12  # no time is; NaN is not below it
 
 log = logging.getLogger("commands")
 
@@ -117,6 +119,8 @@ def load_keys(path: Path | str) -> dict[str, bytes]:
         lines = path.read_text().splitlines()
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise KeyFileError(f"{path}: not a text file (byte {error.start})") from None
     keys: dict[str, bytes] = {}
     for number, line in enumerate(lines, 1):
         words = line.partition("#")[0].split()
@@ -298,8 +302,11 @@ def _shaped(body: Mapping[str, Any]) -> bool:
     """Tell whether the entries of a command have the right types."""
     texts = all(isinstance(body[name], str) for name in ("id", "client", "station", "verb", "nonce", "sig"))
     times = all(
-        isinstance(body[name], int | float) and not isinstance(body[name], bool)
+        isinstance(body[name], int | float)
+        and not isinstance(body[name], bool)
+        and abs(body[name]) < _LATEST_S
         for name in ("issued", "expires")
     )
     names = texts and all(_NAME.fullmatch(body[name]) for name in ("id", "client", "nonce"))
+    names = names and bool(_SIGNATURE.fullmatch(body["sig"]))
     return bool(names and times and isinstance(body["args"], dict) and len(body["nonce"]) >= 16)

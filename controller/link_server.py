@@ -195,7 +195,7 @@ class LinkServer:
                 told = said["command"]
                 payload = str(told["payload"]).encode("latin-1")
                 self._command(RemoteMessage(str(told["verb"]), payload, bool(told["retain"])))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return  # a wrong line harms nobody
 
     def _command(self, message: RemoteMessage) -> None:

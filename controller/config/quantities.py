@@ -10,6 +10,7 @@ front: ``experiment.toml: step[3].voltage = 4.0`` + ``has no unit: a voltage is 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from dataclasses import dataclass
@@ -349,5 +350,6 @@ def _convert(value: float, units: Any, written: str, number: str, kind: Kind) ->
         hint = _hint(number, written, kind)
         raise QuantityError(f"{stated}, but {kind.word} is needed, {_such_as(kind)}{hint}")
     if kind.difference and name.startswith("degree_"):
-        units = registry.parse_units(f"delta_{name}")
+        with contextlib.suppress(AttributeError):  # a scale from absolute zero has no difference of its own
+            units = registry.parse_units(f"delta_{name}")
     return float(registry.Quantity(value, units).to(wanted).magnitude)

@@ -100,11 +100,16 @@ def _library(path: Path) -> Any:
 def _pages(path: Path, file: Any) -> list[Any]:
     """Return the pages, one after another: asking for their number would follow the chain without a limit."""
     pages: list[Any] = []
+    places: set[int] = set()
     while len(pages) <= MAX_PAGES:
         try:
-            pages.append(file.pages[len(pages)])
+            page = file.pages[len(pages)]
         except IndexError:
             return pages
+        if page.offset in places:
+            raise FileError(path, f"page {len(pages)}", "a page of its own", "a chain of pages in a circle")
+        places.add(page.offset)
+        pages.append(page)
     raise FileError(path, "", f"at most {MAX_PAGES} pages")
 
 

@@ -6,35 +6,30 @@ import io
 import math
 import warnings
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.files.bounded import file_size
+from drivers.files import zip_safe
 from drivers.files.errors import FileError
-from drivers.files.npz_map import HEADER_ERRORS, MAX_BYTES, MAX_MEMBERS
+from drivers.files.npz_map import HEADER_ERRORS, MAX_MEMBERS
 
 MAX_ALL_BYTES = 4 << 30  # of all arrays together, unpacked
 
 
 def arrays_of(path: Path, max_bytes: int = MAX_ALL_BYTES) -> dict[str, NDArray[Any]]:
     """Return the arrays by name. Raises FileError; nothing is unpickled."""
-    file_size(path, MAX_BYTES)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            names = [entry.filename for entry in entries]
-            if len(entries) > MAX_MEMBERS or len(set(names)) != len(names):
-                raise FileError(path, "", f"at most {MAX_MEMBERS} different arrays", f"{len(entries)}")
-            size = sum(entry.file_size for entry in entries)
-            if size > max_bytes:
-                raise FileError(path, "", f"at most {max_bytes} bytes", f"{size} bytes")
-            return {e.filename.removesuffix(".npy"): _array(path, archive, e) for e in entries}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise FileError(path, "", "a whole .npz archive", f"{type(error).__name__}: {error}") from error
+    with zip_safe.opened(path) as archive:
+        entries = archive.infolist()
+        names = [entry.filename for entry in entries]
+        if len(entries) > MAX_MEMBERS or len(set(names)) != len(names):
+            raise FileError(path, "", f"at most {MAX_MEMBERS} different arrays", f"{len(entries)}")
+        size = sum(entry.file_size for entry in entries)
+        if size > max_bytes:
+            raise FileError(path, "", f"at most {max_bytes} bytes", f"{size} bytes")
+        return {e.filename.removesuffix(".npy"): _array(path, archive, e) for e in entries}
 
 
 def _array(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:

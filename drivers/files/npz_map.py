@@ -12,7 +12,6 @@ import math
 import tokenize
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.files.bounded import MAX_CHANNELS, MAX_COUNT, MAX_DETECTORS, file_size
+from drivers.files import zip_safe
+from drivers.files.bounded import MAX_CHANNELS, MAX_COUNT, MAX_DETECTORS
 from drivers.files.errors import FileError
 from drivers.files.recordings import Block, RecordedMap
 
-MAX_BYTES = 1 << 30
 MAX_ARRAY_BYTES = 256 << 20  # one array is in memory at a time
 MAX_MEMBERS = 64
 MAX_PIXELS = 1 << 24
@@ -36,12 +35,8 @@ HEADER_ERRORS = (  # all that numpy's parser of array headers was seen to raise 
 
 def read(path: Path) -> RecordedMap:
     """Read a map. Raises FileError."""
-    file_size(path, MAX_BYTES)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read(path, archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise FileError(path, "", "a whole .npz archive", f"{type(error).__name__}: {error}") from error
+    with zip_safe.opened(path) as archive:
+        return _read(path, archive)
 
 
 def _read(path: Path, archive: zipfile.ZipFile) -> RecordedMap:

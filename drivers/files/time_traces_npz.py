@@ -7,15 +7,14 @@ missing sample.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from drivers.files.bounded import file_size
+from drivers.files import zip_safe
 from drivers.files.errors import FileError
-from drivers.files.npz_map import MAX_BYTES, MAX_MEMBERS, _array
+from drivers.files.npz_map import MAX_MEMBERS, _array
 from drivers.files.time_traces import BLOCK_ROWS, MAX_SAMPLE, RecordedTrace, TraceBlock
 
 MAX_LINES = 64
@@ -23,12 +22,8 @@ MAX_LINES = 64
 
 def read(path: Path) -> RecordedTrace:
     """Read a trace; all of it is in memory. Raises FileError."""
-    file_size(path, MAX_BYTES)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read(path, archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise FileError(path, "", "a whole .npz archive", f"{type(error).__name__}: {error}") from error
+    with zip_safe.opened(path) as archive:
+        return _read(path, archive)
 
 
 def _read(path: Path, archive: zipfile.ZipFile) -> RecordedTrace:
