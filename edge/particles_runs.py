@@ -1,8 +1,10 @@
 """Runs of samples above the background, and how they become events: parts that join at borders.
 
-Areas reach down to the background mean b and include the sample that ends them on either side. The number of
-background samples in an event is then a stopping time, so by Wald's identity the expectation of the sum of
-(x - b) over them is zero: cutting the feet off, or adding up only what lies above b, would each be biased.
+Areas reach down to the background mean b and include the sample that ends them and one more on either side.
+The number of background samples in an event is then a stopping time plus one, so by Wald's identity the
+expectation of the sum of (x - b) over them is zero: adding up only what lies above b would be biased
+upwards, cutting off what lies below the threshold downwards. The one more sample catches feet that fall
+below b by chance.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from edge.particles_thresholds import Threshold
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Edge = Literal["background", "threshold"]
+FEET = 2  # samples beside a run that belong to its event: the one that ends it, and one more
 Stretch = tuple[int, Floats]  # number of the first sample, samples of shape (lines, n) without a gap
 
 
@@ -31,7 +34,8 @@ class EventRules:
     Attributes:
         threshold: rule of the decision level.
         edge: how far an event reaches: down to the ``background`` mean (accumulation limit; the first sample
-            at or below it on either side belongs to the event) or only while above the ``threshold``.
+            at or below it and one more on either side belong to the event) or only while above the
+            ``threshold``.
         min_points: least number of samples above the threshold.
         window: samples per baseline window; None takes one baseline for the whole trace.
         noise: variance per count: 1 for counted pulses, exp(sigma_ion^2) for a time-of-flight detector.
@@ -94,9 +98,9 @@ class Piece:
     stop: int
     integers: Ints
     floats: Floats
-    head: Floats  # first and last sample of all lines
+    head: Floats  # first and last two samples of all lines, shape (lines, 2)
     tail: Floats
-    before: Floats  # of every run: the sample before its first one, NaN where that is not in this stretch
+    before: Floats  # of every run: the two samples before it, (runs, lines, 2), NaN outside this stretch
     after: Floats
 
 
@@ -150,10 +154,14 @@ def _piece(first: int, block: Floats, line: int, level: float, threshold: float)
     floats = np.empty((n // 2 + 2, SUMS + lines))
     count = find_runs(block, line, first, level, threshold, integers, floats)
     integers, floats = integers[:count].copy(), floats[:count].copy()
-    padded = np.concatenate([np.full((lines, 1), np.nan), block, np.full((lines, 1), np.nan)], axis=1)
+    beyond = np.full((lines, FEET), np.nan)
+    padded = np.concatenate([beyond, block, beyond], axis=1)
+    start, stop = integers[:, START] - first + FEET, integers[:, STOP] - first + FEET
     return Piece(
-        first, first + n, integers, floats, block[:, 0].copy(), block[:, -1].copy(),
-        before=padded[:, integers[:, START] - first].T, after=padded[:, integers[:, STOP] - first + 1].T,
+        first, first + n, integers, floats,
+        head=padded[:, FEET : 2 * FEET].copy(), tail=padded[:, -2 * FEET : -FEET].copy(),
+        before=np.stack([padded[:, start - FEET + k].T for k in range(FEET)], axis=-1),
+        after=np.stack([padded[:, stop + k].T for k in range(FEET)], axis=-1),
     )  # fmt: skip
 
 
@@ -188,7 +196,7 @@ def events_of(pieces: list[tuple[Piece, list[Baseline]]], line: int, rules: Even
     """
     before, after = _neighbours([piece for piece, _ in pieces])
     if before.shape[0] == 0:
-        return _none(pieces[0][0].head.size)
+        return _none(len(pieces[0][0].head))
     integers = np.concatenate([piece.integers for piece, _ in pieces])
     floats = np.concatenate([piece.floats for piece, _ in pieces])
     runs = [len(piece.integers) for piece, _ in pieces]
@@ -199,12 +207,11 @@ def events_of(pieces: list[tuple[Piece, list[Baseline]]], line: int, rules: Even
     tail = np.append(head[1:], joined.size) - 1
     length = (integers[:, STOP] - integers[:, START])[:, None].astype(np.float64)
     gross = floats[:, SUMS:].copy()
-    cut = np.isnan(before[head, 0]) | np.isnan(after[tail, 0])
+    cut = np.isnan(before[head, 0, -1]) | np.isnan(after[tail, 0, 0])
     if rules.edge == "background":
         for rows, samples in ((head, before[head]), (tail, after[tail])):
-            there = ~np.isnan(samples[:, :1])
-            np.add.at(gross, rows, np.where(there, samples, 0.0))
-            np.add.at(length, rows, there.astype(np.float64))
+            np.add.at(gross, rows, np.nansum(samples, axis=-1))
+            np.add.at(length, rows, np.count_nonzero(~np.isnan(samples[:, :1]), axis=-1))
     height = floats[:, HEIGHT] - mean[:, line]
     best = np.array([a + int(np.argmax(floats[a : b + 1, HEIGHT])) for a, b in zip(head, tail, strict=True)])
     total, background = np.add.reduceat(gross, head), np.add.reduceat(length * mean, head)
@@ -219,18 +226,40 @@ def events_of(pieces: list[tuple[Piece, list[Baseline]]], line: int, rules: Even
 
 
 def _neighbours(pieces: list[Piece]) -> tuple[Floats, Floats]:
-    """Return the samples before and after every run, looked up in the neighbouring piece at a border."""
-    before, after = [], []
+    """Return the samples before and after every run; at a border they come from the pieces that touch it."""
+    before, after = [piece.before.copy() for piece in pieces], [piece.after.copy() for piece in pieces]
+    context = np.full_like(pieces[0].head, np.nan)
     for i, piece in enumerate(pieces):
-        first, last = piece.before.copy(), piece.after.copy()
-        if len(first):
-            if i > 0 and pieces[i - 1].stop == piece.start == piece.integers[0, START]:
-                first[0] = pieces[i - 1].tail
-            if i + 1 < len(pieces) and pieces[i + 1].start == piece.stop == piece.integers[-1, STOP]:
-                last[-1] = pieces[i + 1].head
-        before.append(first)
-        after.append(last)
+        touches = i > 0 and pieces[i - 1].stop == piece.start
+        context = _last(context, pieces[i - 1].tail) if touches else np.full_like(context, np.nan)
+        for k in range(FEET):  # only the first run can lie so close to the start
+            if len(before[i]) and (own := int(piece.integers[0, START]) - FEET + k) < piece.start:
+                before[i][0, :, k] = context[:, own - piece.start + FEET]
+    context = np.full_like(context, np.nan)
+    for i in range(len(pieces) - 1, -1, -1):
+        piece = pieces[i]
+        touches = i + 1 < len(pieces) and pieces[i + 1].start == piece.stop
+        context = _first(pieces[i + 1].head, context) if touches else np.full_like(context, np.nan)
+        for k in range(FEET):
+            if len(after[i]) and (own := int(piece.integers[-1, STOP]) + k) >= piece.stop:
+                after[i][-1, :, k] = context[:, own - piece.stop]
     return np.concatenate(before), np.concatenate(after)
+
+
+def _last(left: Floats, right: Floats) -> Floats:
+    """Return the last two samples of left followed by right, where right may hold fewer than two."""
+    both = np.concatenate([left, right], axis=1)
+    there = np.flatnonzero(~np.isnan(right[0]))
+    keep = [*range(left.shape[1]), *(left.shape[1] + there).tolist()]
+    return both[:, keep[-FEET:]]
+
+
+def _first(left: Floats, right: Floats) -> Floats:
+    """Return the first two samples of left followed by right, where left may hold fewer than two."""
+    both = np.concatenate([left, right], axis=1)
+    there = np.flatnonzero(~np.isnan(left[0])).tolist()
+    keep = [*there, *range(left.shape[1], both.shape[1])]
+    return both[:, keep[:FEET]]
 
 
 def _none(lines: int) -> Events:
