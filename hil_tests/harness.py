@@ -303,6 +303,8 @@ class Run:
     @classmethod
     def _spawn(cls, command: Sequence[str], folder: Path, state: Path) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest in the background of a shell
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # but a user sits at a terminal
         with (folder / "cli.out").open("wb") as out, (folder / "cli.err").open("wb") as err:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=folder,
