@@ -70,12 +70,14 @@ def plan(args: argparse.Namespace, module: str, jobs: Sequence[Job], *, send: bo
     """Return a task per job; raises Problems when an input cannot be read or is too large to be sent."""
     tasks, problems = [], []
     made: dict[tuple[Path, ...], int] = {}
+    everything = tuple(absolute(path) for path in args.files)
     for job in jobs:
         inputs = tuple(absolute(path) for path in job.inputs)
-        files = tuple(absolute(path) for path in args.files if _is_part(absolute(path), inputs))
-        files = files or tuple(absolute(path) for path in args.files)
+        files = everything
+        if args.chosen.each:
+            files = tuple(path for path in everything if _is_part(path, inputs)) or everything
         try:
-            tasks.append(_task(args, module, files, inputs, made.setdefault(files, 0), send=send))
+            tasks.append(_task(args, module, files, inputs, made.get(files, 0), send=send))
         except (OSError, ValueError) as error:
             problems.append(f"{job.file}: {error}")
         made[files] = made.get(files, 0) + 1
@@ -141,6 +143,7 @@ def _task(
     args: argparse.Namespace, module: str, files: tuple[Path, ...], inputs: tuple[Path, ...], which: int,
     *, send: bool,
 ) -> Task:  # fmt: skip
+    inputs = (*inputs, *(path for path in files if path not in inputs and path.is_file()))
     known = known_paths(files, inputs)
     options = {
         name: relocated(value, lambda path: path, known)

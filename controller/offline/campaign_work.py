@@ -41,7 +41,7 @@ class Task:
         module: of the technique.
         options: of the command line, without FILES.
         files: the FILES that this job is made of.
-        inputs: (path, sha256) of everything that is read.
+        inputs: (path, sha256) of everything that is read, FILES of other jobs included when they count.
         which: the place of the job among those that these FILES make; -1: the sums of one file, for merging.
         figures: their format, None when nothing is written.
         same: what ``about()`` says where the client runs.
@@ -159,7 +159,7 @@ def _in_place(task: Task, moved: Callable[[Path], Path]) -> Answer:
     technique: Technique = importlib.import_module(task.module).TECHNIQUE
     try:
         return Answer(_reduced(technique, args, task, moved))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         root = str(moved(Path("/")))
         return Answer(why=str(error).replace(root.rstrip("/") + "/", "/") if root != "/" else str(error))
 
@@ -172,7 +172,7 @@ def _reduced(
             raise ValueError(f"{technique.name} does not merge files")
         return pack(technique.merge.part(args, args.files[0]))
     job = technique.jobs(args)[task.which]
-    if [absolute(path) for path in job.inputs] != [moved(path) for path, _ in task.inputs]:
+    if not {absolute(path) for path in job.inputs} <= {moved(path) for path, _ in task.inputs}:
         raise RuntimeError(f"{technique.name}: a job depends on which other files were given with it")
     return pack_product(produce(job.run(), task.figures))
 

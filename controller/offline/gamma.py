@@ -332,5 +332,5 @@ _SOURCES = tuple(dict.fromkeys([*CALIBRATION_SETS, *BROAD_SETS]))
 TECHNIQUE = Technique(
     "gamma", "Gamma spectra: lines, energies corrected by the spectrum itself, the decision on 7Be.",
     any_file.FORMATS, "operando reduce gamma soil.Spe background.Spe --out results", _add_arguments, _jobs,
-    Merge(_part, _sum), _row,
+    Merge(_part, _sum), _row, each=True,
 )  # fmt: skip

@@ -26,13 +26,25 @@ from controller.offline.technique import Job, Problems, Technique
 from drivers.files.errors import FileError
 
 DONE, WRONG, NO_CLUSTER, ABORTED, GAPS = 0, 2, 3, 5, 6
-RUNS = "ion-beam"
 TECHNIQUES = {
+    "compton": (
+        "controller.offline.compton",
+        "X-ray Compton scattering: HEXITEC frames to S, lithium, profiles",
+    ),
+    "cycling": ("controller.offline.cycling", "logs of battery cyclers: capacity, efficiency, dQ/dV"),
     "gamma": ("controller.offline.gamma", "gamma spectra: lines, corrected energies, the 7Be decision"),
+    "impedance": (
+        "controller.offline.impedance",
+        "impedance sweeps: R_s, R_ct, diffusion, Kramers-Kronig test",
+    ),
+    "ion-beam": ("controller.offline.ion_beam", "a recorded run of this project, from its raw events"),
+    "maps": ("controller.offline.maps", "maps from others: EDS, micro-XRF, ToF-SIMS"),
+    "particles": ("controller.offline.particles", "single-particle ICP: events, ratios, inactive lithium"),
     "radiography": (
         "controller.offline.radiography",
-        "neutron radiographs: transmission, 6Li, profiles, isotope balance",
+        "neutron images: transmission, 6Li, profiles, isotopes",
     ),
+    "tomography": ("controller.offline.tomography", "projections to slices; volumes to porosity, tortuosity"),
     "xrf": ("controller.offline.xrf", "X-ray fluorescence spectra and maps: elements, areas, element maps"),
 }
 """Name: (module with a TECHNIQUE, help). Only what is asked for is imported."""
@@ -46,10 +58,6 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == [RUNS]:  # a run of this project: its own raw events, with its own options
-        from controller.offline import ion_beam
-
-        return ion_beam.main(words[1:])
     try:
         args = build_parser(words[:1]).parse_args(words)
         results = _results(args)
@@ -99,7 +107,6 @@ def build_parser(wanted: Sequence[str] = ()) -> argparse.ArgumentParser:
         _add_common(own, technique)
         technique.add_arguments(own)
         own.set_defaults(chosen=technique)
-    choices.add_parser(RUNS, help="a recorded run of this project, from its raw events")
     return parser
 
 
@@ -173,7 +180,7 @@ def _reduced(args: argparse.Namespace, job: Job, place: str) -> Result:
         print(f"reducing {place}: {job.file.name}", file=sys.stderr)
     try:
         report = job.run()
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         return Result(job.file, job.inputs, None, str(error))
     return Result(job.file, job.inputs, produce(report, args.figures if args.out else None))
 

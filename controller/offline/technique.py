@@ -112,6 +112,8 @@ class Technique:
         add_arguments: adds the options of this technique.
         jobs: checks options and files and returns the jobs; raises Problems.
         merge: where several files can be one measurement; adds the option ``--merge``.
+        each: a job depends on the options and on those of FILES that are among its inputs, not on which other
+            files are given or in which place; then a worker of a campaign need only see these.
         row: from ``Report.data`` the few quantities of a line of the summary, by name; without it those that
             stand at the top of ``data``.
     """
@@ -124,3 +126,4 @@ class Technique:
     jobs: Callable[[argparse.Namespace], list[Job]]
     merge: Merge | None = None
     row: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    each: bool = False

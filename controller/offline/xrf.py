@@ -292,5 +292,5 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
 TECHNIQUE = Technique(
     "xrf", "X-ray fluorescence: elements found, areas of line groups from one fit, element maps.",
     any_file.FORMATS, 'operando reduce xrf steel.spe --gain "11.93 eV" --elements "Cr, Mn, Fe, Ni, Cu, W:L"',
-    _add_arguments, _jobs,
+    _add_arguments, _jobs, each=True,
 )  # fmt: skip

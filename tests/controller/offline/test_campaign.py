@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import pytest
 from controller.offline import campaign, campaign_work, reduce
 from controller.offline.campaign_work import Task, about, absolute, differences, known_paths, relocated, work
 from controller.offline.product import pack, unpack, unpack_product
+from controller.offline.technique import Job, Technique
 from tests.data_sets import need
 from tests.drivers.files import makers
 
@@ -185,6 +188,52 @@ def test_a_worker_does_what_one_process_does(files, tmp_path):
     assert product.arrays[0].values.dtype == np.int64
     content = {path: path.read_bytes() for path, _ in task.inputs}
     assert work(dataclasses.replace(task, content=content)) == answer
+
+
+@dataclasses.dataclass
+class Words:
+    """A report of one line."""
+
+    text: str
+
+    @property
+    def data(self) -> dict:
+        return {"text": self.text}
+
+    def figures(self, fmt):
+        yield from ()
+
+    def arrays(self):
+        yield from ()
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_job_whose_place_among_the_files_counts_sees_all_of_them(files, each, monkeypatch):
+    """As Compton's attenuation factors, one per file: only a technique that says so gets its own file alone."""
+
+    def said_of(args, k):
+        return Words(f"{args.files[k].name} {args.factors[k]} of {len(args.files)}")
+
+    def jobs(args):
+        return [
+            Job(
+                file,
+                (file,),
+                lambda k=k, file=file: Words(f"{file.name} {args.factors[k]} of {len(args.files)}"),
+            )
+            for k, file in enumerate(args.files)
+        ]
+
+    technique = Technique("t", "", "", "", lambda parser: None, jobs, each=each)
+    monkeypatch.setitem(sys.modules, "only_here", types.SimpleNamespace(TECHNIQUE=technique))
+    args = argparse.Namespace(files=files[:3], factors="abc", chosen=technique, out=None, figures="png")
+    for send in (False, True):
+        tasks = campaign.plan(args, "only_here", jobs(args), send=send)
+        tasks = [campaign._with_content(task) for task in tasks] if send else tasks
+        said = [unpack_product(work(task).product).text for task in tasks]
+        alone = [f"{file.name} a of 1" for file in files[:3]]
+        together = [f"{file.name} {factor} of 3" for file, factor in zip(files[:3], "abc", strict=True)]
+        assert said == (alone if each else together)
 
 
 def test_what_cannot_be_reduced_is_said_with_the_path_of_the_client(files, tmp_path):
