@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from drivers.files.bounded import file_size
 from drivers.files.errors import FileError
 
-MAX_BYTES = 64 << 20
-MAX_TEXT_BYTES = 256 << 20  # after unpacking
+MAX_BYTES = 32 << 20
+MAX_TEXT_BYTES = 64 << 20  # after unpacking
 MAX_SIDE = 4096
 PIECE = 1 << 20
 Hits = tuple[NDArray[np.int64], NDArray[np.float64]]
