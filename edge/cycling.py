@@ -288,7 +288,7 @@ def _sampling(t: Floats, y: Floats) -> float:
 
 
 def current_noise(current: Floats, resolution_a: float) -> float:
-    """Return the one-sigma noise of a current, A: robust second differences, never below its rounding.
+    """Return the one-sigma noise of a current, A: second differences without jumps, never below rounding.
 
     A constant and a slope cancel in y[i-1] - 2 y[i] + y[i+1], whose variance is 6 sigma^2. The first two
     samples of a step (settling) are left out.
@@ -296,8 +296,14 @@ def current_noise(current: Floats, resolution_a: float) -> float:
     floor = resolution_a / math.sqrt(12.0)
     if current.size < 7:
         return floor
-    second = np.abs(np.diff(current[2:], 2))
-    return max(floor, float(np.median(second)) / MAD_PER_SIGMA / math.sqrt(6.0))
+    return max(floor, clipped_rms(np.diff(current[2:], 2), resolution_a) / math.sqrt(6.0))
+
+
+def clipped_rms(values: Floats, resolution: float) -> float:
+    """Return the rms of what lies within 5 robust sigmas of zero (a median alone has steps of rounding)."""
+    size = np.abs(values)
+    limit = 5.0 * max(float(np.median(size)) / MAD_PER_SIGMA, resolution)
+    return float(np.sqrt(np.mean(size[size <= limit] ** 2)))
 
 
 def classify(voltage: Floats, current: Floats, accuracy: Accuracy) -> tuple[str, int | None]:
@@ -329,7 +335,9 @@ def classify(voltage: Floats, current: Floats, accuracy: Accuracy) -> tuple[str,
         return ("CV", None) if start <= 3 else ("CC-CV", start)
     middle = float(np.median(current[settled]))
     spread = float(np.percentile(np.abs(current[settled] - middle), 98))
-    return ("CC" if spread <= CC_SPREAD * abs(middle) + 5.0 * noise else "other"), None
+    steady = spread <= CC_SPREAD * abs(middle) + 5.0 * accuracy.current_resolution_a
+    noisy = noise < 0.1 * abs(middle) and spread <= 5.0 * noise
+    return ("CC" if steady or noisy else "other"), None
 
 
 def _switch(part: Records, current: Floats, head: float, record: int, accuracy: Accuracy) -> Switch:

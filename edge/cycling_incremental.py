@@ -13,9 +13,11 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+
+from edge.cycling import clipped_rms
 
 Floats = NDArray[np.float64]
-MAD_PER_SIGMA = 0.6744897501960817
 MIN_POINTS = 5
 MIN_SIGNIFICANCE = 3.0  # a slope dV/dQ that is less sure has no inverse worth printing
 
@@ -34,15 +36,14 @@ class Incremental:
 
 
 def voltage_noise(voltage: Floats, resolution_v: float) -> float:
-    """Return one sigma of the voltage, V: robust third differences (variance 20 sigma^2) or its rounding.
+    """Return one sigma of the voltage, V: third differences (variance 20 sigma^2), or its rounding.
 
     Third differences cancel a parabola, which a voltage curve is between four neighbouring samples.
     """
     floor = resolution_v / math.sqrt(12.0)
     if voltage.size < 8:
         return floor
-    third = np.abs(np.diff(voltage, 3))
-    return max(floor, float(np.median(third)) / MAD_PER_SIGMA / math.sqrt(20.0))
+    return max(floor, clipped_rms(np.diff(voltage, 3), resolution_v) / math.sqrt(20.0))
 
 
 def incremental_capacity(
@@ -77,7 +78,7 @@ def incremental_capacity(
     if window_v <= 0 or noise_v <= 0:
         raise ValueError(f"window {window_v} V and noise {noise_v} V must be positive")
     direction = 1.0 if voltage_v[-1] >= voltage_v[0] else -1.0
-    edges = _edges(direction * voltage_v, window_v)
+    edges = _edges(direction * voltage_v, window_v, noise_v)
     rows = []
     for first, last in pairwise(edges):
         q, v = charge_ah[first:last], direction * voltage_v[first:last]
@@ -102,11 +103,17 @@ def incremental_capacity(
     )
 
 
-def _edges(rising: Floats, window_v: float) -> list[int]:
-    """Return record numbers that cut a voltage into windows: each ends where it has climbed by the width."""
-    top = np.maximum.accumulate(rising)
-    edges, start = [0], float(top[0])
+def _edges(rising: Floats, window_v: float, noise_v: float) -> list[int]:
+    """Return record numbers that cut a voltage into windows: each ends where it has climbed by the width.
+
+    Where a noisy voltage first passes a level its noise is high, and the slope would be too. So the
+    crossing is sought in a moving mean so wide that its noise is a tenth of what the voltage moves within it.
+    """
     n = rising.size
+    per_sample = max(float(np.ptp(rising)) / n, 1e-12)
+    wide = int(np.clip(math.ceil((10.0 * noise_v / per_sample) ** (2.0 / 3.0)), 1, max(1, n // 8)))
+    top = np.maximum.accumulate(ndimage.uniform_filter1d(rising, wide, mode="nearest"))
+    edges, start = [0], float(top[0])
     while edges[-1] < n:
         end = int(np.searchsorted(top, start + window_v, side="right"))
         end = max(end, edges[-1] + MIN_POINTS)

@@ -19,6 +19,7 @@ from drivers.files.cycler_log import (
     REST,
     CyclerLog,
     Resolution,
+    decimals,
     fields_of,
     index_of,
     lines,
@@ -75,6 +76,7 @@ def read(path: Path) -> CyclerLog:
     whole = {key: array("q") for key in ("cycle", "step", "step_count", "state")}
     extra = [array("d") for _ in warm]
     seen = {key: Resolution() for key in floats}
+    last_times = ["0"] * 50  # tables printed with six digits lose decimals as time goes on
     width, number = max([*at.values(), *warm]), 1
     for line in source:
         number += 1
@@ -88,6 +90,7 @@ def read(path: Path) -> CyclerLog:
         for key in floats:
             column[key].append(number_of(path, number, names[at[key]], part[at[key]]))
             seen[key].see(part[at[key]])
+        last_times[number % len(last_times)] = part[at["time"]]
         for key in ("cycle", "step", "step_count"):
             whole[key].append(index_of(path, number, key, part[at[key]]) if key in at else 0)
         sign = int(np.sign(column["current"][-1]))
@@ -112,5 +115,6 @@ def read(path: Path) -> CyclerLog:
         counter_wh=numbers("wh"), clock_s=numbers("clock"),
         sensors={names[place]: np.frombuffer(extra[k], np.float64) for k, place in enumerate(warm)},
         current_resolution_a=seen["current"].value, voltage_resolution_v=seen["voltage"].value,
-        time_resolution_s=seen["time"].value, counter_resolution_ah=seen["ah"].value if "ah" in seen else 0.0,
+        time_resolution_s=10.0 ** -max(decimals(token) for token in last_times),
+        counter_resolution_ah=seen["ah"].value if "ah" in seen else 0.0,
     )  # fmt: skip

@@ -1,0 +1,121 @@
+"""``operando reduce cycling``: tables, flags, figures, and Battery Data Format out and in again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from controller.offline.cycling import TECHNIQUE, CyclingReport
+from controller.offline.technique import Problems
+from drivers.files import cycler_log
+from tests.data_sets import need
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("files", nargs="+", type=Path)
+    TECHNIQUE.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def reduced(*words: str) -> CyclingReport:
+    (job,) = TECHNIQUE.jobs(arguments(list(words)))
+    report = job.run()
+    assert isinstance(report, CyclingReport)
+    return report
+
+
+def maccor() -> str:
+    return str(need("cycling/lg_m50_maccor_steps_1_to_6.txt", "first CC-CV charge"))
+
+
+def neware() -> str:
+    return str(need("cycling/si_neware_cycle_1.csv", "first cycle of silicon"))
+
+
+def test_the_maccor_log_with_a_stated_accuracy():
+    report = reduced(
+        maccor(), "--current-accuracy", "0.02 %", "--current-offset", "0.5 mA", "--capacity", "4.85 Ah"
+    )
+    charge = report.data["cycles"][0]["in"]
+    assert charge["cc_ah"] == pytest.approx(3.36871, abs=1e-4)
+    assert charge["cv_ah"] == pytest.approx(1.15388, abs=1e-4)
+    gain, offset = charge["capacity"]["parts"]["gain"], charge["capacity"]["parts"]["offset"]
+    assert gain == pytest.approx(2e-4 * 4.5226, rel=1e-3)
+    assert offset == pytest.approx(0.5e-3 * (8085.2 + 9821.3) / 3600, rel=1e-3)
+    assert charge["capacity"]["sigma_sys"] >= np.hypot(gain, offset)
+    assert charge["depth_at_switch_to_cv"]["value"] == pytest.approx(3.36871 / 4.85, abs=1e-4)
+    assert any(flag.startswith("not connected: 2 of 2 sensors") for flag in report.flags)
+    assert "unsigned, C and D" in report.text
+    json.dumps(report.data, allow_nan=False)
+
+
+def test_the_neware_log_says_what_it_means():
+    report = reduced(neware(), "--cycle-starts", "discharge", "--mass", "2.08 mg")
+    cycle = report.data["cycles"][0]
+    assert cycle["coulombic_efficiency"]["value"] == pytest.approx(0.8354, abs=2e-4)
+    assert cycle["in"]["specific_mah_g"] == pytest.approx(2250.15 + 135.49 + 59.68, rel=2e-4)
+    assert "cycles, discharge first" in report.text
+    assert report.data["signs"]["check"].startswith("agrees")
+
+
+def test_figures_and_arrays():
+    report = reduced(maccor())
+    pictures = dict(report.figures("png"))
+    assert set(pictures) == {"curves", "incremental", "cycles"}
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
+    arrays = {one.name: one for one in report.arrays()}
+    assert arrays["capacity_in"].values == pytest.approx([4.5226], abs=2e-4)
+    assert arrays["incremental_0004"].sigma is not None
+
+
+@pytest.mark.parametrize("source", [maccor, neware])
+def test_a_converted_file_is_read_back_by_us_and_by_batterydf(tmp_path, source):
+    path = source()
+    report = reduced(path, "--bdf", str(tmp_path))
+    (converted,) = tmp_path.glob("*.bdf.csv")
+    ours = cycler_log.read(converted)
+    assert np.allclose(ours.time_s, report.log.time_s, atol=0.006)
+    assert np.array_equal(ours.current_a, report.log.current_a)
+    assert np.array_equal(ours.voltage_v, report.log.voltage_v)
+    assert np.array_equal(ours.step, report.log.step)
+    again = reduced(str(converted))
+    z = [
+        (a.capacity.value - b.trapezoid_ah) / max(a.capacity.estimate("").total, 1e-9)
+        for a, b in zip(again.steps, report.steps, strict=True)
+    ]
+    assert np.abs(z).max() < 4
+    bdf_io = pytest.importorskip("bdf.io")
+    from bdf.validate import validate_df
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # "legacy labels" would be one
+        table = bdf_io.load(converted)
+        said = validate_df(table)
+    assert said["ok"]
+    assert said["extras"] == []
+    assert table["Current / A"].to_numpy() == pytest.approx(report.log.current_a)
+    assert table["Voltage / V"].to_numpy() == pytest.approx(report.log.voltage_v)
+
+
+def test_all_problems_at_once(tmp_path):
+    (tmp_path / "no.csv").write_text("nothing\n")
+    with pytest.raises(Problems) as caught:
+        TECHNIQUE.jobs(
+            arguments([str(tmp_path / "no.csv"), "--window", "10", "--mass", "2", "--capacity", "3 V"])
+        )
+    text = "\n".join(caught.value.problems)
+    for part in ("--window", "--mass", "--capacity", "no.csv"):
+        assert part in text
+
+
+def test_a_log_of_rests_cannot_be_reduced(tmp_path):
+    (tmp_path / "rest.csv").write_text("Test Time / s,Voltage / V,Current / A\n0,3.5,0\n10,3.5,0\n")
+    (job,) = TECHNIQUE.jobs(arguments([str(tmp_path / "rest.csv")]))
+    with pytest.raises(ValueError, match="no step charges"):
+        job.run()
