@@ -17,6 +17,7 @@ Complexes = NDArray[np.complex128]
 
 MU_LIMIT = 0.5  # the chain is long enough when negative resistances make up half of the positive ones
 MAX_ELEMENTS = 50
+PER_DECADE = 3.0  # fewer relaxations than that leave per cents of a single sharp arc
 RMS_LIMIT = 0.01
 
 
@@ -53,7 +54,8 @@ def kramers_kronig(
     """Fit R0 + j w L + 1 / (j w C) + sum R_k / (1 + j w tau_k) and judge what is left.
 
     tau_k: M of them, spaced evenly in the logarithm from 1 / w_max to 1 / w_min; weights 1 / |Z| on real and
-    imaginary parts alike; M is the smallest number for which mu < ``mu_limit`` (at most 50).
+    imaginary parts alike; M is the smallest number for which mu < ``mu_limit``, at least 3 per decade (below
+    that mu may fall by chance while per cents of a sharp arc are left) and at most 50.
 
     Args:
         frequency_hz: any order, positive, shape (n,), n >= 5.
@@ -71,7 +73,9 @@ def kramers_kronig(
     if f.size < 5 or f.shape != z.shape or not (np.isfinite(f).all() and np.isfinite(z).all()):
         raise ValueError(f"a Kramers-Kronig test needs at least 5 finite points, got {f.size}")
     elements, mu, residual = 2, 1.0, np.zeros_like(z)
-    for elements in range(2, MAX_ELEMENTS + 1):
+    most = min(MAX_ELEMENTS, 2 * f.size - 4)
+    least = min(max(2, math.ceil(PER_DECADE * math.log10(f.max() / f.min()))), most)
+    for elements in range(least, most + 1):
         mu, residual = chain_fit(f, z, elements)
         if mu < mu_limit:
             break
