@@ -45,8 +45,9 @@ lint: $(VENV)/.ready-test
 
 test: $(VENV)/.ready-test lint
 	@.ci/mosquitto
-	@# Whole runs against the bench depend on what else the machine does: what failed is run once more, alone, and said.
-	$(PY) -m pytest || { echo; echo "FAILED at the first try; once more, alone:"; $(PY) -m pytest --last-failed; }
+	@# Two at a time, file by file. Whole runs against the bench depend on what else the machine does: what failed is
+	@# run once more, alone, and said.
+	$(PY) -m pytest -n 2 --dist loadfile || { echo; echo "FAILED at the first try; once more, alone:"; $(PY) -m pytest --last-failed; }
 
 benchmarks: $(VENV)/.ready-test
 	$(PY) -m tests.benchmarks
