@@ -2,7 +2,7 @@
 
 X-ray energies: X-ray Data Booklet (LBNL 2009), table 1-2; K-alpha means are weighted by the relative
 intensities of its table 1-3. The lithium photon is described by the line that the station measured, because
-the recoiling nucleus decays in flight: shifted and broadened at 0 degrees (README, "Lithium").
+the recoiling nucleus decays in flight: shifted and broadened at 0 degrees (ION_BEAM.md, "Lithium").
 """
 
 from __future__ import annotations

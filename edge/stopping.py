@@ -2,7 +2,7 @@
 
 Only ratios between neighbouring compositions are used, so the Bethe formula without shell and density
 corrections is enough: what it neglects (a few per cent of the stopping of heavy elements between 1 and 3 MeV)
-is common to numerator and denominator. The README shows by how much the result moves when it is varied.
+is common to numerator and denominator. ION_BEAM.md shows by how much the result moves when it is varied.
 """
 
 from __future__ import annotations

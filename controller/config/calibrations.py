@@ -81,7 +81,7 @@ BUILT_IN = {
             settings="lco-llzo-2.91MeV",
         ),
         Calibration(
-            # The polymer cell of the same paper: derived from stopping powers, edge/README.md
+            # The polymer cell of the same paper: derived from stopping powers, edge/ION_BEAM.md
             name="lco-meep-2.91MeV",
             host="LiCoO2",
             mass_fractions={"LiCoO2": 0.85, "C": 0.05, "MEEP-LiBOB": 0.05, "PVdF": 0.05},

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.peaks import fit_templates, gaussian
+from edge.linear_fit import Shapes
+from edge.peaks import gaussian
 from tests.benchmarks.race import Contender, race, table
 
 Floats = NDArray[np.float64]
 
-CHANNELS, ELEMENTS, SPECTRA = 961, 10, 400
+CHANNELS, ELEMENTS, SPECTRA = 961, 10, 8192
+PYMCA = importlib.util.find_spec("PyMca5") is not None
 COUNTS = 2072.0  # per spectrum: about two per channel
 
 
@@ -35,10 +39,16 @@ def draw(templates: Floats) -> tuple[Floats, Floats]:
     return rng.poisson(truth @ templates, (SPECTRA, CHANNELS)).astype(np.float64), truth
 
 
-def edge_fit(spectra: Floats, templates: Floats) -> tuple[Floats, Floats]:
-    """Weights from the model, iterated; Poisson errors."""
-    fits = [fit_templates(one, templates) for one in spectra]
-    return np.array([f.amplitudes for f in fits]), np.array([np.sqrt(np.diag(f.covariance)) for f in fits])
+def edge_weighted(spectra: Floats, known: Shapes) -> tuple[Floats, Floats]:
+    """Weights from the model of the unweighted fit; Poisson errors."""
+    fit = known.weighted(spectra)
+    return fit.amplitudes, fit.sigma
+
+
+def edge_unweighted(spectra: Floats, known: Shapes) -> tuple[Floats, Floats]:
+    """No weights; Poisson errors."""
+    fit = known.unweighted(spectra)
+    return fit.amplitudes, fit.sigma
 
 
 def numpy_pinv(spectra: Floats, templates: Floats) -> tuple[Floats, Floats]:
@@ -68,35 +78,76 @@ def fits(rounds: int) -> str:
     """Race the fits."""
     templates = shapes()
     spectra, truth = draw(templates)
+    known = Shapes(templates)
+    with one_thread():
+        return _unweighted(spectra, templates, known, truth, rounds) + _weighted(
+            spectra, templates, known, truth, rounds
+        )
+
+
+def _unweighted(spectra: Floats, templates: Floats, known: Shapes, truth: Floats, rounds: int) -> str:
     kinds = {
-        "numpy pinv": numpy_pinv, "numpy, weights from the data": numpy_data_weights,
-        "edge, weights from the model": edge_fit,
-    }  # fmt: skip
+        "numpy pinv": lambda: numpy_pinv(spectra, templates),
+        "edge, unweighted": lambda: edge_unweighted(spectra, known),
+    }
+    if PYMCA:
+        kinds = {"PyMca weight 0": lambda: pymca(spectra, templates, 0), **kinds}
+    peer = next(iter(kinds))
     contenders = [
-        Contender(name, lambda f=call: f(spectra, templates), note=quality(call(spectra, templates), truth))
+        Contender(name, call, 1.0 if name.startswith("edge") else None, quality(call(), truth))
         for name, call in kinds.items()
     ]
     race(contenders, rounds)
-    title = f"linear fit, {ELEMENTS} lines on background, {CHANNELS} channels, {COUNTS:g} counts"
-    text = table(title, contenders, work=SPECTRA, unit="k spectra/s", peer="numpy, weights from the data")
-    text += "pulls should be 0 +- 1; edge fits spectrum by spectrum, whole maps are projected once fitted\n"
-    if importlib.util.find_spec("PyMca5") is None:
-        text += "PyMca5 is not installed: no comparison with its fast linear fit\n"
-    else:
-        text += pymca(spectra, templates, truth, rounds)
+    title = f"linear fit without weights, {ELEMENTS} lines, {CHANNELS} channels, {COUNTS:g} counts, one core"
+    return table(title, contenders, work=SPECTRA, unit="k spectra/s", peer=peer)
+
+
+def _weighted(spectra: Floats, templates: Floats, known: Shapes, truth: Floats, rounds: int) -> str:
+    few = spectra[: SPECTRA // 8]
+    kinds = {
+        "numpy, weights from the data": lambda: numpy_data_weights(few, templates),
+        "edge, weights from the model": lambda: edge_weighted(few, known),
+    }
+    if PYMCA:
+        kinds = {"PyMca weight 2": lambda: pymca(few, templates, 2), **kinds}
+    peer = next(iter(kinds))
+    contenders = [
+        Contender(name, call, 1.9 if name.startswith("edge") else None, quality(call(), truth))
+        for name, call in kinds.items()
+    ]
+    race(contenders, rounds)
+    title = "the same with weights"
+    text = table(title, contenders, work=len(few), unit="k spectra/s", peer=peer)
+    text += "pulls should be 0 +- 1; weights from the data bias every amplitude\n"
+    if not PYMCA:
+        text += "PyMca5 is not installed (extra benchmarks): no comparison with its fast linear fit\n"
     return text
 
 
-def pymca(spectra: Floats, templates: Floats, truth: Floats, rounds: int) -> str:
-    """Race the linear algebra of PyMca on the same design matrix."""
+def pymca(spectra: Floats, templates: Floats, weight: int) -> tuple[Floats, Floats]:
+    """Fit as PyMca's FastXRFLinearFit does with this weight: its linear algebra, in its chunks of 1 MB."""
     from PyMca5.PyMcaMath.linalg import lstsq
 
-    peer = "PyMca linalg.lstsq, weights from the data"
-    contenders = [
-        Contender(
-            peer, lambda: [lstsq(templates.T, y, sigma_b=np.sqrt(np.maximum(y, 1.0))) for y in spectra]
-        ),
-        Contender("edge, weights from the model", lambda: edge_fit(spectra, templates)),
-    ]
-    race(contenders, rounds)
-    return table("the same against PyMca", contenders, work=SPECTRA, unit="k spectra/s", peer=peer)
+    step = max(1, (1 << 20) // (8 * CHANNELS))
+    amplitudes, sigmas, decomposed = [], [], None
+    for start in range(0, len(spectra), step):
+        found = lstsq(
+            templates.T, spectra[start : start + step].T, digested_output=True, svd=weight == 0, sigma_b=None,
+            weight=int(weight > 0), last_svd=decomposed,
+        )  # fmt: skip
+        decomposed = found.get("svd") if weight == 0 else None
+        amplitudes.append(found["parameters"].T)
+        sigmas.append(found["uncertainties"].T)
+    return np.concatenate(amplitudes), np.concatenate(sigmas)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold the linear algebra of numpy to one core, where threadpoolctl is there to do it."""
+    if importlib.util.find_spec("threadpoolctl") is None:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield

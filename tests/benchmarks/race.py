@@ -60,6 +60,13 @@ def table(title: str, contenders: Sequence[Contender], *, work: float, unit: str
     return grid(rows)
 
 
+def demand(contenders: Sequence[Contender], name: str, peer: str, least: float) -> str:
+    """Return a line with the ratio of one contender to another one than the peer of the table."""
+    (ours,), (theirs,) = ([one for one in contenders if one.name == wanted] for wanted in (name, peer))
+    ratio = statistics.median(b / a for a, b in zip(ours.seconds, theirs.seconds, strict=True))
+    return f"{name} / {peer}: {ratio:.2f}, asked >= {least:g} {'ok' if ratio >= least else 'MISSED'}\n"
+
+
 def grid(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as aligned text, the first one underlined."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
