@@ -24,7 +24,6 @@ from controller.rawfile import INDEX_NAME, read_index
 from controller.reduce.session import Session
 from edge.ion_beam import IonBeamReducer, Settings
 
-DONE, WRONG, GAPS = 0, 2, 6
 REPLACED = "analysis", "sample"  # tables that FILE of --analysis may hold; of the sample its layers
 
 
@@ -197,47 +196,15 @@ TECHNIQUE = Technique(
     add_arguments=_add_arguments,
     jobs=_jobs,
     row=_row,
+    each=True,
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    import json
+    """Run ``operando reduce ion-beam``; return its exit code."""
+    from controller.offline import reduce
 
-    from controller.offline import results_out
-    from controller.offline.product import produce
-
-    parser = argparse.ArgumentParser(prog="operando reduce ion-beam", description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path, metavar="RUN", help=TECHNIQUE.files)
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write result, tables, arrays and figures here"
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--figures", choices=("png", "svg"), default="png", help="format of the figures")
-    _add_arguments(parser)
-    args = parser.parse_args(argv)
-    args.technique, args.chosen = TECHNIQUE.name, TECHNIQUE
-    try:
-        jobs = _jobs(args)
-    except Problems as wrong:
-        for problem in wrong.problems:
-            print(f"operando reduce: {problem}", file=sys.stderr)
-        return WRONG
-    results = []
-    for job in jobs:
-        try:
-            product = produce(job.run(), args.figures if args.out else None)
-            results.append(results_out.Result(job.file, job.inputs, product))
-        except (OSError, ValueError) as error:
-            results.append(results_out.Result(job.file, job.inputs, None, str(error)))
-            print(f"operando reduce: not reduced: {job.file}: {error}", file=sys.stderr)
-    gaps = sum(one.product is None for one in results)
-    if gaps < len(results):
-        if args.out:
-            results_out.write(args, results)
-        document = results_out.document(TECHNIQUE.name, results)
-        print(json.dumps(document, indent=1) if args.json else results_out.text(args, results))
-    return DONE if not gaps else GAPS if gaps < len(results) else WRONG
+    return reduce.main([TECHNIQUE.name, *(sys.argv[1:] if argv is None else argv)])
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:

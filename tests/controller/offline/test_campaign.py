@@ -209,7 +209,7 @@ class Words:
 
 @pytest.mark.parametrize("each", [False, True])
 def test_a_job_whose_place_among_the_files_counts_sees_all_of_them(files, each, monkeypatch):
-    """As Compton's attenuation factors, one per file: only a technique that says so gets its own file alone."""
+    """As attenuation factors, one per file: only a technique that says so gets its own file alone."""
 
     def said_of(args, k):
         return Words(f"{args.files[k].name} {args.factors[k]} of {len(args.files)}")
@@ -232,7 +232,7 @@ def test_a_job_whose_place_among_the_files_counts_sees_all_of_them(files, each, 
         tasks = [campaign._with_content(task) for task in tasks] if send else tasks
         said = [unpack_product(work(task).product).text for task in tasks]
         alone = [f"{file.name} a of 1" for file in files[:3]]
-        together = [f"{file.name} {factor} of 3" for file, factor in zip(files[:3], "abc", strict=True)]
+        together = [f"{file.name} {letter} of 3" for file, letter in zip(files[:3], "abc", strict=True)]
         assert said == (alone if each else together)
 
 
