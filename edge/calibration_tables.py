@@ -136,7 +136,7 @@ def _canonical(name: str) -> str:
 
 
 def _lco_in_meep() -> CalibrationTable:
-    """Derive the table of a cathode of 85 % LCO in MEEP by Bragg stopping (ION_BEAM.md, "Calibration tables")."""
+    """Derive the table of a cathode of 85 % LCO in MEEP by Bragg stopping (ION_BEAM.md)."""
     parts = {"host": (LCO, 0.85), "carbon": (CARBON, 0.05), "polymer": (MEEP, 0.05), "binder": (PVDF, 0.05)}
     return CalibrationTable(
         name="lco-meep-2.91MeV",

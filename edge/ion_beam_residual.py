@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from edge.cube import Cube, bin_table, rebin_factor
 from edge.deadtime import true_rate_hz
 from edge.events import ROW_BIN_CHANNELS, Segmentation
 from edge.geometry import Floats
+from edge.linear_fit import Shapes
 from edge.lines import XRAY_KEV, elements_of, silicon_fwhm_kev
 from edge.measure import observed_rates_hz
 from edge.pileup import expected_pairs, sum_spectrum
@@ -34,6 +35,9 @@ class Residual:
     pairs: tuple[float, float]  # fitted sum events and their error
     pairs_expected: float
     bins: int  # of the cube that it was made from
+    fitted: Mapping[
+        str, tuple[Floats, Floats]
+    ]  # line -> counts and sigma per pixel, all lines fitted together
 
 
 def known_lines(settings: Settings, detector: Detector) -> list[Known]:
@@ -150,4 +154,34 @@ def residual(
     counts, sigma = residual_image((cube.spectra(*piece) for piece in pieces), fit.back(features))
     rate, time_s = observed_rates_hz(scan, name)
     expected = expected_pairs(true_rate_hz(rate[:-1], tau_s), time_s[:-1], detector.fast_dead_s)
-    return Residual(features, counts, sigma, fit.pairs, expected, cube.bins)
+    wanted = {f"{line.element} {line.window.line}" for line in settings.lines if line.detector == name}
+    fitted = _fitted_maps(fit.design, features, cube, pieces, wanted)
+    return Residual(features, counts, sigma, fit.pairs, expected, cube.bins, fitted)
+
+
+def _fitted_maps(
+    design: Design,
+    features: Sequence[Feature],
+    cube: Cube,
+    pieces: Sequence[tuple[int, int]],
+    wanted: set[str],
+) -> dict[str, tuple[Floats, Floats]]:
+    """Return maps of the analysed and of the forgotten lines from unweighted fits of all lines per pixel.
+
+    Without weights every pixel has the same gains, and a pixel of three counts is not biased; none where the
+    lines cannot be told apart.
+    """
+    whole = design.also(features)
+    try:
+        shapes = Shapes(whole.templates)
+    except ValueError:
+        return {}
+    fits = [shapes.unweighted(cube.spectra(*piece)) for piece in pieces]
+    amplitudes = np.concatenate([fit.amplitudes for fit in fits])
+    sigma = np.concatenate([fit.sigma for fit in fits])
+    known = len(design.lines)
+    return {
+        line.name: (amplitudes[:, k], sigma[:, k])
+        for k, line in enumerate(whole.lines)
+        if line.name in wanted or k >= known
+    }

@@ -2,8 +2,9 @@
 
 The sum spectrum is fitted with all known lines, the shape of sum peaks, and a continuum of cubic splines
 whose knots are eight line widths apart. A Gaussian of the detector's width is then tried at every energy.
-Where it is significant, a line has been forgotten. The residual image is the counts of every pixel in those places, less
-what the fit of known lines and continuum explains of them: linear in the counts, so its variance is exact.
+Where it is significant, a line has been forgotten. The residual image is the counts of every pixel in those
+places, less what the fit of known lines and continuum explains of them: linear in the counts, so its variance
+is exact.
 """
 
 from __future__ import annotations

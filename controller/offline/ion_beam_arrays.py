@@ -42,7 +42,11 @@ def arrays(reducer: IonBeamReducer, residuals: Residuals) -> Iterator[Array]:
         for (of, name), found in residuals.items():
             if of == number:
                 entry = {"unit": "counts", "values": found.counts, "sigma": found.sigma}
-                yield from _maps(head, scan, {f"back_{name}": entry})
+                fitted = {
+                    f"fit_{line}": {"unit": "counts", "values": counts, "sigma": sigma}
+                    for line, (counts, sigma) in found.fitted.items()
+                }
+                yield from _maps(head, scan, {f"back_{name}": entry, **fitted})
 
 
 def maps(reducer: IonBeamReducer, scan: ScanData) -> dict[str, Mapping[str, Any]]:

@@ -306,13 +306,15 @@ def test_arrays_of_a_run(finished, tmp_path, capsys):
         (entry,) = [file[name] for name in file]
         names = set(entry)
         kinds = ("map_Li", "map_charge", "map_dose", "map_live_pige", "map_pile_up_pixe", "map_soc",
-                 "map_back_pixe", "profile_Co", "spectrum_pige")  # fmt: skip
+                 "map_back_pixe", "map_fit_Co_Ka", "profile_Co", "spectrum_pige")  # fmt: skip
         assert {f"scan001_{kind}" for kind in kinds} <= names
         charge, dose = entry["scan001_map_charge/values"][:], entry["scan001_map_dose/values"][:]
         area_cm2 = (100e-4 / 16) * (300e-4 / 24)
         assert dose == pytest.approx(charge * 1e-12 / 1.602176634e-19 / area_cm2, rel=1e-5)
         back = entry["scan001_map_back_pixe"]
         assert abs(back["values"][:].sum()) < 5 * np.sqrt(np.sum(back["values_errors"][:] ** 2))
+        window, fit = (entry[f"scan001_map_{name}/values"][:].sum() for name in ("Co", "fit_Co_Ka"))
+        assert fit * 0.9968 == pytest.approx(window, rel=0.02)  # 2.5 FWHM hold 99.68 % of a Gaussian
 
 
 # --- another analysis --------------------------------------------------------------------------------
