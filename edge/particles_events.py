@@ -71,7 +71,8 @@ class ParticleReducer:
         block = np.atleast_2d(np.asarray(samples, np.float64))
         if block.ndim != 2 or block.shape[0] != len(self.lines):
             raise ValueError(f"samples of {len(self.lines)} lines have the shape {np.shape(samples)}")
-        if np.isinf(block).any():
+        whole = bool(np.isfinite(block).all())
+        if not whole and np.isinf(block).any():
             raise ValueError("a sample is infinite")
         if block.shape[1] == 0:
             return
@@ -84,7 +85,7 @@ class ParticleReducer:
             self._parts[-1] = (self._parts[-1][0], last)
         else:
             self._parts = [(first, last)]
-        for offset, stretch in gap_free(block):
+        for offset, stretch in [(0, block)] if whole else gap_free(block):
             self._hold(first + offset, stretch)
         if sum(block.size for stretches in self._held.values() for _, block in stretches) > MAX_HELD_SAMPLES:
             raise ValueError(f"more than {MAX_HELD_SAMPLES} samples wait for one baseline: give a window")

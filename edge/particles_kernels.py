@@ -12,16 +12,21 @@ HEIGHT = 0
 SUMS = 1  # first of the sums, one per line
 
 
-@njit("Tuple((i8, f8, f8))(f8[::1], f8)", cache=True, nogil=True, boundscheck=False)
+@njit(
+    "Tuple((i8, f8, f8))(f8[::1], f8)", cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "nsz"}
+)
 def below(x, level):  # type: ignore[no-untyped-def]  # numba compiles the signature above
-    """Return how many samples lie at or below a level, their sum and their sum of squares, in index order."""
+    """Return how many samples lie at or below a level, their sum and their sum of squares.
+
+    Sums may be formed in another order than from left to right, but always in the same one for the same
+    array.
+    """
     n, total, squares = 0, 0.0, 0.0
     for i in range(x.size):
-        v = x[i]
-        if v <= level:
-            n += 1
-            total += v
-            squares += v * v
+        v = x[i] if x[i] <= level else 0.0
+        n += x[i] <= level
+        total += v
+        squares += v * v
     return n, total, squares
 
 
@@ -52,6 +57,24 @@ def quiet(x, level, guard):  # type: ignore[no-untyped-def]
     return n - held_n, total - held_total, squares - held_squares
 
 
+@njit("i8(f8[:,::1], i8, f8, f8)", cache=True, nogil=True, boundscheck=False)
+def count_runs(samples, line, level, threshold):  # type: ignore[no-untyped-def]
+    """Return how many runs ``find_runs`` will write."""
+    x = samples[line]
+    n = x.size
+    count, i = 0, 0
+    while i < n:
+        if not x[i] > level:
+            i += 1
+            continue
+        wanted = i == 0
+        while i < n and x[i] > level:
+            wanted = wanted or x[i] > threshold
+            i += 1
+        count += wanted or i == n
+    return count
+
+
 @njit("i8(f8[:,::1], i8, i8, f8, f8, i8[:,::1], f8[:,::1])", cache=True, nogil=True, boundscheck=False)
 def find_runs(samples, line, first, level, threshold, integers, floats):  # type: ignore[no-untyped-def]
     """Write every run of samples above ``level`` that holds one above ``threshold``; return how many.
@@ -64,8 +87,8 @@ def find_runs(samples, line, first, level, threshold, integers, floats):  # type
         first: index of sample 0 in the whole trace.
         level: edge of a run; not above ``threshold``.
         threshold: what makes it a particle.
-        integers: out, shape (n // 2 + 2, 4): start, stop (behind the last), samples above threshold, peak.
-        floats: out, shape (n // 2 + 2, 1 + lines): height, sums over the run of every line.
+        integers: out, shape (runs, 4): start, stop (behind the last), samples above threshold, peak.
+        floats: out, shape (runs, 1 + lines): height, sums over the run of every line.
     """
     lines, n = samples.shape
     x = samples[line]
@@ -101,4 +124,5 @@ def warm() -> None:
     one = np.zeros((1, 1))
     below(one[0], 0.0)
     quiet(one[0], 0.0, 1)
+    count_runs(one, 0, 0.0, 0.0)
     find_runs(one, 0, 0, 0.0, 0.0, np.zeros((2, RUN_INTEGERS), np.int64), np.zeros((2, 2)))

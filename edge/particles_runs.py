@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.particles_baseline import Baseline, baseline
-from edge.particles_kernels import ABOVE, HEIGHT, PEAK, RUN_INTEGERS, START, STOP, SUMS, find_runs
+from edge.particles_kernels import ABOVE, HEIGHT, PEAK, RUN_INTEGERS, START, STOP, SUMS, count_runs, find_runs
 from edge.particles_thresholds import Threshold
 
 Floats = NDArray[np.float64]
@@ -150,19 +150,23 @@ class Window:
 
 def _piece(first: int, block: Floats, line: int, level: float, threshold: float) -> Piece:
     lines, n = block.shape
-    integers = np.empty((n // 2 + 2, RUN_INTEGERS), np.int64)
-    floats = np.empty((n // 2 + 2, SUMS + lines))
-    count = find_runs(block, line, first, level, threshold, integers, floats)
-    integers, floats = integers[:count].copy(), floats[:count].copy()
-    beyond = np.full((lines, FEET), np.nan)
-    padded = np.concatenate([beyond, block, beyond], axis=1)
-    start, stop = integers[:, START] - first + FEET, integers[:, STOP] - first + FEET
+    most = count_runs(block, line, level, threshold)
+    integers = np.empty((most, RUN_INTEGERS), np.int64)
+    floats = np.empty((most, SUMS + lines))
+    find_runs(block, line, first, level, threshold, integers, floats)
+    feet = np.arange(FEET)
     return Piece(
-        first, first + n, integers, floats,
-        head=padded[:, FEET : 2 * FEET].copy(), tail=padded[:, -2 * FEET : -FEET].copy(),
-        before=np.stack([padded[:, start - FEET + k].T for k in range(FEET)], axis=-1),
-        after=np.stack([padded[:, stop + k].T for k in range(FEET)], axis=-1),
+        first, first + n, integers, floats, head=_samples(block, feet), tail=_samples(block, feet + n - FEET),
+        before=_samples(block, integers[:, START, None] - first - FEET + feet).swapaxes(0, 1),
+        after=_samples(block, integers[:, STOP, None] - first + feet).swapaxes(0, 1),
     )  # fmt: skip
+
+
+def _samples(block: Floats, at: Ints) -> Floats:
+    """Return the samples of all lines at these numbers, NaN outside the block."""
+    inside = (at >= 0) & (at < block.shape[1])
+    out: Floats = np.where(inside, block[:, np.where(inside, at, 0)], np.nan)
+    return out
 
 
 def gap_free(block: Floats) -> list[tuple[int, Floats]]:
@@ -213,7 +217,9 @@ def events_of(pieces: list[tuple[Piece, list[Baseline]]], line: int, rules: Even
             np.add.at(gross, rows, np.nansum(samples, axis=-1))
             np.add.at(length, rows, np.count_nonzero(~np.isnan(samples[:, :1]), axis=-1))
     height = floats[:, HEIGHT] - mean[:, line]
-    best = np.array([a + int(np.argmax(floats[a : b + 1, HEIGHT])) for a, b in zip(head, tail, strict=True)])
+    best = head.copy()
+    for k in np.flatnonzero(tail > head):  # joined at a border: the highest of the parts
+        best[k] += int(np.argmax(floats[head[k] : tail[k] + 1, HEIGHT]))
     total, background = np.add.reduceat(gross, head), np.add.reduceat(length * mean, head)
     variance = rules.noise * np.maximum(total, background) + np.add.reduceat((length * sigma) ** 2, head)
     events = Events(
