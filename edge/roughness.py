@@ -61,7 +61,8 @@ def roughness(height: ArrayLike, pitch: float, quantum: float = 0.0, unit: str =
 
     The plane is a least-squares fit along the height. sigma_stat: of <|Z|> and <Z^2> over correlated heights
     (``edge.tomography_blocks``), s(R_q) = s(<Z^2>) / (2 R_q). sigma_sys: heights in steps of ``quantum`` add
-    quantum^2 / 12 to R_q^2 at most; the shift that would make is given, nothing is subtracted.
+    quantum^2 / 12 to R_q^2 at most; the shift that would make is given, nothing is subtracted. (The plane
+    takes up three heights: R_q is small by 1.5 of the number of independent ones, far below sigma_stat.)
 
     Args:
         height: (ny, nx), NaN where there is no surface.
@@ -90,7 +91,7 @@ def roughness(height: ArrayLike, pitch: float, quantum: float = 0.0, unit: str =
     size = correlated_mean(np.nan_to_num(np.abs(residual)), good)
     square = correlated_mean(np.nan_to_num(residual**2), good)
     rq = float(np.sqrt(square.mean))
-    shift = quantum**2 / 12.0 / (2.0 * rq) if rq > 0.0 else quantum / np.sqrt(12.0)
+    shift = float(np.hypot(rq, quantum / np.sqrt(12.0))) - rq
     sigma_q = square.sigma / (2.0 * rq) if rq > 0.0 else 0.0
     ratio = size.mean / rq if rq > 0.0 else 1.0
     ra = Estimate(size.mean, size.sigma, float(shift * ratio), unit)

@@ -23,6 +23,7 @@ Fit = Callable[[Floats], tuple[float, Floats, Floats]]
 DERIVATIVE_STEP = 0.25  # coarse pixels
 CONVERGED = 1e-4  # coarse pixels
 ROUNDS = 40
+CLEAR_SIGMA = 3.0  # chi2 this far above its expectation enlarges the errors
 COARSE_SHARE = 0.35  # how far, of the map's size, the first look searches
 
 
@@ -115,14 +116,21 @@ def depth_maps(
 
 
 def register(
-    picture: ArrayLike, coarse: ArrayLike, sigma: ArrayLike, y: Scale, x: Scale, start: tuple[float, float]
+    picture: ArrayLike,
+    coarse: ArrayLike,
+    sigma: ArrayLike,
+    y: Scale,
+    x: Scale,
+    start: tuple[float, float],
+    search: float = COARSE_SHARE,
 ) -> Registration:
     """Return the shift of the coarse map on the fine picture, by weighted least squares.
 
     chi2(s_y, s_x, gain, offset) = sum ((map - offset - gain D(s)) / sigma)^2 with D the picture
     down-sampled at s; gain and offset are linear. Gauss-Newton with derivatives over +- a quarter of a
     coarse pixel, from the best of a grid of whole coarse pixels around ``start``. Errors are the inverse of
-    the normal matrix, times chi2/ndf where that is above 1 (what the model does not describe). Pixels whose
+    the normal matrix, times chi2/ndf where that is
+    3 sigma above 1 (what the model does not describe). Pixels whose
     sigma is not finite and positive are left out.
 
     Args:
@@ -132,6 +140,7 @@ def register(
         y: scale of rows.
         x: scale of columns.
         start: first guess of where the map begins, in the unit of the scales.
+        search: how far around it to look, as a share of the map; 0 = the guess is within a pixel.
 
     Raises:
         ValueError: if shapes differ, too few pixels are left, or the shift runs out of the picture.
@@ -155,7 +164,7 @@ def register(
         return float((rest**2).sum()), best, rest
 
     pitch = np.array([y.coarse_pitch, x.coarse_pitch])
-    place = _first_look(model, fitted, np.array(start, np.float64), pitch, seen.shape)
+    place = _first_look(model, fitted, np.array(start, np.float64), pitch, seen.shape, search)
     for _ in range(ROUNDS):
         chi2, best, rest = fitted(model(place))
         step = DERIVATIVE_STEP * pitch
@@ -173,7 +182,8 @@ def register(
     chi2, best, rest = fitted(model(place))
     normal = design.T @ design
     ndf = int(good.sum()) - 4
-    covariance = np.linalg.pinv(normal) * max(1.0, chi2 / ndf)
+    worse = chi2 / ndf if chi2 > ndf + CLEAR_SIGMA * math.sqrt(2.0 * ndf) else 1.0
+    covariance = np.linalg.pinv(normal) * worse
     drawn = model(place)
     correlation = float(np.corrcoef(drawn * weight, target)[0, 1]) if np.ptp(drawn) > 0.0 else 0.0
     found_y, found_x = (
@@ -182,8 +192,10 @@ def register(
     return Registration(found_y, found_x, float(best[0]), float(best[1]), chi2, ndf, correlation)
 
 
-def _first_look(model: Model, fitted: Fit, start: Floats, pitch: Floats, shape: tuple[int, ...]) -> Floats:
+def _first_look(
+    model: Model, fitted: Fit, start: Floats, pitch: Floats, shape: tuple[int, ...], search: float
+) -> Floats:
     """Return the best of a grid of whole coarse pixels around the first guess."""
-    down, right = (max(1, int(COARSE_SHARE * n)) for n in shape)
+    down, right = (int(np.ceil(search * n)) for n in shape)
     steps = [np.array([i, j]) for i in range(-down, down + 1) for j in range(-right, right + 1)]
     return min((start + pitch * step for step in steps), key=lambda place: fitted(model(place))[0])

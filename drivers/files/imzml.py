@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from drivers.files.bounded import file_size
 from drivers.files.errors import FileError
 from drivers.files.recordings_images import MassSpectrum, RecordedMassMap
-from drivers.files.tiff_stack import TIFF_ERRORS, library
+from drivers.files.tiff_stack import DECODER_ERRORS, library
 
 MAX_XML_BYTES = 1 << 30
 MAX_BINARY_BYTES = 1 << 41
@@ -81,7 +81,7 @@ def _parse(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd numbers in fields that are not used here
             return library_module.ImzMLParser(str(path), parse_lib="ElementTree", ibd_file=None)
-    except (*TIFF_ERRORS, SyntaxError) as error:  # ElementTree.ParseError is a SyntaxError
+    except DECODER_ERRORS as error:
         raise FileError(path, "", "a whole imzML file", f"{type(error).__name__}: {error}") from error
 
 

@@ -7,7 +7,6 @@ from resolution and unit where both are there. Pages of other sizes or with colo
 from __future__ import annotations
 
 import importlib
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,9 @@ UM_PER_UNIT = {
     "cm": 1e4,
     "inch": 25400.0,
 }
-TIFF_ERRORS = (
-    OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, OverflowError,
-    MemoryError, ZeroDivisionError, EOFError, AssertionError, struct.error, RecursionError,
-)  # fmt: skip
+DECODER_ERRORS = (
+    Exception,
+)  # a decoder of others raises what its parts raise: zlib.error, struct.error, ...
 
 
 def library(path: Path, name: str, extra: str) -> Any:
@@ -55,7 +53,7 @@ def read(path: Path) -> RecordedImages:
             return _checked(path, tiff)
     except FileError:
         raise
-    except TIFF_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise FileError(path, "", "a whole TIFF file", f"{type(error).__name__}: {error}") from error
 
 
@@ -121,7 +119,7 @@ class _Paged:
         try:
             with tifffile.TiffFile(self.path) as tiff:
                 plane = np.asarray(tiff.pages[number].asarray())
-        except TIFF_ERRORS as error:
+        except DECODER_ERRORS as error:
             place = f"page {number + 1}"
             raise FileError(self.path, place, "an image", f"{type(error).__name__}: {error}") from error
         if plane.shape != self.shape:
