@@ -355,4 +355,5 @@ TECHNIQUE = Technique(
     example='operando reduce cycling lg_m50.txt --current-accuracy "0.02 %" --bdf converted --out results',
     add_arguments=_add_arguments,
     jobs=_jobs,
+    each=True,
 )

@@ -202,5 +202,5 @@ TECHNIQUE = Technique(
     "maps", "Maps from others (EDS, micro-XRF, ToF-SIMS): net counts, adaptive regions, ratios, with errors.",
     foreign_maps.FORMATS,
     'operando reduce maps eds.h5 --lines "O, Al, Si, K, Fe" --uncertainty "5 %" --ratio "Al/Si"',
-    _add_arguments, _jobs,
+    _add_arguments, _jobs, each=True,
 )  # fmt: skip

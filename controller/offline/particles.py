@@ -231,5 +231,6 @@ TECHNIQUE = Technique(
     example="operando reduce particles cell.csv --lines Li,Mn --cells cells.csv --out results",
     add_arguments=add_arguments,
     jobs=_jobs,
+    each=True,
     row=_row,
 )
