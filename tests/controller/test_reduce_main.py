@@ -375,6 +375,19 @@ def test_with_another_analysis_the_lines_and_methods_differ(recorded, tmp_path, 
         assert (soc["value"] != truth) == bool(window or method != "window")
 
 
+def test_with_other_regions(recorded, tmp_path, capsys):
+    """A file with layers only: the anode is not asked for any more, the other layers stay as they were."""
+    file = tmp_path / "regions.toml"
+    text = (recorded / "experiment.toml").read_text()
+    layers = text[text.index("[[sample.layer]]") : text.index("[analysis]")].split("[[sample.layer]]")
+    file.write_text("[[sample.layer]]" + "[[sample.layer]]".join(layers[2:]))
+    assert ion_beam.main([str(recorded), "--analysis", str(file), "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["files"]
+    assert [layer["name"] for layer in result["layers"]] == ["separator", "cathode"]
+    soc = result["layers"][-1]["quantities"]["soc_beam"]
+    assert abs(soc["value"] - 1.0) < 3 * np.hypot(soc["sigma_stat"], soc["sigma_sys"])
+
+
 def test_a_wrong_analysis_says_everything_at_once(recorded, tmp_path, capsys):
     window = 'window = ["486 keV", "476 keV"]'
     code, result, err = again(recorded, tmp_path, capsys, line='line = "Kz"\n', window=window)
