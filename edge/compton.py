@@ -33,12 +33,13 @@ from edge.uncertainty import Estimate
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-FIT_HALF_WIDTH_KEV = 9.0
+FIT_HALF_WIDTH_KEV = 8.0  # up to here no line of tungsten or lead (K-beta of lead: 84.9, 87.3 keV) is strong
 EXACT_BELOW_COUNTS = 100.0  # core or wings: an exact interval is given beside sigma
 MIN_PROFILE_COUNTS = 10
 MIN_PEAK_SIGMAS = 3.0
 MAX_SHIFT_KEV = 1.0
 SECANTS = 6
+PROFILE_STEPS_AU = (0.25, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,7 @@ def analyse(spectra: Ints, bins: EnergyBins, mask: NDArray[np.bool_], setup: Set
     found = None
     shifted = EnergyBins(bins.width_kev, bins.count, bins.low_kev - centred.shift_kev)
     if summed[0] + summed[1] >= MIN_PROFILE_COUNTS:
-        finest = 0.2512 * bins.width_kev / 0.2 * (115.0 / setup.energy_kev)
-        found = _profile(table, shifted, setup, angles[mask], finest)
+        found = _profile(table, shifted, setup, angles[mask])
     total = values.sums[:, 0] + values.sums[:, 1]
     spread = np.sqrt(values.sums[:, 2] + values.sums[:, 3] + 2.0 * values.sums[:, 4])
     weight = klein_nishina_cm2(setup.energy_kev, angles[mask]) * setup.pinhole.throughput(ny, nx)[mask]
@@ -253,16 +253,13 @@ def _peak(spectrum: Ints, bins: EnergyBins, setup: Setup, angle: float) -> tuple
     return found, first
 
 
-def _profile(
-    table: Ints, bins: EnergyBins, setup: Setup, angles: Floats, width_au: float
-) -> Profile | None:  # fmt: skip
-    """Return the profile on the finest grid that the energy bins allow, in steps of a quarter."""
-    for width in (0.25, 0.5, 1.0, 2.0):
-        if width >= min(width_au, 2.0):
-            try:
-                return profile(table, setup.energy_kev, angles, bins, width_au=width)
-            except ValueError:
-                continue
+def _profile(table: Ints, bins: EnergyBins, setup: Setup, angles: Floats) -> Profile | None:
+    """Return the profile on the finest of a few grids that the energy bins allow."""
+    for width in PROFILE_STEPS_AU:
+        try:
+            return profile(table, setup.energy_kev, angles, bins, width_au=width)
+        except ValueError:
+            continue
     return None
 
 

@@ -252,6 +252,7 @@ class Compton:
         self.counts = np.zeros((4, pixels), np.uint32)
         self._scratch = np.zeros((3, string), np.uint64)
         self._planes = np.zeros((3, kernels.PLANES, string), np.uint64)
+        self._waiting = 0  # frames in the bit-sliced counters
         self._pixels = np.zeros(pixels + 64, np.int32)
         self._addresses = np.zeros(kernels.ADDRESSES + pixels + 64, np.int32)
 
@@ -262,11 +263,11 @@ class Compton:
         that fills the steps of whole ADU: parts that are merged must be given theirs.
         """
         flat = _flat(frames, (self.ny, self.nx))
-        kernels.reduce_frames(
+        self._waiting = kernels.reduce_frames(
             flat, self.frames if first is None else first, self.tables.threshold.ravel(), self.tables.scale,
             self.tables.origin, self.tables.bins.count, self.add_pairs, self.ring, self.ny, self.nx,
-            int(self.dither), self.histogram, self.counts, self._scratch, self._planes, self._pixels,
-            self._addresses,
+            int(self.dither), self.histogram, self.counts, self._scratch, self._planes, self._waiting,
+            self._pixels, self._addresses,
         )  # fmt: skip
         self.frames += flat.shape[0]
 
@@ -285,12 +286,15 @@ class Compton:
             raise ValueError("two parts of a recording were counted with different tables or rules")
         if self.frames + other.frames >= 1 << 32:
             raise ValueError("more than 2^32 frames: a counter could overflow")
+        self._settle()
+        other._settle()
         self.histogram += other.histogram
         self.counts += other.counts
         self.frames += other.frames
 
     def state(self) -> dict[str, Any]:
         """Return the sums as plain arrays, for ``restore``."""
+        self._settle()
         return {"frames": self.frames, "histogram": self.histogram, "counts": self.counts}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -301,9 +305,18 @@ class Compton:
         self.histogram = histogram.astype(np.uint32)
         self.counts = counts.astype(np.uint32)
         self.frames = int(state["frames"])
+        self._planes[:] = 0
+        self._waiting = 0
+
+    def _settle(self) -> None:
+        """Add what the bit-sliced counters hold to the counts."""
+        words = (self.nx + 65) // 64
+        kernels.flush_planes(self._planes, self.counts, self.ny, self.nx, words, 2 * words + 1)
+        self._waiting = 0
 
     def result(self) -> Counts:
         """Return the counts so far."""
+        self._settle()
         shape = (self.ny, self.nx)
         table = self.histogram.reshape(*shape, self.tables.bins.count + 2).astype(np.int64)
         maps = self.counts.reshape(4, *shape).astype(np.int64)
@@ -336,7 +349,10 @@ def warm() -> None:
 def _flat(frames: Frames, shape: tuple[int, ...]) -> Frames:
     if frames.ndim != 3 or frames.shape[1:] != shape or frames.dtype != np.uint16:
         raise ValueError(f"frames of uint16 and shape (n, {shape[0]}, {shape[1]}) wanted, not {frames.shape}")
-    return np.ascontiguousarray(frames).reshape(frames.shape[0], shape[0] * shape[1])
+    whole = np.ascontiguousarray(frames)
+    if not whole.flags.writeable:  # the kernels have one signature each
+        whole = whole.copy()
+    return whole.reshape(frames.shape[0], shape[0] * shape[1])
 
 
 def _weighted_median(counts: NDArray[np.int64]) -> Floats:

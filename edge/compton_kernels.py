@@ -154,21 +154,36 @@ def _count(bits, planes):  # type: ignore[no-untyped-def]
 
 
 @njit("void(u8[:,:,::1], u4[:,::1], i8, i8, i8, i8)", cache=True, nogil=True, boundscheck=False)
-def _flush_planes(planes, counts, ny, nx, words, pad):  # type: ignore[no-untyped-def]
-    """Add the bit-sliced counters to the counts per pixel and clear them."""
+def flush_planes(planes, counts, ny, nx, words, pad):  # type: ignore[no-untyped-def]
+    """Add the bit-sliced counters (kind, PLANES, string) to counts (kind, ny*nx) and clear them."""
     for kind in range(planes.shape[0]):
         for row in range(ny):
             for word in range(words):
                 j = pad + row * words + word
+                p0, p1, p2, p3 = (
+                    planes[kind, 0, j],
+                    planes[kind, 1, j],
+                    planes[kind, 2, j],
+                    planes[kind, 3, j],
+                )
+                p4, p5, p6, p7 = (
+                    planes[kind, 4, j],
+                    planes[kind, 5, j],
+                    planes[kind, 6, j],
+                    planes[kind, 7, j],
+                )
+                if (p0 | p1 | p2 | p3 | p4 | p5 | p6 | p7) == _ALL:
+                    continue
                 place = row * nx + word * 64
-                for k in range(PLANES):
-                    plane = planes[kind, k, j]
-                    planes[kind, k, j] = 0
-                    if plane != _ALL:
-                        for column in range(min(64, nx - word * 64)):
-                            counts[kind, place + column] += ((plane >> np.uint64(column)) & _B1) << np.uint64(
-                                k
-                            )
+                part = counts[kind, place : place + min(64, nx - word * 64)]
+                for column in range(part.size):
+                    c = np.uint64(column)
+                    low = ((p0 >> c) & _B1) | ((p1 >> c) & _B1) << _B1 | ((p2 >> c) & _B1) << _B2
+                    low |= ((p3 >> c) & _B1) << np.uint64(3) | ((p4 >> c) & _B1) << np.uint64(4)
+                    low |= ((p5 >> c) & _B1) << np.uint64(5) | ((p6 >> c) & _B1) << np.uint64(6)
+                    low |= ((p7 >> c) & _B1) << np.uint64(7)
+                    part[column] += np.uint32(low)
+        planes[kind] = 0
 
 
 @njit("i8(u8[::1], i4[::1], i8, i8, i8, i8)", cache=True, nogil=True, boundscheck=False)
@@ -275,13 +290,13 @@ def _list_pairs(bits, ring, ny, nx, words, pad, pixels):  # type: ignore[no-unty
 
 
 @njit(
-    "void(u2[:,::1], i8, u2[::1], i8[:,::1], i8, i8, b1, i8, i8, i8, i8, u4[::1], u4[:,::1],"
-    " u8[:,::1], u8[:,:,::1], i4[::1], i4[::1])",
+    "i8(u2[:,::1], i8, u2[::1], i8[:,::1], i8, i8, b1, i8, i8, i8, i8, u4[::1], u4[:,::1],"
+    " u8[:,::1], u8[:,:,::1], i8, i4[::1], i4[::1])",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def reduce_frames(  # type: ignore[no-untyped-def]
     frames, first, threshold, scale, origin, bins, add, ring, ny, nx, dither, histogram, counts,
-    scratch, planes, pixels, addresses,
+    scratch, planes, waiting, pixels, addresses,
 ):  # fmt: skip
     """Add frames to the accumulators in place. No allocation, no lock, no order.
 
@@ -309,7 +324,8 @@ def reduce_frames(  # type: ignore[no-untyped-def]
         histogram: uint32, shape (ny*nx * (bins+2),).
         counts: uint32, shape (4, ny*nx), see HITS to PAIRS.
         scratch: uint64, shape (3, string), zeros.
-        planes: uint64, shape (3, 8, string), zeros; left as zeros.
+        planes: uint64, shape (3, 8, string): bit-sliced counters, for ``flush_planes``.
+        waiting: frames in ``planes``, below 255; the new number is returned.
         pixels: int32, at least ny*nx + 64.
         addresses: int32, at least ADDRESSES + ny*nx + 64.
     """
@@ -317,7 +333,6 @@ def reduce_frames(  # type: ignore[no-untyped-def]
     pad = 2 * words + 1
     bits, lone, lone_2 = scratch[0], scratch[1], scratch[2]
     filled = 0
-    waiting = 0
     for number in range(frames.shape[0]):
         if _find_hits(frames, number, threshold, ny, nx, words, pad, bits) == 0:
             continue
@@ -348,7 +363,7 @@ def reduce_frames(  # type: ignore[no-untyped-def]
             filled = 0
         waiting += 1
         if waiting == FLUSH_FRAMES:
-            _flush_planes(planes, counts, ny, nx, words, pad)
+            flush_planes(planes, counts, ny, nx, words, pad)
             waiting = 0
     _increment(addresses, filled, histogram)
-    _flush_planes(planes, counts, ny, nx, words, pad)
+    return waiting

@@ -177,7 +177,7 @@ def relative_electron_density(
     n, s, w = (np.asarray(a, np.float64) for a in (counts, sigma, weight))
     safe = np.where(w > 0, w, np.nan)
     value = n / safe
-    if not np.isfinite(value).any():
-        return value, s / safe
-    mean = float(np.nanmean(value))
+    mean = float(np.nanmean(value)) if np.isfinite(value).any() else 0.0
+    if mean <= 0.0:
+        return np.full(value.shape, np.nan), np.full(value.shape, np.nan)
     return np.asarray(value / mean), np.asarray(s / safe / mean)

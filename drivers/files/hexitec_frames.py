@@ -106,15 +106,15 @@ def _read_raw(path: Path, size: int, shape: tuple[int, int]) -> FrameRecording:
     return FrameRecording(path, "raw frames", ny, nx, size // bytes_, blocks)
 
 
-def _pieces(path: Path, item: int, start: int, stop: int, per_block: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, bytes) of whole items from start to stop."""
+def _pieces(path: Path, item: int, start: int, stop: int, per_block: int) -> Iterator[tuple[int, bytearray]]:
+    """Yield (number, bytes) of whole items from start to stop; in memory that may be written to."""
     try:
         with path.open("rb") as file:
             file.seek(start * item)
             for first in range(start, stop, per_block):
                 wanted = min(per_block, stop - first) * item
-                raw = file.read(wanted)
-                if len(raw) != wanted:
+                raw = bytearray(wanted)
+                if file.readinto(raw) != wanted:
                     raise FileError(path, f"frame {first}", "a file that stays as it is", "a shorter one")
                 yield first, raw
     except OSError as error:
