@@ -16,7 +16,7 @@ SUMS = 1  # first of the sums, one per line
     "Tuple((i8, f8, f8))(f8[::1], f8)", cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "nsz"}
 )
 def below(x, level):  # type: ignore[no-untyped-def]  # numba compiles the signature above
-    """Return how many samples lie at or below a level, their sum and their sum of squares.
+    """Return how many samples (counts, shape (n,)) lie at or below a level, their sum and sum of squares.
 
     Sums may be formed in another order than from left to right, but always in the same one for the same
     array.
@@ -32,7 +32,7 @@ def below(x, level):  # type: ignore[no-untyped-def]  # numba compiles the signa
 
 @njit("Tuple((i8, f8, f8))(f8[::1], f8, i8)", cache=True, nogil=True, boundscheck=False)
 def quiet(x, level, guard):  # type: ignore[no-untyped-def]
-    """Return the same over samples that have none above the level within ``guard`` samples on either side."""
+    """Return the same over those samples, shape (n,), with none above the level within ``guard`` of them."""
     n, total, squares = 0, 0.0, 0.0
     since = guard + 1  # samples since the last one above the level
     held_n, held_total, held_squares = 0, 0.0, 0.0
@@ -59,7 +59,7 @@ def quiet(x, level, guard):  # type: ignore[no-untyped-def]
 
 @njit("i8(f8[:,::1], i8, f8, f8)", cache=True, nogil=True, boundscheck=False)
 def count_runs(samples, line, level, threshold):  # type: ignore[no-untyped-def]
-    """Return how many runs ``find_runs`` will write."""
+    """Return how many runs ``find_runs`` will write for samples of shape (lines, n)."""
     x = samples[line]
     n = x.size
     count, i = 0, 0
