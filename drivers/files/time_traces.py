@@ -120,7 +120,9 @@ def _survey(path: Path) -> tuple[_Table, float | None, float]:
         stamps = [float(row[time]) * unit_s for row in data]
         resolution = max(10.0 ** -len(row[time].partition(".")[2]) for row in data) * unit_s
     steps = np.diff(stamps)
-    dwell = float(np.median(steps[steps > 0])) if np.any(steps > 0) else None
+    dwell = None
+    if np.any(steps > 0):  # stamps coarser than the dwell time repeat: then the average counts
+        dwell = float(np.mean(steps) if np.any(steps == 0) else np.median(steps[steps > 0]))
     if dwell is not None and not (math.isfinite(dwell) and dwell > 0):
         raise FileError(path, line_number(begin), "rising time stamps", "none that rise")
     return table, dwell, resolution

@@ -17,7 +17,7 @@ from tests.data_sets import GPL, need, reference
 
 REFERENCE = reference("spicp")
 AGILENT = (
-    b"D:\\data\\au.d\r\nIntensity Vs Time,Counts\r\nAcquired : today\r\nTime [Sec],Au197\r\n"
+    b"Batch au.d\r\nIntensity Vs Time,Counts\r\nAcquired : today\r\nTime [Sec],Au197\r\n"
     b"0.0210,1.00\r\n0.0211,29.32\r\n0.0212,3.00\r\n\r\n\r\n          Printed:today\r\n"
 )
 TOFWERK = b"Index,timestamp (s),[197Au]+ (cts)\n0,0,0.5\n1,0.001,0\n4,0.004,3.25\n5,0.005,0\n"
@@ -76,6 +76,14 @@ def test_two_lines_gaps_in_time_and_missing_cells(put):
     assert np.isnan(values[1, 1])
     assert np.isnan(values[0, 2])
     assert values[0, 4] == 5
+
+
+def test_stamps_coarser_than_the_dwell_time(put):
+    """0.05 ms written with four decimals: every other step is zero."""
+    rows = "".join(f"{k * 5e-5:.4f},1\n" for k in range(60))
+    trace = time_traces.read(put(("Time [Sec],Li\n" + rows).encode()))
+    assert trace.dwell_s == pytest.approx(5e-5, rel=0.02)
+    assert samples(trace)[0] == list(range(60))
 
 
 def test_one_column_without_header_and_other_delimiters(put):
