@@ -58,15 +58,21 @@ def correlated_mean(values: ArrayLike, inside: Mask | None = None) -> Correlated
     if part.shape != field.shape or not part.any() or not np.isfinite(field[part]).all():
         raise ValueError("a mean needs finite values and a region of the same shape with cells inside")
     voxels = int(part.sum())
-    mean = float(field[part].sum(dtype=np.float64) / voxels)
-    departure, count = np.where(part, field - mean, 0.0), part.astype(np.float64)
-    variance = float((departure**2).sum() / voxels)
+    if field.dtype == np.bool_:  # small integers until the grid is coarse: a large volume stays small
+        sums, count = field & part, part
+        mean = int(sums.sum()) / voxels
+        variance = mean * (1.0 - mean)
+    else:
+        sums, count = np.where(part, field, 0).astype(np.float64), part
+        mean = float(sums.sum() / voxels)
+        variance = float((np.where(part, sums - mean, 0.0) ** 2).sum() / voxels)
     if variance == 0.0:
         return CorrelatedMean(mean, 0.0, 1.0, float(voxels), voxels)
     edge = 1
-    while departure.size > MAX_CELLS and min(departure.shape) >= 2 * MIN_CELLS_ACROSS:
-        departure, count, edge = _coarser(departure), _coarser(count), 2 * edge
-    sigma, reach = _summed(departure, count, float(voxels))
+    while sums.size > MAX_CELLS and min(sums.shape) >= 2 * MIN_CELLS_ACROSS:
+        sums, count, edge = _coarser(sums), _coarser(count), 2 * edge
+    departure = sums - mean * count
+    sigma, reach = _summed(departure, count.astype(np.float64), float(voxels))
     independent = variance / sigma**2 if sigma > 0.0 else float("nan")
     return CorrelatedMean(mean, sigma, 2.0 * reach * edge, independent, voxels)
 
@@ -76,7 +82,8 @@ def _coarser(array: NDArray[Any]) -> NDArray[Any]:
     padded = np.pad(array, [(0, n % 2) for n in array.shape])
     for axis in range(array.ndim):
         shape = (*padded.shape[:axis], padded.shape[axis] // 2, 2, *padded.shape[axis + 1 :])
-        padded = padded.reshape(shape).sum(axis=axis + 1)
+        whole = np.uint32 if padded.dtype.kind in "bu" else None
+        padded = padded.reshape(shape).sum(axis=axis + 1, dtype=whole)
     return padded
 
 

@@ -20,8 +20,8 @@ Floats = NDArray[np.float64]
 Model = Callable[[Floats], Floats]
 Fit = Callable[[Floats], tuple[float, Floats, Floats]]
 
-DERIVATIVE_STEP = 0.25  # coarse pixels
-CONVERGED = 1e-4  # coarse pixels
+DERIVATIVE_STEP = 0.05  # coarse pixels
+CONVERGED = 1e-3  # coarse pixels
 ROUNDS = 40
 CLEAR_SIGMA = 3.0  # chi2 this far above its expectation enlarges the errors
 COARSE_SHARE = 0.35  # how far, of the map's size, the first look searches
@@ -127,8 +127,8 @@ def register(
     """Return the shift of the coarse map on the fine picture, by weighted least squares.
 
     chi2(s_y, s_x, gain, offset) = sum ((map - offset - gain D(s)) / sigma)^2 with D the picture
-    down-sampled at s; gain and offset are linear. Gauss-Newton with derivatives over +- a quarter of a
-    coarse pixel, from the best of a grid of whole coarse pixels around ``start``. Errors are the inverse of
+    down-sampled at s; gain and offset are linear. Gauss-Newton with derivatives over +- 0.05 coarse
+    pixels, from the best of a grid of whole coarse pixels around ``start``. Errors are the inverse of
     the normal matrix, times chi2/ndf where that is
     3 sigma above 1 (what the model does not describe). Pixels whose
     sigma is not finite and positive are left out.
