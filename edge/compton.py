@@ -97,18 +97,22 @@ def analyse(spectra: Ints, bins: EnergyBins, mask: NDArray[np.bool_], setup: Set
         raise ValueError("no pixel is left by mask and calibration")
     ny, nx = mask.shape
     angles = setup.pinhole.angles_rad(ny, nx)
-    table = np.ascontiguousarray(spectra[mask])
-    centred, budget = _with_nuisances(table, bins, setup, angles[mask])
+    near = _near_peak(bins, setup, angles[mask])
+    part = EnergyBins(bins.width_kev, near.stop - near.start, bins.low_kev + near.start * bins.width_kev)
+    table = np.ascontiguousarray(spectra[:, :, near][mask])
+    centred, budget = _with_nuisances(table, part, setup, angles[mask])
     values, summed = centred.values, centred.sums
     sys = math.sqrt(sum(part**2 for part in budget.values()))
     estimate = Estimate(centred.s, centred.sigma, sys, "1")
     map_sys = np.abs(values.s) * sys / max(abs(estimate.value), 1e-300)
     few = min(summed[0], summed[1]) < EXACT_BELOW_COUNTS and summed[0] + summed[1] > 0
     low, high = s_interval(summed[0], summed[1], 0.95)
-    spectrum = table.sum(axis=0)
+    spectrum = np.zeros(bins.count, np.int64)
+    for row, used in zip(spectra, mask, strict=True):  # no second copy of all spectra
+        spectrum += row[used].sum(axis=0)
     peak, first = _peak(spectrum, bins, setup, float(angles[mask].mean()))
     found = None
-    shifted = EnergyBins(bins.width_kev, bins.count, bins.low_kev - centred.shift_kev)
+    shifted = EnergyBins(part.width_kev, part.count, part.low_kev - centred.shift_kev)
     if summed[0] + summed[1] >= MIN_PROFILE_COUNTS:
         found = _profile(table, shifted, setup, angles[mask])
     total = values.sums[:, 0] + values.sums[:, 1]
@@ -131,6 +135,16 @@ def analyse(spectra: Ints, bins: EnergyBins, mask: NDArray[np.bool_], setup: Set
         lithium_map, lithium, peak, first, found,
         _on(mask, density), _on(mask, density_sigma),
     )  # fmt: skip
+
+
+def _near_peak(bins: EnergyBins, setup: Setup, angles: Floats) -> slice:
+    """Return the bins that windows and profile can need: |p_z| < 9 a.u. and the largest shift."""
+    ends = window_edges_kev(setup.energy_kev, angles, (-9.0, 9.0))
+    low, high = float(ends.min()) - 2 * MAX_SHIFT_KEV, float(ends.max()) + 2 * MAX_SHIFT_KEV
+    first = math.floor((low - bins.low_kev) / bins.width_kev)
+    last = math.ceil((high - bins.low_kev) / bins.width_kev)
+    start = min(max(first, 0), bins.count - 2)
+    return slice(start, max(min(last, bins.count), start + 2))
 
 
 @dataclass(frozen=True)
