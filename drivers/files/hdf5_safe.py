@@ -16,6 +16,7 @@ import numpy as np
 
 from drivers.files.bounded import file_size
 from drivers.files.errors import FileError
+from drivers.files.hdf5_vet import vet
 
 MAX_BYTES = 1 << 41
 MAX_CHUNK_BYTES = 256 << 20
@@ -37,6 +38,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """Open a file for reading; whatever goes wrong inside is a FileError."""
     file_size(path, MAX_BYTES)
     try:
+        vet(path)
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except FileError:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from drivers.files.bounded import file_size
 from drivers.files.errors import FileError
+from drivers.files.hdf5_vet import vet
 
 Frames = NDArray[np.uint16]
 Block = tuple[int, Frames]  # number of the first frame, frames (n, ny, nx)
@@ -156,6 +157,7 @@ def _read_hdf5(path: Path) -> FrameRecording:
     import h5py
 
     try:
+        vet(path)
         with h5py.File(path, "r") as file:
             name, ny, nx, n = _find_frames(path, file, h5py)
     except HDF5_ERRORS as error:

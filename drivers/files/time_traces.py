@@ -118,6 +118,8 @@ def _survey(path: Path) -> tuple[_Table, float | None, float]:
     if time is not None:
         data = [r for r in rows[begin:] if _is_data(r) and len(r) == width and NUMBER.match(r[time])]
         stamps = [float(row[time]) * unit_s for row in data]
+        if not stamps or not all(map(math.isfinite, stamps)):
+            raise FileError(path, line_number(begin), f"finite numbers in column {names[time]!r}", "none")
         resolution = max(10.0 ** -len(row[time].partition(".")[2]) for row in data) * unit_s
     steps = np.diff(stamps)
     dwell = None
