@@ -134,7 +134,8 @@ def _charged() -> list[Row]:
     full = empty.changed(REINSERTED_MOL)
     sign = "printed with 10^+5"
     total = (
-        "wrong sum: 5.32e-5 + 1.81e-5 = 7.13e-5; the printed value counts 3.57e-5 of the electrolyte twice"
+        "wrong sum: 5.32e-5 + 1.81e-5 = 7.13e-5; printed is 5.32e-5 + 3.57e-5, the lithium of the "
+        "electrolyte counted twice"
     )
     return [
         Row("S2", "lithium plated at the negative electrode", "mol", 2.19e5, PLATED_MOL, sign),

@@ -52,7 +52,7 @@ def find_bodies(blacked: Floats, open_beam: Floats) -> list[Body]:
     """
     if blacked.shape != open_beam.shape:
         raise ValueError(f"images of {blacked.shape} and {open_beam.shape} pixels are not one scene")
-    smooth = ndimage.median_filter(blacked, 5), ndimage.median_filter(open_beam, 5)
+    smooth = ndimage.uniform_filter(blacked, 5), ndimage.uniform_filter(open_beam, 5)
     lit = smooth[1] > 0.2 * float(np.median(smooth[1]))
     dark = ndimage.binary_opening(lit & (smooth[0] < SHADOW * smooth[1]), iterations=5)
     labels, _ = ndimage.label(dark)

@@ -61,6 +61,7 @@ class Radiographs:
         self.options = options
         self.full_adu = 65535
         self.state = lru_cache(maxsize=1)(self._state)
+        self._grid = lru_cache(maxsize=2)(self._read_grid)
 
     @cached_property
     def dark(self) -> Exposure:
@@ -99,6 +100,10 @@ class Radiographs:
         return self.exposure([self.options.samples[0]])
 
     @cached_property
+    def _first_mask(self) -> PixelMask:
+        return self.state_mask(self._first)
+
+    @cached_property
     def _raw_noise(self) -> Noise:
         """The noise with gamma spots in it: sets the threshold that finds them."""
         return self._noise(lambda one: one.mean - self.dark.mean)
@@ -106,8 +111,7 @@ class Radiographs:
     @cached_property
     def noise(self) -> Noise:
         """The noise of the good pixels."""
-        mask = self.state_mask(self._first)
-        return self._noise(lambda one: mask.applied(one.mean - self.dark.mean))
+        return self._noise(lambda one: self._first_mask.applied(one.mean - self.dark.mean))
 
     def _noise(self, net: Any) -> Noise:
         read = dark_variance(self.dark)
@@ -166,7 +170,7 @@ class Radiographs:
         """The open beam with the grid."""
         return self._grid(self.options.black_body_open)
 
-    def _grid(self, paths: Sequence[Path]) -> Beam:
+    def _read_grid(self, paths: tuple[Path, ...]) -> Beam:
         one = self.exposure(paths)
         return beam(one, self.dark, self.state_mask(one))
 
@@ -195,11 +199,11 @@ class Radiographs:
         """Reduce one sample. Raises ValueError."""
         options = self.options
         exposure = self._first if number == 0 else self.exposure([options.samples[number]])
-        mask = self.state_mask(exposure)
+        mask = self._first_mask if number == 0 else self.state_mask(exposure)
         plain, reference = beam(exposure, self.dark, mask), self.reference_beam(mask)
         sample, against = plain, reference
         if (grid := self.grid_of(number)) is not None:
-            sample_grid = self._grid([grid])
+            sample_grid = self._grid((grid,))
             sample = beam(exposure, self.dark, mask, self.field(sample_grid, plain))
             against = beam(self.reference, self.dark, mask, self.field(self.grid_open, reference))
         regions = tuple(region_depth(sample, against, self.setting, one) for one in options.regions)

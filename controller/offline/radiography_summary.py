@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,10 @@ def slopes(regions: Sequence[RegionDepth], medians: bool = False) -> dict[str, L
         x = np.array([one.region.thickness_mm for one in group], np.float64)
         y = np.array([one.median_depth if medians else one.depth.value for one in group])
         if np.unique(x).size > 1:
-            found[name] = straight_line(x, y, np.array([one.depth.sigma_sys for one in group]))
+            line = straight_line(x, y, np.array([one.depth.sigma_sys for one in group]))
+            d = x - x.mean()
+            counting = float(np.linalg.norm(d * [one.depth.sigma_stat for one in group]) / (d @ d))
+            found[name] = replace(line, slope_sigma=float(np.fmax(line.slope_sigma, counting)))
     return found
 
 

@@ -195,14 +195,14 @@ def test_gain_and_offset_drawn_from_what_the_maker_states():
     """Capacity against sigma_total; the efficiency does not feel the gain and feels the offset twice."""
     rng = np.random.default_rng(20271)
     accuracy = Accuracy(current_gain=2e-3, current_offset_a=1e-3, current_resolution_a=1e-5)
-    t = np.arange(0, 3601, 60.0)
+    t = np.arange(0, 3601, 150.0)
     capacity, total, efficiency, sigma, stat = [], [], [], [], []
     for _ in range(DRAWS):
         gain, offset = rng.normal(1, 2e-3), rng.normal(0, 1e-3)
-        current = np.concatenate([np.full(61, 1.0), np.full(61, -0.95)]) * gain + offset
-        current += rng.normal(0, 1e-4, 122)
+        current = np.concatenate([np.full(25, 1.0), np.full(25, -0.95)]) * gain + offset
+        current += rng.normal(0, 1e-4, 50)
         steps = split_steps(
-            made(np.concatenate([t, t + 4000]), current, np.linspace(3, 4, 122), step=np.repeat([1, 2], 61)),
+            made(np.concatenate([t, t + 4000]), current, np.linspace(3, 4, 50), step=np.repeat([1, 2], 25)),
             accuracy,
         )
         cycles, _ = pair_cycles(half_cycles(steps), 1)

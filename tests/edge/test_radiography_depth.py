@@ -34,7 +34,7 @@ from tests.data_sets import need, reference
 DRAWS = 3200
 GAIN, READ, DARK = 12.0, 6.0, 300.0
 SHAPE = (20, 48)
-REGION, AIR = Region("sample", slice(2, 18), slice(2, 18)), Region("air", slice(2, 18), slice(26, 46))
+REGION, AIR = Region("sample", slice(2, 18), slice(2, 18)), Region("air", slice(2, 9), slice(26, 46))
 CLEAN = PixelMask(np.zeros(SHAPE, np.uint8))
 NOISE = Noise((1, 2), (GAIN, GAIN), (0.1, 0.1), READ**2 + 1 / 12)
 SETTING = Setting(NOISE, AIR, 4)

@@ -24,7 +24,8 @@ ROWS = (
 )
 MACCOR = "".join(line + "\r\n" for line in (*HEAD, *(row.replace("|", "\t") for row in ROWS))).encode()
 NEWARE = (
-    b"DataPoint,Cycle Index,Step Index,Step Type,Time,Cumulative Time,Current(mA),Voltage(V),Capacity(mAh),Date"
+    b"DataPoint,Cycle Index,Step Index,Step Type,Time,Cumulative Time,"
+    b"Current(mA),Voltage(V),Capacity(mAh),Date"
     b"\n1,1,1,Rest,00:00:00,00:00:00,0.0,2.9170,0,2022-05-18 16:27:52\n"
     b"2,1,2,CC DChg,00:01:00,144:02:18,-0.25,2.8,0.004,2022-05-18 16:28:52\n"
     b"3,1,3,CCCV_Chg,00:01:00,144:03:18,0.25,2.9,0.005,2022-05-18 16:29:52\n"
