@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from edge.deadtime import DeadTime
 from edge.drift import Gain
 from edge.events import Segmentation
 from edge.intervals import Interval, charge_side, interval_of
+from edge.ion_beam_residual import unexplained
 from edge.line_counts import Slope, continuum_slope, placement_error
 from edge.lithium import (
     Measured,
@@ -75,6 +77,7 @@ class Analysis:
         self.slope = Slope()
         self._dead_times: dict[tuple[int, str], tuple[tuple[int, ...], DeadTime | None]] = {}
         self._placements: dict[int, tuple[tuple[int, ...], Placement | str]] = {}
+        self._unexplained: dict[int, tuple[tuple[int, ...], dict[str, list[dict[str, Any]]]]] = {}
 
     def update(self, scans: Mapping[int, ScanData], gains: Mapping[str, Gain]) -> None:
         """Take the present state of all scans; nothing of it is changed."""
@@ -148,6 +151,19 @@ class Analysis:
             return []
         groups = [part.tolist() for part in np.array_split(keys, min(SERIES_BINS, len(keys)))]
         return [(self.interval(scan, group), self.layers(scan, group)) for group in groups]
+
+    def unexplained(self, scan: ScanData) -> dict[str, list[dict[str, Any]]]:
+        """Return the lines that no known element explains, by X-ray detector; kept while it is the same."""
+        passes = tuple(scan.passes)
+        known = self._unexplained.get(scan.start.scan)
+        if known is None or known[0] != passes:
+            found = {
+                name: unexplained(self.settings, detector, scan)
+                for name, detector in self.settings.detectors.items()
+                if detector.kind == "sdd"
+            }
+            known = self._unexplained[scan.start.scan] = passes, found
+        return known[1]
 
     def interval(self, scan: ScanData, keys: Sequence[int] | None = None) -> Interval:
         """Return which passes that is, and the state of the cell over them."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal import fftconvolve
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +41,9 @@ def sum_spectrum(spectrum: ArrayLike, first_kev: float, step_kev: float) -> Floa
     found = np.zeros(counts.shape[1])
     if chances == 0.0:
         return found
-    pairs = np.maximum(fftconvolve(counts, counts, axes=1).sum(axis=0), 0.0) / chances
+    size = 2 * counts.shape[1] - 1
+    spectra = np.fft.rfft(counts, 2 * counts.shape[1], axis=1)  # zeros behind: nothing wraps around
+    pairs = np.maximum(np.fft.irfft((spectra**2).sum(axis=0), 2 * counts.shape[1])[:size], 0.0) / chances
     shift = first_kev / step_kev  # bin i + j of the pairs lies at first + (i + j + shift) step
     whole = int(np.floor(shift))
     part = shift - whole

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import BSpline
 
 from edge.constants import GAUSS_FWHM_PER_SIGMA
 from edge.lines import XRAY_KEV
@@ -125,6 +124,8 @@ class Design:
 
     def _splines(self) -> Floats:
         """Return cubic B-splines whose knots are ``KNOT_FWHM`` line widths apart, shape (splines, bins)."""
+        from scipy.interpolate import BSpline  # loads slowly; a live run needs it at its end only
+
         first, last = float(self.energy[0]), float(self.energy[-1])
         knots = [first]
         while knots[-1] < last:
@@ -191,7 +192,9 @@ class SumFit:
         places = np.flatnonzero(inside)
         if places.size < 3:
             return None
-        shapes = np.stack([self.design.line(float(energy[i]), float(fwhm[i])) for i in places])
+        sigma_kev = fwhm[places, None] / GAUSS_FWHM_PER_SIGMA
+        z = (energy - energy[places, None]) / sigma_kev
+        shapes = np.exp(-0.5 * z * z) * self.design.step / (sigma_kev * math.sqrt(2.0 * math.pi))
         left = (shapes - (shapes @ self.gain.T) @ self.design.templates) * self.weight
         norm = np.sum(left * shapes, axis=1)
         free = norm > 0.2 * np.sum(shapes**2 * self.weight, axis=1)  # else the known explains nearly all

@@ -13,7 +13,6 @@ from edge.analysis import Analysis, LayerResult
 from edge.constants import ELEMENTARY_CHARGE_COULOMB
 from edge.deadtime import PILE_UP_FLAG, CounterCheck, pile_up_fraction
 from edge.ion_beam_detection import decisions, missing
-from edge.ion_beam_residual import unexplained
 from edge.lithium import paper_budget
 from edge.measure import fitted_lines, observed_rates_hz
 from edge.placement import Placement
@@ -126,11 +125,7 @@ def _scan(analysis: Analysis, scan: ScanData, flags: list[str]) -> dict[str, Any
     if isinstance(placement, Placement):
         entry["geometry"] = _geometry(placement, analysis.bounds(scan))
         entry["methods"] = _methods(analysis, scan, placement)
-    entry["unexplained"] = {
-        name: unexplained(analysis.settings, detector, scan)
-        for name, detector in analysis.settings.detectors.items()
-        if detector.kind == "sdd"
-    }
+    entry["unexplained"] = analysis.unexplained(scan)
     entry["layers"] = [_layer(layer, entry["interval"]) for layer in layers]
     flags += [
         f"{scan.start.name}, {layer['name']}: {flag}" for layer in entry["layers"] for flag in layer["flags"]

@@ -98,6 +98,7 @@ class Session:
             yield from self._end_pass(message, behind=behind)
         elif kind == "scan_end":
             yield from self._progress(number(message, "scan"))
+            self._look_for_forgotten_lines(number(message, "scan"))
         elif kind == "finish":
             yield {"k": "result", "result": self._result()}
         else:
@@ -253,6 +254,12 @@ class Session:
             "dead_fraction": {name: plain(check.dead_fraction) for name, check in checks.items()},
             "fast_z": {name: plain(check.z) for name, check in checks.items()},
         }
+
+    def _look_for_forgotten_lines(self, scan: int) -> None:
+        """Do now, while the next scan begins, what the final result would otherwise wait for."""
+        data = self._ready().scans.get(scan)
+        if data is not None and data.blocks and data.start.grid is not None and self._products is not None:
+            self._ready().last_analysis.unexplained(data)
 
     def _progress(self, scan: int) -> Iterator[Message]:
         """Yield what is known of a scan now: counts, quantities, profiles, spectra, local state of charge."""
