@@ -43,8 +43,10 @@ def maps(report: MapReport) -> Figure:
     lines = report.counted.lines[:SHOWN_LINES]
     high, wide, unit = _size(report)
     ratio = min(max(high / wide, 0.35), 1.6)
-    width = max(5.2, 2.05 * len(lines) + 0.9)
-    figure = new_figure(width, 2 * (((width - 0.7) / len(lines) - 0.55) * ratio + 0.28) + 0.65)
+    width = max(6.4, 2.05 * len(lines) + 0.9)
+    figure = new_figure(
+        width, 2 * (((min(width, 2.05 * len(lines) + 2.0) - 0.7) / len(lines) - 0.55) * ratio + 0.28) + 0.95
+    )
     grid = figure.subplots(2, len(lines), squeeze=False, sharex=True, sharey=True)
     pixels = report.table.regions.pixels
     for k, line in enumerate(lines):
