@@ -121,7 +121,7 @@ def start(*words: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_a_worker_is_killed_in_the_middle_and_the_bytes_are_the_same(files, alone, cluster, tmp_path):
+def test_a_worker_is_killed_in_the_middle_and_the_bytes_are_the_same(files, cluster, alone, tmp_path):
     out = tmp_path / "out"
     client = start("gamma", *files, "--out", out, "--dask", cluster.address)
     try:
@@ -141,7 +141,7 @@ def test_a_worker_is_killed_in_the_middle_and_the_bytes_are_the_same(files, alon
 
 
 @pytest.mark.slow
-def test_a_lost_cluster_keeps_what_is_finished_and_another_goes_on(files, alone, cluster, tmp_path):
+def test_a_lost_cluster_keeps_what_is_finished_and_another_goes_on(files, cluster, alone, tmp_path):
     out = tmp_path / "out"
     words = ("gamma", *files, "--out", out, "--wait", "2 s", "--dask")
     lost = Cluster(tmp_path, workers=1)
