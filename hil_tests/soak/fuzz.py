@@ -1,9 +1,10 @@
 """Items ``fuzz-NAME``: ten minutes of coverage-guided fuzzing of each reader and codec, minute by minute.
 
 The corpus of a target stays in ``.soak/fuzz/NAME/corpus`` over all states of the tree, its findings in
-``.soak/fuzz/NAME/found``. How long this state of the tree has been fuzzed stands in the item's own folder,
-so an item that was cut off goes on. ``OPERANDO_FUZZ_S`` sets how much of the ten minutes is done at once: an
-item of which some is left counts as skipped, not as passed.
+``.soak/fuzz/NAME/found``. How long it has been fuzzed stands beside them, for one state of the readers and
+codecs: an item that was cut off goes on, and one that was finished is not repeated because something else has
+changed. ``OPERANDO_FUZZ_S`` sets how much of the ten minutes is done at once: an item of which some is left
+counts as skipped, not as passed.
 
 The engine is atheris (Apache-2.0, libFuzzer), which has no wheels for ARM: it is installed beside the
 environment, into ``.soak/fuzz/atheris``, not into it.
@@ -30,6 +31,10 @@ START_S = 120.0  # for imports and the corpus
 ENGINE = "atheris>=3.0,<4"
 PLACE = ROOT / ".soak" / "fuzz"
 FINDINGS = ROOT / "tests" / "data" / "fuzz"
+CODECS = (
+    "controller/commands.py", "controller/link_server.py", "controller/payloads.py",
+    "controller/reduce/frames.py", "controller/config/quantities.py",
+)  # fmt: skip
 _UNITS = re.compile(r"stat::number_of_executed_units: (\d+)")
 
 
@@ -50,7 +55,7 @@ def fuzz(name: str, work: Workshop) -> str:
     for folder in (corpus, found):
         folder.mkdir(parents=True, exist_ok=True)
     _seed(name, corpus)
-    spent = _Spent(work.folder / "spent.txt")
+    spent = _Spent(place / f"spent-{_code()}.txt")
     ends_s = min(WHOLE_S, spent.seconds + int(os.environ.get("OPERANDO_FUZZ_S", WHOLE_S)))
     while spent.seconds < ends_s:
         stretch_s = min(STRETCH_S, ends_s - spent.seconds)
@@ -61,8 +66,16 @@ def fuzz(name: str, work: Workshop) -> str:
     return f"nothing found in {said}"
 
 
+def _code() -> str:
+    """Return a name for the state of what is fuzzed."""
+    digest = hashlib.sha256()
+    for path in sorted([*(ROOT / "drivers").rglob("*.py"), *(ROOT / name for name in CODECS)]):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 class _Spent:
-    """How long and with how many inputs this state of the tree has been fuzzed."""
+    """How long and with how many inputs this state of the code has been fuzzed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
