@@ -37,7 +37,17 @@ def main() -> int:
     for python in sys.argv[1:]:
         names = locked(python)
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--quiet", "--quiet", "--no-deps", "--only-binary=:all:"]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--quiet",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+            ]
             command += ["--python-version", python, "--implementation", "cp", "--dest", folder]
             for platform in PLATFORMS:
                 command += ["--platform", platform]

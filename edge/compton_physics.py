@@ -19,7 +19,7 @@ DIRECTIONS = ("+x", "-x", "+y", "-y")
 
 
 def scattered_energy_kev(energy_kev: float, angle_rad: ArrayLike) -> Floats:
-    """Return the energy after scattering at a free electron at rest.
+    """Return the energy in keV after scattering at a free electron at rest, in the shape of ``angle_rad``.
 
     E2 = E1 / (1 + (E1 / mc^2)(1 - cos theta)).  Source: Compton, Phys. Rev. 21 (1923) 483.
     """
@@ -47,7 +47,7 @@ def momentum_au(energy_kev: float, scattered_kev: ArrayLike, angle_rad: ArrayLik
 
 
 def energy_of_momentum_kev(energy_kev: float, momentum: ArrayLike, angle_rad: ArrayLike) -> Floats:
-    """Return E2 for a momentum: the inverse of ``momentum_au``, in closed form.
+    """Return E2 in keV for a momentum in atomic units: the inverse of ``momentum_au``, in closed form.
 
     With a = 1 + (E1/mc^2)(1 - cos theta), q = p_z/mc, b = a - q^2 cos theta:
     E2 = E1 [b + sign(q) sqrt(b^2 - (a^2 - q^2)(1 - q^2))] / (a^2 - q^2).  NaN where no energy belongs to it.

@@ -292,7 +292,10 @@ def mean_chord_cm(diameter_cm: float) -> float:
 
 
 def chord_cm(offset_cm: ArrayLike, diameter_cm: float) -> Floats:
-    """Return the path through an upright cylinder at x from its axis: 2 sqrt(D^2/4 - x^2), NaN outside."""
+    """Return the path in cm through an upright cylinder at x from its axis.
+
+    2 sqrt(D^2/4 - x^2), in the shape of ``offset_cm``; NaN outside.
+    """
     inside = diameter_cm**2 / 4.0 - np.asarray(offset_cm, np.float64) ** 2
     return np.asarray(2.0 * np.sqrt(np.where(inside >= 0, inside, np.nan)))
 

@@ -212,7 +212,16 @@ def centre_of_full_turn(transmissions: Sequence[Image], overlap_guess: int | Non
 
 
 def joined(transmission: Image, angles_deg: Floats, centre: float) -> tuple[Image, Floats, float]:
-    """Join the halves of a full turn to a half turn twice as wide; return it, its angles and its axis."""
+    """Join the halves of a full turn to a half turn twice as wide.
+
+    Args:
+        transmission: shape (angles, columns) of one row, without unit.
+        angles_deg: of the full turn, shape (angles,).
+        centre: column of the axis, pixels.
+
+    Returns: the wide half turn, its angles and its axis in pixels.
+    Source: Vo et al., J. Synchrotron Rad. 28 (2021) 1283, through Algotom's ``convert_sinogram_360_to_180``.
+    """
     half = transmission.shape[0] // 2 + 1
     wide, axis = algotom("prep.conversion").convert_sinogram_360_to_180(transmission, centre)
     return np.asarray(wide, np.float32), angles_deg[:half], float(axis)

@@ -2,8 +2,7 @@
 
 tifffile (BSD) reads the structure; the pixels are read here strip by strip, so that a strip which unpacks
 to more than it declares is refused instead of filling the memory. Plain and zlib-packed strips, 8, 16 or
-32 bits, and 32-bit floats that hold whole numbers (as ImageJ saves sums). tifffile is imported at the
-first image.
+32 bits, and 32-bit floats that hold whole numbers (as ImageJ saves sums).
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from drivers.files.bounded import file_size
@@ -28,6 +28,7 @@ MAX_SIDE = 1 << 15
 MAX_PIXELS = 1 << 26  # 8192 x 8192
 MAX_DESCRIPTION = 1 << 16
 PLAIN, ZLIB = (1,), (8, 32946)
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # one FileError, not a page of log
 Image = NDArray[np.int64] | NDArray[np.int32] | NDArray[np.uint32] | NDArray[np.uint16] | NDArray[np.uint8]
 
 
@@ -55,7 +56,6 @@ class _Page:
 def read(path: Path) -> RecordedImages:
     """Read the structure of a TIFF file and check every page. Raises FileError."""
     size = file_size(path, MAX_BYTES)
-    tifffile = _library(path)
     try:
         with tifffile.TiffFile(path) as file:
             return _checked(path, size, _pages(path, file), file.byteorder)
@@ -84,17 +84,8 @@ def write_mask(path: Path, bits: NDArray[np.uint8], settings: dict[str, Any]) ->
     """Write a mask as an 8-bit TIFF with its settings in the description, whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     text = json.dumps(settings, sort_keys=True)
-    _library(path).imwrite(part, bits, compression="zlib", description=text, metadata=None)
+    tifffile.imwrite(part, bits, compression="zlib", description=text, metadata=None)
     part.replace(path)
-
-
-def _library(path: Path) -> Any:
-    try:
-        import tifffile
-    except ImportError:
-        raise FileError(path, "", "the package tifffile: pip install 'operando[images]'") from None
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # one FileError, not a page of log
-    return tifffile
 
 
 def _pages(path: Path, file: Any) -> list[Any]:

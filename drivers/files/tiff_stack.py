@@ -1,4 +1,4 @@
-"""Stacks of images in TIFF, as ImageJ and ToF-SIMS programs write them (tifffile; the extra ``maps``).
+"""Stacks of images in TIFF, as ImageJ and ToF-SIMS programs write them (tifffile).
 
 One page is one map or one slice. Names come from ImageJ's slice labels, else "0", "1", ...; the pixel size
 from resolution and unit where both are there. Pages of other sizes or with colours are refused.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from drivers.files.bounded import file_size
@@ -47,7 +48,6 @@ def library(path: Path, name: str, extra: str) -> Any:
 def read(path: Path) -> RecordedImages:
     """Check every page's size; pixels stay in the file. Raises FileError."""
     file_size(path, MAX_BYTES)
-    tifffile = library(path, "tifffile", "maps")
     try:
         with tifffile.TiffFile(path) as tiff:
             return _checked(path, tiff)
@@ -115,7 +115,6 @@ class _Paged:
         self.path, self.shape = path, shape
 
     def __call__(self, number: int) -> NDArray[Any]:
-        tifffile = library(self.path, "tifffile", "maps")
         try:
             with tifffile.TiffFile(self.path) as tiff:
                 plane = np.asarray(tiff.pages[number].asarray())

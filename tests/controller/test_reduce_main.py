@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import cbor2
+import h5py
 import numpy as np
 import pytest
 
@@ -299,7 +300,6 @@ def test_reduced_twice_every_byte_is_the_same(finished, capsys, tmp_path):
 
 
 def test_arrays_of_a_run(finished, tmp_path, capsys):
-    h5py = pytest.importorskip("h5py")
     folder, _, _ = finished
     assert ion_beam.main([str(folder), "--out", str(tmp_path)]) == 0
     with h5py.File(tmp_path / "result.h5") as file:

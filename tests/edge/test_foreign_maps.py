@@ -37,8 +37,6 @@ def reduced(file: str, entry: str, why: str) -> MapReport:
     [(f"{EDS}.npz", f"{EDS}.bcf"), (f"{EDS}.bcf", f"{EDS}.bcf"), (f"{JEOL}_events.npz", f"{JEOL}.pts")],
 )
 def test_region_counts_centres_of_mass_and_largest_pixels(file: str, entry: str):
-    if file.endswith(".bcf"):
-        pytest.importorskip("rsciio")
     report = reduced(file, entry, GPL)
     for line in report.data["lines"]:
         theirs = REFERENCE[entry]["elements"][line["name"]]

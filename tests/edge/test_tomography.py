@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage import transform
 
 from drivers.files import tomo_hdf5
 from edge import tomography
@@ -15,8 +16,6 @@ from edge.tomography_segment import otsu
 from edge.uncertainty import pulls
 from tests.data_sets import need, reference
 
-pytest.importorskip("algotom")
-transform = pytest.importorskip("skimage.transform")
 TOOTH = reference("ct")["tooth.h5"]
 
 

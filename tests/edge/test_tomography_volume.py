@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, uniform_filter
 from scipy.stats import norm
+from skimage import filters
 
 from drivers.files import volumes
 from edge import tomography_segment as segment
@@ -71,7 +72,6 @@ def test_opening_with_a_ball():
 
 
 def test_a_grey_volume_is_parted_where_otsu_says():
-    filters = pytest.importorskip("skimage.filters")
     rng = np.random.default_rng(2)
     grey = np.where(sandstone()[:40], 20.0, 60.0) + 8.0 * rng.standard_normal((40, 100, 100))
     read = segment.smoothed(lambda a, b: grey[a:b], grey.shape)

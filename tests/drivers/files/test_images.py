@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from drivers.files import images
 from drivers.files.errors import FileError
 from tests.data_sets import need, reference
 
-tifffile = pytest.importorskip("tifffile")
 IMAGE = np.arange(12 * 17, dtype=np.uint16).reshape(12, 17) * 300
 
 

@@ -7,8 +7,10 @@ import io
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyimzml.ImzMLWriter import ImzMLWriter
 
 from drivers.files import foreign_maps, imzml, tiff_stack, vendor_maps
 from drivers.files.errors import FileError
@@ -18,8 +20,6 @@ from tests.data_sets import GPL, need
 from tests.drivers.files.makers_images import hdf5, npz, nxdata
 from tests.drivers.files.makers_images import imzml as write_imzml
 
-tifffile = pytest.importorskip("tifffile")
-pytest.importorskip("pyimzml")
 COUNTS = np.random.default_rng(3).poisson(0.4, (3, 4, 16)).astype("u2")
 NEXUS = nxdata(COUNTS, 0.5 + 0.01 * np.arange(16))
 SPECTRA = {(x, y): [(7.016, x + 1), (41.04, 3), (27.0, y)] for y in (1, 2) for x in (1, 2, 3)}
@@ -106,10 +106,7 @@ def test_mass_spectra(tmp_path):
 
 
 def test_pyimzml_writes_what_we_read(tmp_path):
-    writer = pytest.importorskip("pyimzml.ImzMLWriter")
-    with writer.ImzMLWriter(
-        str(tmp_path / "a.imzML"), mz_dtype=np.float64, intensity_dtype=np.float32
-    ) as out:
+    with ImzMLWriter(str(tmp_path / "a.imzML"), mz_dtype=np.float64, intensity_dtype=np.float32) as out:
         for (x, y), peaks in SPECTRA.items():
             out.addSpectrum([p[0] for p in peaks], [p[1] for p in peaks], (x, y, 1))
     found = imzml.read(tmp_path / "a.imzML")
@@ -239,8 +236,6 @@ def test_without_the_extra_it_is_named(put, monkeypatch):
     [("eds_p45_75x100.bcf", 165_941, (75, 100, 2048)), ("jeol_stem_512.pts", 308_261, (512, 512, 4096))],
 )
 def test_vendor_maps(name: str, total: int, shape: tuple[int, int, int]):
-    pytest.importorskip("rsciio")
-    pytest.importorskip("sparse")
     found = vendor_maps.read(need(f"xrf/{name}", "vendor map", GPL))
     assert (found.ny, found.nx, found.n_channels) == shape
     assert consumed(found) == total
@@ -248,7 +243,6 @@ def test_vendor_maps(name: str, total: int, shape: tuple[int, int, int]):
 
 def test_damaged_vendor_maps(put):
     """The first one ends the decoder itself with a segmentation fault (RosettaSciIO 0.15.0)."""
-    pytest.importorskip("rsciio")
     good = need("xrf/eds_p45_75x100.bcf", "damaged vendor map", GPL).read_bytes()
     wrong = bytearray(good)
     rng = np.random.default_rng(4)
