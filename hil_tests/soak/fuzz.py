@@ -132,8 +132,11 @@ def _engine(work: Workshop) -> Path:
 
 
 def _seed(name: str, corpus: Path) -> None:
-    """Put the seeds and what was found before into the corpus, under the names that libFuzzer gives."""
-    former = sorted((FINDINGS / name).glob("*"))
+    """Put the seeds and what was found before into the corpus, under the names that libFuzzer gives.
+
+    Inputs that hang a helper stay out: every change of one would cost seconds.
+    """
+    former = [path for path in sorted((FINDINGS / name).glob("*")) if not path.name.startswith("hang-")]
     for data in [*TARGETS[name].seeds(), *(path.read_bytes() for path in former)]:
         path = corpus / hashlib.sha1(data, usedforsecurity=False).hexdigest()
         if not path.exists():
