@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import logging
 import os
 import queue
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from controller.reduce import frames
 from controller.reduce.session import Session
-from edge import cube, events
+from edge import events
 
 log = logging.getLogger("reduce")
 
@@ -30,6 +31,8 @@ NICE = 10
 QUEUE_BYTES = 32 << 20
 CONNECT_S = 30.0
 IDLE_S = 0.5
+OFFLINE_KERNELS = ("edge.cube", "edge.compton_frames", "edge.compton_profile", "edge.particles_kernels")
+"""Compiled at set-up too, though no run needs them: ``operando reduce`` does not make anyone wait."""
 
 
 class Inbox:
@@ -144,7 +147,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.nice(NICE)
     events.warm()
     if args.warm:
-        cube.warm()
+        for module in OFFLINE_KERNELS:
+            importlib.import_module(module).warm()
         return 0
     if args.socket is None:
         parser.error("--socket or --warm is needed")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import events, fits, host, system
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: one core against one core
+
+from tests.benchmarks import compton, events, fits, host, ion_beam, particles, system
 from tests.benchmarks.conditions import conditions
 
 PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
     "events": lambda args: events.accumulate(args.rounds),
+    "ion-beam": lambda args: ion_beam.ion_beam(args.rounds),
     "decoder": lambda args: events.decoder(args.rounds),
     "fits": lambda args: fits.fits(args.rounds),
+    "compton": lambda args: compton.compton(args.rounds),
+    "particles": lambda args: particles.particles(args.rounds),
     "guard": lambda args: host.guard(),
     "journal": lambda args: host.journal(args.rounds),
     "start-up": lambda args: host.start_up(args.rounds),
