@@ -19,9 +19,11 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from hil_tests.soak.fuzz_codecs import in_memory
 from hil_tests.soak.fuzz_targets import TARGETS, missing
 from hil_tests.soak.runner import ROOT, Failed, Item, Skip, Workshop
 
@@ -96,7 +98,9 @@ def _stretch(name: str, work: Workshop, library: Path, corpus: Path, found: Path
     env = os.environ | {"PYTHONPATH": f"{library}{os.pathsep}{ROOT}", "OPENBLAS_NUM_THREADS": "1"}
     command: list[str | Path] = [sys.executable, "-m", "hil_tests.soak.fuzz_run", name]
     command += [corpus, found, str(stretch_s)]
-    done = work.run(command, env=env, limit_s=stretch_s + START_S)
+    with tempfile.TemporaryDirectory(prefix="operando-fuzz-", dir=in_memory()) as scratch:
+        # libFuzzer leaves without tidying up
+        done = work.run(command, env=env | {"TMPDIR": scratch}, limit_s=stretch_s + START_S)
     if done.returncode:
         kept = ", ".join(str(path.relative_to(ROOT)) for path in set(found.iterdir()) - before)
         goal = FINDINGS.relative_to(ROOT) / name

@@ -20,11 +20,15 @@ KEY = bytes(range(32))
 NOW_S = 1_800_000_000.0
 
 
+def in_memory() -> str | None:
+    """Return a folder in memory, None where there is none."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+
+
 @functools.cache
 def scratch() -> Path:
-    """Return a folder of this process, in memory where there is one; it goes with the process."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
-    folder = tempfile.mkdtemp(prefix="operando-fuzz-", dir=memory)
+    """Return a folder of this process, in memory where TMPDIR does not say otherwise; it goes with it."""
+    folder = tempfile.mkdtemp(prefix="operando-fuzz-", dir=None if "TMPDIR" in os.environ else in_memory())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
