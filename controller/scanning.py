@@ -161,9 +161,11 @@ class Scanning:
                 await self._wait_for_beam(should_end)
                 if should_end():
                     break
+                self._guard.lease("beam", self._lease_s, Action.BLANK)
                 report = await self._scanner.run_lines(
                     raster, first, on_line=self._on_line, should_stop=lambda: self._interrupted(should_end)
                 )
+                self._guard.release("beam")  # blanked: a pause may last longer than any lease
                 first = report.first_line + report.lines_done
                 missed += report.missed_refills
                 pulses += report.pulses

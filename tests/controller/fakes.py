@@ -87,6 +87,7 @@ class FakeGuard:
         self.leases[output] = lifetime_s
 
     def release(self, output: str) -> None:
+        self.leases.pop(output, None)
         self.released.append(output)
 
 

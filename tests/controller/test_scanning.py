@@ -222,9 +222,12 @@ async def test_a_lost_datagram_voids_the_pass_but_the_next_one_counts(setup: Set
 
 async def test_beam_loss_pauses_between_lines_and_the_pass_is_completed_afterwards(setup: Setup) -> None:
     lost_at: list[float] = []
+    leased_while_away: list[bool] = []
     original = setup.clock.sleep
 
     async def sleep(lab_s: float) -> None:
+        if lost_at and setup.scanning.beam_lost() and lab_s == 0.5:  # the scan is waiting
+            leased_while_away.append("beam" in setup.guard.leases)
         await original(lab_s)
         if setup.pixe.pulses == 5 and not lost_at:
             lost_at.append(setup.clock.s)
@@ -242,6 +245,8 @@ async def test_beam_loss_pauses_between_lines_and_the_pass_is_completed_afterwar
         "the beam is away: the scan waits, blanked",
         "the beam is back: the scan goes on",
     ]
+    assert leased_while_away
+    assert not any(leased_while_away)  # blanked: the wait may last longer than any lease
 
 
 async def test_a_reply_in_flight_at_the_end_of_a_pass_is_not_cut_off(setup: Setup) -> None:
