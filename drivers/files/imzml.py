@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from drivers.files.bounded import file_size
 from drivers.files.errors import FileError
 from drivers.files.recordings_images import MassSpectrum, RecordedMassMap
-from drivers.files.tiff_stack import DECODER_ERRORS, library
+from drivers.files.tiff_stack import DECODER_ERRORS
 
 MAX_XML_BYTES = 1 << 30
 MAX_BINARY_BYTES = 1 << 41
@@ -75,12 +75,14 @@ def _screen(path: Path) -> None:
 
 
 def _parse(path: Path) -> Any:
-    library(path, "pyimzml", "maps")
-    library_module = library(path, "pyimzml.ImzMLParser", "maps")
+    try:
+        from pyimzml.ImzMLParser import ImzMLParser
+    except ImportError as error:
+        raise FileError(path, "", "the package pyimzml: pip install operando[maps]") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd numbers in fields that are not used here
-            return library_module.ImzMLParser(str(path), parse_lib="ElementTree", ibd_file=None)
+            return ImzMLParser(str(path), parse_lib="ElementTree", ibd_file=None)
     except DECODER_ERRORS as error:
         raise FileError(path, "", "a whole imzML file", f"{type(error).__name__}: {error}") from error
 

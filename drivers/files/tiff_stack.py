@@ -6,7 +6,6 @@ from resolution and unit where both are there. Pages of other sizes or with colo
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +34,6 @@ UM_PER_UNIT = {
 DECODER_ERRORS = (
     Exception,
 )  # a decoder of others raises what its parts raise: zlib.error, struct.error, ...
-
-
-def library(path: Path, name: str, extra: str) -> Any:
-    """Import an optional library; without it say which extra to install."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise FileError(path, "", f"the package {name}: pip install operando[{extra}]") from error
 
 
 def read(path: Path) -> RecordedImages:
