@@ -96,7 +96,7 @@ class Cycling:
         self._previous = self._previous_charge = None
         self.now.step_charge_coulomb = self.now.step_s = 0.0
         await self._cell.start(program)
-        self._guard.expect_cell(True)
+        self._guard.expect_cell(True, interval_s)
         try:
             return await self._follow(until, interval_s)
         finally:

@@ -215,10 +215,17 @@ class Guard:
         for watch in self._watches.values():
             watch.since_s = self._monotonic()
 
-    def expect_cell(self, running: bool) -> None:
-        """Say whether the potentiostat should be sending packages (a program runs) or not."""
+    def expect_cell(self, running: bool, interval_s: float = 0.0) -> None:
+        """Say whether the potentiostat should be sending packages (a program runs) or not.
+
+        Args:
+            running: whether it should.
+            interval_s: lab seconds between the packages of this program, if longer than the period.
+        """
         watch = self._watches["cell"]
         watch.expected = running
+        period_s = max(self._rules.period_s["cell"], interval_s)
+        watch.deadline_s = self._clock.wall_timeout_s(STALE_PERIODS * period_s)
         watch.since_s = self._monotonic()
         watch.invalid = 0
         self._last_cell = None

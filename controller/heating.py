@@ -45,6 +45,8 @@ class Heating:
         self._recorder = recorder
         self._period_s = period_s
         self._history: deque[tuple[float, float | None]] = deque()
+        self._band: tuple[float, float] | None = None  # target and half width that was last asked about
+        self._in_band_since_s: float | None = None
         self.target_k: float | None = None
         self.reading: HeaterReading | None = None
         self.skipped_ticks = 0
@@ -71,6 +73,8 @@ class Heating:
         self._history.append((now_s, value))
         while now_s - self._history[0][0] > HISTORY_S:
             self._history.popleft()
+        if self._band is not None:
+            self._in_band_since_s = _since(self._in_band_since_s, now_s, value, *self._band)
         self._guard.heater(reading)
         if self.target_k is not None:
             self._guard.lease("heater", LEASE_S, Action.HEATER_OFF)
@@ -112,8 +116,21 @@ class Heating:
         """Return whether every reading of the last ``for_s`` lab seconds was valid and inside the band."""
         if self.temperature_k() is None:
             return False
-        now_s = self._clock.now_s()
-        if now_s - self._history[0][0] < for_s:
-            return False
-        recent = [value for at_s, value in self._history if now_s - at_s <= for_s]
-        return all(value is not None and abs(value - target_k) <= within_k for value in recent)
+        if self._band != (
+            target_k,
+            within_k,
+        ):  # what is remembered says since when; from here on it is counted
+            self._band, self._in_band_since_s = (target_k, within_k), None
+            for at_s, value in self._history:
+                self._in_band_since_s = _since(self._in_band_since_s, at_s, value, target_k, within_k)
+        since_s = self._in_band_since_s
+        return since_s is not None and self._clock.now_s() - since_s >= for_s
+
+
+def _since(
+    since_s: float | None, at_s: float, value: float | None, target_k: float, within_k: float
+) -> float | None:
+    """Return since when every reading has been inside a band, this one included; None if it is not."""
+    if value is None or abs(value - target_k) > within_k:
+        return None
+    return at_s if since_s is None else since_s

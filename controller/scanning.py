@@ -162,10 +162,19 @@ class Scanning:
                 if should_end():
                     break
                 self._guard.lease("beam", self._lease_s, Action.BLANK)
-                report = await self._scanner.run_lines(
-                    raster, first, on_line=self._on_line, should_stop=lambda: self._interrupted(should_end)
-                )
-                self._guard.release("beam")  # blanked: a pause may last longer than any lease
+                try:
+                    report = await self._scanner.run_lines(
+                        raster,
+                        first,
+                        on_line=self._on_line,
+                        should_stop=lambda: self._interrupted(should_end),
+                    )
+                except Refused:
+                    if self._guard.refuses() or not self._paused():
+                        raise
+                    break  # an interlock that only holds has blanked the beam in mid-line: this pass is void
+                finally:
+                    self._guard.release("beam")  # blanked: a pause may last longer than any lease
                 first = report.first_line + report.lines_done
                 missed += report.missed_refills
                 pulses += report.pulses

@@ -53,6 +53,7 @@ class Sequencer:
         """End after the line the scanner is on, with a result."""
         self._host.recorder.line("stop: the run ends early, with a result")
         self.context.finishing = True
+        self.context.release()  # a step that is held sees that it is to end
 
     def where(self) -> dict[str, Any] | None:
         """Return the step that runs: number, of how many, title."""
@@ -102,7 +103,10 @@ class Sequencer:
         if leaf:
             self._host.recorder.line(title)
         try:
-            record["reason"] = await self._within_time(step, path)
+            if leaf:
+                await self.context.running()  # a pause between two steps holds the next one
+            ending = leaf and self.context.finishing
+            record["reason"] = "stopped early" if ending else await self._within_time(step, path)
         except asyncio.CancelledError:
             record["reason"] = "cut short"
             raise
@@ -159,7 +163,7 @@ class Sequencer:
 
     async def _parallel(self, steps: tuple[Step, ...], path: tuple[int, ...]) -> str:
         """Run steps at the same time; scans without an end of their own follow the others."""
-        followers = {i for i, s in enumerate(steps) if s.do == "scan" and s.until is None}
+        followers = {i for i, s in enumerate(steps) if s.do in ("scan", "calibrate") and s.until is None}
         self.context.others_done = asyncio.Event()
         if len(followers) == len(steps):
             raise Ended("every scan of a parallel step waits for the others: give one of them an end")

@@ -109,7 +109,7 @@ class CellStep(StepBase):
     )
     voltage_v: Annotated[float, Quantity("V")] | None = Field(alias="voltage", default=None)
     until: CellUntil
-    interval_s: Annotated[float, Quantity("s", low=0.1, high=600.0)] = Field(alias="interval", default=1.0)
+    interval_s: Annotated[float, Quantity("s", low=0.1, high=60.0)] = Field(alias="interval", default=1.0)
     timeout_s: Duration = Field(alias="timeout")
 
     @property

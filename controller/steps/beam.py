@@ -28,7 +28,9 @@ async def scan(context: Context, step: Scan | Calibrate) -> str:
     dose_per_cm2 = 0.0
     try:
         while (reason := goal.reached(n - quarantined, dose_per_cm2)) is None:
-            await context.running()
+            if context.paused:
+                await context.running()
+                continue  # it may have been told to end meanwhile
             n += 1
             context.scan = {"name": name, "n": n, "line": 0, "lines": raster.ny, "quarantined": quarantined}
             outcome = await context.scanning.run_pass(raster, n, should_end=goal.cut_short)
@@ -92,7 +94,9 @@ class _Goal:
         self._context = context
         self._until: ScanUntil | None = step.until
         self._timeout_s = step.timeout_s
-        self._began_s = context.clock.now_s()
+        self._looked_s = context.clock.now_s()
+        self._was_paused = False
+        self._elapsed_s = 0.0
         self._name = name
         self._scan = context.scans
 
@@ -102,9 +106,17 @@ class _Goal:
             return True
         if self._until is None:
             return self._context.others_done.is_set()
-        elapsed_s = self._context.clock.now_s() - self._began_s
+        elapsed_s = self._elapsed()
         over = self._until.duration_s is not None and elapsed_s >= self._until.duration_s
         return over or (self._timeout_s is not None and elapsed_s >= self._timeout_s)
+
+    def _elapsed(self) -> float:
+        """Return the lab seconds that count: a pause stops this clock, a lost beam does not."""
+        now_s = self._context.clock.now_s()
+        if not self._was_paused:
+            self._elapsed_s += now_s - self._looked_s
+        self._looked_s, self._was_paused = now_s, self._context.paused
+        return self._elapsed_s
 
     def reached(self, good_passes: int, dose_per_cm2: float) -> str | None:
         """Return why the scan has enough, or None."""
@@ -113,7 +125,7 @@ class _Goal:
         until = self._until
         if until is None:
             return "the other steps have ended" if self._context.others_done.is_set() else None
-        elapsed_s = self._context.clock.now_s() - self._began_s
+        elapsed_s = self._elapsed()
         if until.passes is not None and good_passes >= until.passes:
             return f"{good_passes} passes"
         if until.duration_s is not None and elapsed_s >= until.duration_s:

@@ -18,22 +18,33 @@ if TYPE_CHECKING:
 
 PAUSED = "paused"
 FINISHING = "stopped early"
-EIS_INTERVAL_S = 60.0  # a point at 10 mHz takes a minute or two
+EIS_INTERVAL_S, EIS_PERIODS = 60.0, 3.0  # a point takes some periods of its frequency, and settling
 CHARGE_MARGIN = 1.01  # the script's own charge limit lies behind the host's
 
 
 async def open_circuit(context: Context, step: OpenCircuit | Rest) -> str:
     """Record the voltage with the circuit open."""
-    left_s = step.duration_s
+
+    def program(left_s: float) -> Ocv:
+        return Ocv(duration_s=left_s, interval_s=step.interval_s)
+
+    reason = await _in_parts(context, step.duration_s, program, step.interval_s)
+    return reason if reason == FINISHING else "duration"
+
+
+async def _in_parts(
+    context: Context, duration_s: float, program_for: Callable[[float], CellProgram], interval_s: float
+) -> str:
+    """Run a program for a time; after a pause it goes on with the time that is left."""
+    left_s = duration_s
     while left_s > 0:
         await context.running()
-        program = Ocv(duration_s=left_s, interval_s=step.interval_s)
-        reason = await context.cycling.run(program, _interruption(context), interval_s=step.interval_s)
+        if context.finishing:
+            return FINISHING
+        reason = await context.cycling.run(program_for(left_s), _interruption(context), interval_s=interval_s)
         left_s -= context.cycling.now.step_s
-        if reason == FINISHING:
-            return reason
         if reason != PAUSED:
-            break
+            return reason
     return "duration"
 
 
@@ -44,6 +55,8 @@ async def charge(context: Context, step: CellStep) -> str:
     while True:
         context.part = (passed_coulomb, elapsed_s)
         await context.running()
+        if context.finishing:
+            return FINISHING
         program = _program(context, step, sign, passed_coulomb, elapsed_s)
         condition = _ends(context, step, sign, passed_coulomb, elapsed_s)
         reason = await context.cycling.run(program, condition, interval_s=step.interval_s)
@@ -57,26 +70,34 @@ async def charge(context: Context, step: CellStep) -> str:
 async def pulse(context: Context, step: Pulse) -> str:
     """Current pulses with rests at open circuit between them."""
     sign = 1.0 if step.direction == "charge" else -1.0
-    for _ in range(step.times):
-        await context.running()
-        limits = _limits(context, step.on_s)
+
+    def on(left_s: float) -> ConstantCurrent:
+        limits = _limits(context, left_s)
         until_v = limits.voltage_high_v if sign > 0 else limits.voltage_low_v
-        program = ConstantCurrent(sign * step.current_a, until_v, limits)
-        await context.cycling.run(program, _interruption(context), interval_s=1.0)
-        rest = Ocv(duration_s=step.rest_s, interval_s=1.0)
-        await context.cycling.run(rest, _interruption(context), interval_s=1.0)
+        return ConstantCurrent(sign * step.current_a, until_v, limits)
+
+    for _ in range(step.times):
+        await _in_parts(context, step.on_s, on, 1.0)
+        await _in_parts(context, step.rest_s, lambda left_s: Ocv(duration_s=left_s, interval_s=1.0), 1.0)
         if context.finishing:
             return FINISHING
     return f"{step.times} pulses"
 
 
 async def impedance(context: Context, step: Impedance) -> str:
-    """One impedance sweep."""
+    """One impedance sweep; a pause spoils it, so it is taken again."""
     program = Eis(
         amplitude_v=step.amplitude_v, start_hz=step.start_hz, stop_hz=step.stop_hz, points=step.points,
         limits=_limits(context, step.timeout_s),
     )  # fmt: skip
-    return await context.cycling.run(program, _interruption(context), interval_s=EIS_INTERVAL_S)
+    slowest_s = max(EIS_INTERVAL_S, EIS_PERIODS / step.stop_hz)
+    while True:
+        await context.running()
+        if context.finishing:
+            return FINISHING
+        reason = await context.cycling.run(program, _interruption(context), interval_s=slowest_s)
+        if reason != PAUSED:
+            return reason
 
 
 def _interruption(context: Context) -> Callable[[CellState], str | None]:

@@ -80,7 +80,7 @@ class FakeGuard:
     def cell(self, sample: CellSample) -> None:
         pass
 
-    def expect_cell(self, running: bool) -> None:
+    def expect_cell(self, running: bool, interval_s: float = 0.0) -> None:
         self.cell_expected.append(running)
 
     def lease(self, output: str, lifetime_s: float, action: Any) -> None:

@@ -180,6 +180,19 @@ def test_the_cell_is_only_watched_while_a_program_runs(guard: Guard, time: Time,
     assert trips[0].action is Action.OPEN_CIRCUIT
 
 
+def test_a_program_with_rare_packages_is_watched_by_its_own_interval(
+    guard: Guard, time: Time, trips: list[Trip]
+) -> None:
+    """Open circuit every 5 s (moeller2021) is not stale after three seconds."""
+    guard.expect_cell(True, 5.0)
+    for waited_s, expected in ((14.0, []), (1.5, ["cell-stale"])):
+        time.wall_s += waited_s
+        guard.heater(heater(time, 300.0))
+        guard.io(io(time))
+        guard.tick()
+        assert ids(trips) == expected
+
+
 @pytest.mark.parametrize(
     ("voltage_v", "current_a", "expected"),
     [

@@ -1,0 +1,247 @@
+"""Steps under pauses, early ends and time limits, with instruments that only keep what they were told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from controller.scanning import PassOutcome
+from controller.sequence import Sequencer
+from controller.steps import beam, cell, talk
+from controller.steps.context import Context, StepTimeout
+from tests.controller.fakes import FakeRecorder, SteppedClock
+
+
+class Recorder(FakeRecorder):
+    """Keeps events, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    async def event(self, kind: str, module: str, body: dict[str, Any], **more: Any) -> None:
+        self.events.append((kind, body))
+
+
+class Scanning:
+    """Passes of 100 s, in lines of 10 s; a pause holds between two lines."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.line = 0
+        self.passes = 0
+
+    def begin_scan(self, *_: Any) -> None:
+        pass
+
+    def end_scan(self) -> None:
+        pass
+
+    async def run_pass(self, raster: Any, n: int, *, should_end: Callable[[], bool]) -> PassOutcome:
+        self.passes += 1
+        lines = 0
+        while lines < 10 and not should_end():
+            await self.host.clock.sleep(10.0 if not self.host.context.paused else 0.5)
+            lines += not self.host.context.paused
+        return PassOutcome(n, True, "", lines, lines == 10, 0, {}, {}, 1e-9, 10.0 * lines)
+
+
+class Cycling:
+    """Runs a program for 10 s at a time until the step's question is answered."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.now = SimpleNamespace(state="ocv", step_s=0.0, step_charge_coulomb=0.0)
+        self.programs: list[Any] = []
+        self.intervals: list[float] = []
+        self.eis_s = 300.0
+
+    async def run(self, program: Any, until: Callable[[Any], str | None], *, interval_s: float) -> str:
+        self.programs.append(program)
+        self.intervals.append(interval_s)
+        total_s = getattr(program, "duration_s", None) or getattr(program, "limits", None)
+        total_s = total_s if isinstance(total_s, float) else getattr(total_s, "duration_s", self.eis_s)
+        self.now.step_s = 0.0
+        while self.now.step_s < total_s:
+            await self.host.clock.sleep(10.0)
+            self.now.step_s += 10.0
+            reason = until(self.now)
+            if reason:
+                return reason
+        return "script ended"
+
+
+class Host:
+    """As much of a host as the steps ask for."""
+
+    def __init__(self) -> None:
+        self.clock = SteppedClock()
+        self.recorder = Recorder()
+        self.products: dict[str, Any] = {}
+        self.shutter: list[bool] = []
+        self.bench = SimpleNamespace(io=self)
+        self.experiment = SimpleNamespace(steps=(), walk=list)
+        self.scanning = Scanning(self)
+        self.cycling = Cycling(self)
+        self.heating = None
+        self.sequence = Sequencer(self)  # type: ignore[arg-type]
+
+    @property
+    def context(self) -> Context:
+        return self.sequence.context
+
+    async def set_shutter(self, *, open_: bool) -> None:
+        self.shutter.append(open_)
+
+    async def spend(self, lab_s: float) -> None:
+        end_s = self.clock.s + lab_s
+        while self.clock.s < end_s:
+            await self.clock.sleep(10.0)
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(beam, "_purpose", lambda context, step: "reference")
+    monkeypatch.setattr(cell, "effective_limits", lambda station, experiment: LIMITS)
+    made = Host()
+    made.station = None  # type: ignore[attr-defined]
+    return made
+
+
+LIMITS = SimpleNamespace(voltage_low_v=2.5, voltage_high_v=4.05, current_a=30e-6, charge_coulomb=3.6)
+
+
+def scan_of(**until: Any) -> Any:
+    goals = {"passes": None, "duration_s": None, "dose_per_cm2": None, "counts": None, "uncertainty": None}
+    raster = SimpleNamespace(width_um=100.0, height_um=100.0, ny=10)
+    return SimpleNamespace(
+        do="scan", name="one", raster=SimpleNamespace(scan=lambda origin: raster), timeout_s=1000.0,
+        on_timeout="abort", until=SimpleNamespace(**{**goals, **until}) if until else None,
+    )  # fmt: skip
+
+
+async def until_true(condition: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came true")
+
+
+async def test_a_pause_longer_than_a_scans_time_limit_does_not_end_it(host: Host) -> None:
+    work = asyncio.ensure_future(beam.scan(host.context, scan_of(passes=4)))
+    await until_true(lambda: host.scanning.passes == 2)
+    host.sequence.pause("a person")
+    await host.spend(5000.0)
+    assert not work.done()
+    host.sequence.proceed()
+    assert await work == "4 passes"
+    assert host.shutter == [True, False]
+
+
+async def test_a_scan_that_takes_too_long_says_so(host: Host) -> None:
+    with pytest.raises(StepTimeout, match="time limit of 1000 s"):
+        await beam.scan(host.context, scan_of(passes=40))
+
+
+async def test_stop_ends_a_scan_that_is_paused(host: Host) -> None:
+    work = asyncio.ensure_future(beam.scan(host.context, scan_of(passes=4)))
+    await until_true(lambda: host.scanning.passes == 2)
+    host.sequence.pause("a person")
+    await host.spend(100.0)
+    host.sequence.finish_early()
+    assert await work == "stopped early"
+    assert host.shutter[-1] is False
+
+
+async def test_stop_ends_a_charge_that_is_paused_without_closing_the_circuit_again(host: Host) -> None:
+    step = SimpleNamespace(duration_s=1000.0, interval_s=5.0)
+    work = asyncio.ensure_future(cell.open_circuit(host.context, step))  # type: ignore[arg-type]
+    await until_true(lambda: len(host.cycling.programs) == 1)
+    host.sequence.pause("a person")
+    await host.spend(100.0)
+    host.sequence.finish_early()
+    assert await work == "stopped early"
+    assert len(host.cycling.programs) == 1
+
+
+async def test_a_paused_pulse_goes_on_with_what_is_left(host: Host) -> None:
+    step = SimpleNamespace(direction="charge", times=1, on_s=60.0, rest_s=30.0, current_a=1e-5)
+    work = asyncio.ensure_future(cell.pulse(host.context, step))  # type: ignore[arg-type]
+    await host.spend(20.0)
+    host.sequence.pause("a person")
+    await host.spend(500.0)
+    host.sequence.proceed()
+    assert await work == "1 pulses"
+    on = [program.limits.duration_s for program in host.cycling.programs if hasattr(program, "limits")]
+    assert len(on) == 2
+    assert on[0] == 60.0
+    assert 0 < on[1] < 60.0
+
+
+async def test_a_paused_impedance_sweep_is_taken_again(host: Host) -> None:
+    step = SimpleNamespace(amplitude_v=0.01, start_hz=1e5, stop_hz=0.001, points=30, timeout_s=300.0)
+    work = asyncio.ensure_future(cell.impedance(host.context, step))  # type: ignore[arg-type]
+    await host.spend(50.0)
+    host.sequence.pause("a person")
+    await host.spend(500.0)
+    host.sequence.proceed()
+    assert await work == "script ended"
+    assert len(host.cycling.programs) == 2
+    assert min(host.cycling.intervals) >= 1000.0  # a point at 1 mHz takes longer than one period
+
+
+@pytest.mark.parametrize("on_timeout", ["continue", "abort"])
+async def test_a_question_nobody_answers_strikes_at_its_time_limit(host: Host, on_timeout: str) -> None:
+    step = SimpleNamespace(
+        do="message", text="Is the hutch closed?", wait=True, timeout_s=600.0, on_timeout=on_timeout
+    )
+    if on_timeout == "abort":
+        with pytest.raises(StepTimeout, match="no answer after 600 s"):
+            await talk.message(host.context, step)  # type: ignore[arg-type]
+    else:
+        assert "no answer" in await talk.message(host.context, step)  # type: ignore[arg-type]
+    assert not host.context.paused
+    # the retained question is taken back
+    assert [kind for kind, _ in host.recorder.events] == [
+        "question",
+        "answer",
+    ]
+    assert 600.0 <= host.clock.s < 610.0
+
+
+async def test_a_question_is_answered_by_proceed(host: Host) -> None:
+    step = SimpleNamespace(
+        do="message", text="Is the hutch closed?", wait=True, timeout_s=600.0, on_timeout="abort"
+    )
+    work = asyncio.ensure_future(talk.message(host.context, step))  # type: ignore[arg-type]
+    await host.spend(100.0)
+    host.sequence.proceed()
+    assert await work == "answered"
+
+
+async def test_a_pause_between_two_steps_holds_the_next(host: Host) -> None:
+    step = SimpleNamespace(
+        do="message", name=None, text="hello", wait=False, timeout_s=None, on_timeout="abort"
+    )
+    host.sequence.pause("a person")
+    work = asyncio.ensure_future(host.sequence.step(step, (0,)))  # type: ignore[arg-type]
+    await host.spend(100.0)
+    assert "MESSAGE: hello" not in host.recorder.lines
+    host.sequence.proceed()
+    await work
+    assert "MESSAGE: hello" in host.recorder.lines
+
+
+@pytest.mark.parametrize("do", ["scan", "calibrate"])
+async def test_a_scan_without_an_end_follows_the_other_steps(host: Host, do: str) -> None:
+    follower = scan_of()
+    follower.do = do
+    leader = SimpleNamespace(do="ocv", name=None, duration_s=500.0, interval_s=5.0, on_timeout="abort")
+    async with asyncio.timeout(5.0):
+        assert await host.sequence._parallel((leader, follower), (0,)) == "all have ended"  # type: ignore[arg-type]
+    assert host.scanning.passes >= 4
