@@ -303,8 +303,9 @@ class Run:
     @classmethod
     def _spawn(cls, command: Sequence[str], folder: Path, state: Path) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest in the background of a shell
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # but a user sits at a terminal
+        for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+            if signal.getsignal(number) is signal.SIG_IGN:  # pytest in the background, or under nohup
+                signal.signal(number, usual)  # but a user sits at a terminal
         with (folder / "cli.out").open("wb") as out, (folder / "cli.err").open("wb") as err:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=folder,
@@ -409,7 +410,8 @@ class Run:
         if not journal.is_file():
             return []
         with contextlib.closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True, timeout=10.0)) as base:
-            return base.execute(query).fetchall()
+            begun = base.execute("SELECT count(*) FROM sqlite_master WHERE name = 'events'").fetchone()[0]
+            return base.execute(query).fetchall() if begun else []
 
     def lines(self) -> str:
         """Return the lines for people, as the journal has them."""
