@@ -230,6 +230,10 @@ class Guard:
         watch.invalid = 0
         self._last_cell = None
 
+    def go_on_from(self, charge_coulomb: float) -> None:
+        """Count the charge from what an interrupted run had passed: its limit holds for both together."""
+        self._charge_coulomb = charge_coulomb
+
     def interlock_only(self, name: str, text: str, action: Action) -> None:
         """Trip on behalf of a part that found a fault which no single reading shows (a lost line, say)."""
         self._trip(name, name, None, None, "", action, text)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from controller.config.steps import Step
     from controller.host import Host
 
+STANDING = ("heat", "hold", "cool")  # what they reached is gone after an interruption: they are done again
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -28,6 +30,7 @@ class Sequencer:
     def __init__(self, host: Host, *, estimate_s: float = 0.0) -> None:
         self._host = host
         self._done = 0  # top-level steps that are finished, also those of an interrupted run
+        self._inner: set[tuple[int, ...]] = set()  # finished steps inside the top-level one that runs
         self.estimate_s = estimate_s
         self.timeline: list[dict[str, Any]] = []
         self.state = "starting"
@@ -83,6 +86,7 @@ class Sequencer:
                 if self.context.finishing:  # this step, too, was cut short
                     return Outcome(False, "stopped early by a person")
                 self._done = index + 1
+                self._inner.clear()
                 await self.checkpoint()
         except Ended as ended:
             return Outcome(False, str(ended))
@@ -94,6 +98,9 @@ class Sequencer:
         """Run one step with its bookkeeping."""
         title = title_of(step)
         leaf = step.do not in ("parallel", "repeat")
+        if path in self._inner:
+            self._host.recorder.line(f"{title}: done before the run was interrupted")
+            return
         entry = (path, title if leaf else "")
         self._current.append(entry)
         begun = self._host.clock.now_s()
@@ -117,6 +124,9 @@ class Sequencer:
             record["ended_lab_s"] = self._host.clock.now_s()
             self._current.remove(entry)
         await self._host.recorder.event("step", "sequence", {**record, "state": "ended"})
+        if leaf and len(path) > 1 and step.do not in STANDING and not self.context.finishing:
+            self._inner.add(path)
+            await self.checkpoint()
 
     async def _within_time(self, step: Step, path: tuple[int, ...]) -> str:
         """Run a step under its timeout; pausing stops that clock."""
@@ -180,7 +190,7 @@ class Sequencer:
         """Write how far the run is: steps, charge, the part of a charge step, scans, origin."""
         cell = self._host.cycling.now
         body = {
-            "done": self._done, "charge_coulomb": cell.charge_coulomb, "charged_s": cell.charged_s,
+            "done": self._done, "inner": sorted(map(list, self._inner)), "charge_coulomb": cell.charge_coulomb, "charged_s": cell.charged_s,
             "throughput_coulomb": cell.throughput_coulomb, "part": list(self.context.spent()),
             "unmeasured_s": cell.unmeasured_s, "missed_coulomb": cell.missed_coulomb,
             "scans": self.context.scans, "origin_um": list(self.context.origin_um),
@@ -190,11 +200,13 @@ class Sequencer:
     def go_on_from(self, body: dict[str, Any]) -> None:
         """Continue an interrupted run from its last checkpoint."""
         self._done = int(body["done"])
+        self._inner = {tuple(path) for path in body.get("inner", ())}
         self.context.scans = int(body["scans"])
         self.context.origin_um = tuple(body["origin_um"])
         self.context.carried = tuple(body["part"])
         cell = self._host.cycling.now
         cell.charge_coulomb = float(body["charge_coulomb"])
+        self._host.guard.go_on_from(cell.charge_coulomb)
         cell.charged_s = float(body["charged_s"])
         cell.throughput_coulomb = float(body["throughput_coulomb"])
         cell.unmeasured_s = float(body["unmeasured_s"])

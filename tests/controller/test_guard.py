@@ -180,6 +180,13 @@ def test_the_cell_is_only_watched_while_a_program_runs(guard: Guard, time: Time,
     assert trips[0].action is Action.OPEN_CIRCUIT
 
 
+def test_the_charge_of_an_interrupted_run_counts(guard: Guard, time: Time, trips: list[Trip]) -> None:
+    guard.go_on_from(RULES.charge_coulomb - 1e-4)
+    for elapsed_s in (1.0, 11.0, 21.0, 31.0):
+        guard.cell(cell(time, elapsed_s, 3.9, 20e-6))
+    assert "cell-charge" in ids(trips)
+
+
 def test_a_program_with_rare_packages_is_watched_by_its_own_interval(
     guard: Guard, time: Time, trips: list[Trip]
 ) -> None:

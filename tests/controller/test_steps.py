@@ -55,7 +55,10 @@ class Cycling:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.now = SimpleNamespace(state="ocv", step_s=0.0, step_charge_coulomb=0.0)
+        self.now = SimpleNamespace(
+            state="ocv", step_s=0.0, step_charge_coulomb=0.0, charge_coulomb=0.0, charged_s=0.0,
+            throughput_coulomb=0.0, unmeasured_s=0.0, missed_coulomb=0.0,
+        )  # fmt: skip
         self.programs: list[Any] = []
         self.intervals: list[float] = []
         self.eis_s = 300.0
@@ -88,11 +91,22 @@ class Host:
         self.scanning = Scanning(self)
         self.cycling = Cycling(self)
         self.heating = None
+        self.run_id = "run"
+        self.journal = self
+        self.guard = self
+        self.checkpoints: list[dict[str, Any]] = []
+        self.guarded_coulomb = 0.0
         self.sequence = Sequencer(self)  # type: ignore[arg-type]
 
     @property
     def context(self) -> Context:
         return self.sequence.context
+
+    async def checkpoint(self, run: str, name: str, body: dict[str, Any]) -> None:
+        self.checkpoints.append(body)
+
+    def go_on_from(self, charge_coulomb: float) -> None:
+        self.guarded_coulomb = charge_coulomb
 
     async def set_shutter(self, *, open_: bool) -> None:
         self.shutter.append(open_)
@@ -245,3 +259,23 @@ async def test_a_scan_without_an_end_follows_the_other_steps(host: Host, do: str
     async with asyncio.timeout(5.0):
         assert await host.sequence._parallel((leader, follower), (0,)) == "all have ended"  # type: ignore[arg-type]
     assert host.scanning.passes >= 4
+
+
+async def test_a_resumed_run_does_not_repeat_what_was_done_inside_a_parallel_step(host: Host) -> None:
+    """A charge that had ended beside a scan that had not: charging once more would overcharge the cell."""
+    first, second = (
+        SimpleNamespace(do="ocv", name=None, duration_s=length_s, interval_s=5.0, on_timeout="abort")
+        for length_s in (50.0, 500.0)
+    )
+    work = asyncio.ensure_future(host.sequence._parallel((first, second), (0,)))  # type: ignore[arg-type]
+    await until_true(lambda: bool(host.checkpoints))
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+    again = Host()
+    again.station = None  # type: ignore[attr-defined]
+    again.sequence.go_on_from({**host.checkpoints[-1], "charge_coulomb": 0.02})
+    assert again.guarded_coulomb == 0.02  # the limit of charge holds for both parts together
+    await again.sequence._parallel((first, second), (0,))  # type: ignore[arg-type]
+    assert [program.duration_s for program in again.cycling.programs] == [500.0]
+    assert [step["path"] for step in again.sequence.timeline] == [[0, 1]]
