@@ -190,7 +190,8 @@ class Sequencer:
         """Write how far the run is: steps, charge, the part of a charge step, scans, origin."""
         cell = self._host.cycling.now
         body = {
-            "done": self._done, "inner": sorted(map(list, self._inner)), "charge_coulomb": cell.charge_coulomb, "charged_s": cell.charged_s,
+            "done": self._done, "inner": sorted(map(list, self._inner)),
+            "charge_coulomb": cell.charge_coulomb, "charged_s": cell.charged_s,
             "throughput_coulomb": cell.throughput_coulomb, "part": list(self.context.spent()),
             "unmeasured_s": cell.unmeasured_s, "missed_coulomb": cell.missed_coulomb,
             "scans": self.context.scans, "origin_um": list(self.context.origin_um),
