@@ -77,6 +77,8 @@ RESULT_TIMEOUT_S = 30.0
 SUPERVISOR_LOST_S = 3.0
 TIDY_S = 2.0  # for old rows of the journal, at the start and the end of a run
 ACTING_TIMEOUT_S = 5.0  # off commands of a trip and their rows in the journal
+STEPS_END_S = 15.0  # a little longer than a silent potentiostat is asked to stop; then they are told again
+ENDING_S = 120.0  # for the whole end of a run; later the supervisor may take control for dead
 
 
 class Host:
@@ -109,7 +111,8 @@ class Host:
         self.began_s = clock.now_s()
         self.beam_a: float | None = None
         self._notes: dict[str, Any] = {}
-        self._tasks: asyncio.TaskGroup
+        self._underway = asyncio.Event()  # the steps have begun, from the start or from a checkpoint
+        self._beating: asyncio.Task[None]
         self.guard = Guard(
             guard_rules(station, experiment, WALL_FLOOR_S * clock.speed), clock, self._on_trip,
             interlocks=interlock_rows(station),
@@ -119,8 +122,17 @@ class Host:
 
     async def run(self) -> int:
         """Run the experiment; whatever happens, every output is off when this returns."""
-        began_s, began_wall = self.began_s, time.time()
+        began_wall = time.time()
         await self._open()
+        # To the very end: whoever writes an extract is not dead. A loop that hangs does not beat.
+        self._beating = asyncio.create_task(self._beat())
+        try:
+            return await self._run(began_wall)
+        finally:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+
+    async def _run(self, began_wall: float) -> int:
         code, outcome = EXIT_DONE, "done"
         failure: Exception | None = None
         try:
@@ -129,6 +141,7 @@ class Host:
         except Exception as error:
             failure = error
         finally:  # outputs before anything that might wait, as the journal of a trip could
+            self._limit_ending()
             results = await carry_out(self.bench.outputs, Action.SAFE)
             if self._acting:
                 await asyncio.wait(self._acting, timeout=ACTING_TIMEOUT_S)
@@ -145,7 +158,7 @@ class Host:
             code, outcome = EXIT_GAPS, self._early
         if code == EXIT_DONE and self._gaps():
             code, outcome = EXIT_GAPS, "finished, but with gaps: " + "; ".join(self._gaps())
-        await self._close(code, outcome, began_s, began_wall)
+        await self._close(code, outcome, self.began_s, began_wall)
         return code
 
     async def _open(self) -> None:
@@ -208,23 +221,41 @@ class Host:
             raise Stopped(EXIT_GUARD, f"a latch from before holds: {refusal} (when its cause is gone: {how})")
 
     async def _work(self) -> None:
-        """All tasks until the sequence has ended or something stops it."""
+        """All tasks until the sequence has ended or something stops it; guard and watchdog feed go last."""
         self.guard.begin()
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            works = (
-                self.heating.poll(), self._poll_io(), self._watch(), self._status(), self._beat(),
-                self._keep_checkpoints(),
-            )  # fmt: skip
-            services = [tasks.create_task(work) for work in works]
-            sequence = tasks.create_task(self._sequence())
-            ended = tasks.create_task(self._ended.wait())
-            await asyncio.wait({sequence, ended}, return_when=asyncio.FIRST_COMPLETED)
+        works = (
+            self.heating.poll(), self._poll_io(), self._watch(), self._status(), self._keep_checkpoints(),
+        )  # fmt: skip
+        services = [asyncio.create_task(work) for work in works]
+        sequence = asyncio.create_task(self._sequence())
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait({sequence, ended, *services}, return_when=asyncio.FIRST_COMPLETED)
+            self._limit_ending()
+            await self._stop(sequence)
+        finally:
             for task in (sequence, ended, *services):
-                if task is not sequence or not task.done():
-                    task.cancel()
+                task.cancel()
+            results = await asyncio.gather(sequence, *services, ended, return_exceptions=True)
         if self._stop_code is not None:
             raise self._stop_code
+        failures = [result for result in results if isinstance(result, Exception)]
+        if failures:
+            raise ExceptionGroup("the run ended by a failure", failures)
+
+    async def _stop(self, sequence: asyncio.Task[None]) -> None:
+        """End the steps. Everything goes off at once, however long a step takes to end in order."""
+        if sequence.done() and not sequence.cancelled() and sequence.exception() is None:
+            return  # its last act was to make everything safe
+        safe = asyncio.create_task(carry_out(self.bench.outputs, Action.SAFE))
+        while not sequence.done():
+            sequence.cancel()  # again, if need be: what it waited for may have come in the same moment
+            await asyncio.wait({sequence}, timeout=STEPS_END_S)
+        await safe
+
+    def _limit_ending(self) -> None:
+        """From here on beat for ``ENDING_S`` at most: everything is off, and an end that hangs must end."""
+        asyncio.get_running_loop().call_later(ENDING_S, self._beating.cancel)
 
     async def _sequence(self) -> None:
         """Start the run's record, wait for reduce, run the steps, fetch the result."""
@@ -232,11 +263,14 @@ class Host:
         run = {"k": "run", "run": self.run_id, "dir": str(self.run_dir), "settings": settings}
         self.reduction.send(run)
         try:
-            await asyncio.wait_for(self.reduction.ready.wait(), REDUCE_READY_S)
+            async with asyncio.timeout(REDUCE_READY_S):
+                await self.reduction.ready.wait()
         except TimeoutError:
             raise Stopped(EXIT_INSTRUMENT, f"reduce was not ready within {REDUCE_READY_S:g} s") from None
-        resumed_from = await self._resume() if self.args.resume else None
-        if resumed_from is None:
+        resumed_from = None
+        if self.args.resume:  # it is in the journal, even if it was killed before its first document
+            resumed_from = await self._resume()
+        else:
             await self.journal.start_run(
                 self.run_id, experiment=self.experiment.name, directory=str(self.run_dir),
                 body={"station": self.station.name},
@@ -248,6 +282,7 @@ class Host:
         documents = self.recorder.documents
         await documents.start(self.station, self.experiment, limits, resumed_from=resumed_from)
         await self.recorder.documents.baseline(self.stamps.now())
+        self._underway.set()
         outcome: Outcome = await self.sequence.run()
         self.recorder.line(outcome.text)
         # Nothing stays on while the last counts are reduced, which may take a while on a busy machine.
@@ -258,7 +293,8 @@ class Host:
         self._result.clear()
         self.reduction.send({"k": "finish"})
         try:
-            await asyncio.wait_for(self._result.wait(), RESULT_TIMEOUT_S)
+            async with asyncio.timeout(RESULT_TIMEOUT_S):
+                await self._result.wait()
         except TimeoutError:
             text = "no final result from reduce: reduce the raw files again"
             self.recorder.gap("reduce", text, self.clock.now_s())
@@ -338,7 +374,8 @@ class Host:
             self.recorder.io(reading)
 
     async def _keep_checkpoints(self) -> None:
-        """Write every few seconds how far the run is."""
+        """Write every few seconds how far the run is; not before the row of an earlier attempt was read."""
+        await self._underway.wait()
         while True:
             await asyncio.sleep(CHECKPOINT_PERIOD_S)
             await self.sequence.checkpoint()
@@ -363,19 +400,11 @@ class Host:
         """Beat with the supervisor; without one, make everything safe and end."""
         if self.args.heartbeat is None:
             return
-        link = socket.socket(fileno=self.args.heartbeat)
-        link.setblocking(False)
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                await loop.sock_sendall(link, b"c")
-                heard = await asyncio.wait_for(loop.sock_recv(link, 64), SUPERVISOR_LOST_S)
-            except (TimeoutError, OSError):
-                heard = b""
-            if not heard:
-                self.end(EXIT_INSTRUMENT, "the supervisor is gone")
-                return
-            await asyncio.sleep(0.1)
+        with socket.socket(fileno=self.args.heartbeat) as link:
+            link.setblocking(False)
+            while await _answered(link):
+                await asyncio.sleep(0.1)
+        self.end(EXIT_INSTRUMENT, "the supervisor is gone")
 
     # --- decisions -------------------------------------------------------------------------------------
 
@@ -473,6 +502,17 @@ class Host:
             with contextlib.suppress(ValueError):
                 await self.recorder.event("supervisor", "supervisor", json.loads(line))
         log.unlink()
+
+
+async def _answered(link: socket.socket) -> bool:
+    """Beat once; return whether the supervisor was heard in time."""
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.sock_sendall(link, b"c")
+        async with asyncio.timeout(SUPERVISOR_LOST_S):
+            return bool(await loop.sock_recv(link, 64))
+    except (TimeoutError, OSError):
+        return False
 
 
 def _trip_of(trip_id: str, body: dict[str, Any]) -> Trip:
