@@ -1,4 +1,4 @@
-"""Three machine operations that numba does not offer: compare many pixels at once, count bits, find a bit.
+"""Machine operations that numba does not offer: compare many pixels at once, skip empty words, find a bit.
 
 A frame becomes one bit per pixel (1 = above the pixel's threshold); everything about neighbours is then
 logic on whole words instead of a loop over pixels.
@@ -53,15 +53,20 @@ def _lowest_bit(_context: Any, word: Any) -> Any:
 
 
 @intrinsic
-def _count_bits(_context: Any, word: Any) -> Any:
-    """Return how many bits of a uint64 are set."""
-    signature = types.int64(types.uint64)
+def _not_zero_64(_context: Any, words: Any, start: Any) -> Any:
+    """Return a uint64 whose bit k says whether words[start + k] is not 0; the caller guarantees 64 words."""
+    signature = types.uint64(words, types.intp)
 
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.VectorType(ir.IntType(64), 64)
+        value = context.make_array(signature.args[0])(context, builder, arguments[0])
+        bytes_on = builder.shl(arguments[1], ir.IntType(64)(3))
+        where = cgutils.pointer_add(builder, value.data, bytes_on)  # type: ignore[no-untyped-call]
+        loaded = builder.load(builder.bitcast(where, kind.as_pointer()), align=8, typ=kind)
+        return builder.bitcast(builder.icmp_unsigned("!=", loaded, kind(None)), ir.IntType(64))
 
     return signature, generate
 
 
 lowest_bit: Any = _lowest_bit
-count_bits: Any = _count_bits
+not_zero_64: Any = _not_zero_64

@@ -245,15 +245,16 @@ class Compton:
         pixels = self.ny * self.nx
         if pixels * (tables.bins.count + 2) >= 1 << 31:
             raise ValueError(f"{pixels} pixels x {tables.bins.count} bins: the histogram is too large")
-        words = (self.nx + 65) // 64
-        string = self.ny * words + 2 * (2 * words + 1)
+        words, _, length = kernels.layout(self.ny, self.nx)
         self.frames = 0
         self.histogram = np.zeros(pixels * (tables.bins.count + 2), np.uint32)
         self.counts = np.zeros((4, pixels), np.uint32)
-        self._scratch = np.zeros((3, string), np.uint64)
-        self._planes = np.zeros((3, kernels.PLANES, string), np.uint64)
+        self._sides = kernels.sides_of(self.ny, self.nx)
+        self._scratch = np.zeros((kernels.SCRATCH, length), np.uint64)
+        self._planes = np.zeros((kernels.KINDS, kernels.PLANES, words), np.uint64)
         self._waiting = 0  # frames in the bit-sliced counters
-        self._pixels = np.zeros(pixels + 64, np.int32)
+        self._group = np.zeros((4, 16), np.int64)  # rows 1, 2: no cache line shared with another reducer
+        self._pixels = np.zeros(kernels.GROUP * pixels + 64, np.int32)
         self._addresses = np.zeros(kernels.ADDRESSES + pixels + 64, np.int32)
 
     def add(self, frames: Frames, first: int | None = None) -> None:
@@ -266,8 +267,8 @@ class Compton:
         self._waiting = kernels.reduce_frames(
             flat, self.frames if first is None else first, self.tables.threshold.ravel(), self.tables.scale,
             self.tables.origin, self.tables.bins.count, self.add_pairs, self.ring, self.ny, self.nx,
-            int(self.dither), self.histogram, self.counts, self._scratch, self._planes, self._waiting,
-            self._pixels, self._addresses,
+            int(self.dither), self.histogram, self.counts, self._sides, self._scratch, self._planes,
+            self._waiting, self._group, self._pixels, self._addresses,
         )  # fmt: skip
         self.frames += flat.shape[0]
 
@@ -310,8 +311,7 @@ class Compton:
 
     def _settle(self) -> None:
         """Add what the bit-sliced counters hold to the counts."""
-        words = (self.nx + 65) // 64
-        kernels.flush_planes(self._planes, self.counts, self.ny, self.nx, words, 2 * words + 1)
+        kernels.flush_planes(self._planes, self.counts)
         self._waiting = 0
 
     def result(self) -> Counts:

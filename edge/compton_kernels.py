@@ -1,9 +1,14 @@
 """The kernels of photon counting in frames: hits, clusters, energies, histogram. Integers throughout.
 
-Layout of the bits: row r begins at word ``pad + r*words``; ``words`` is large enough that at least two bits
-behind every row stay zero, so a shift of the whole string by one or two never joins two rows. ``pad`` words
-of zeros stand before and behind. A frame is worked on alone; its result does not depend on any order of
+Layout of the bits: pixel p is bit p of a string of words, without gaps between rows; ``pad`` words of zeros
+stand before and behind. A neighbour is a shift of the string by ``dy * nx + dx``, and ``sides`` says where a
+step to a side stays in its row. Every frame has its own strings; its result does not depend on any order of
 pixels, so frames may come in any order, in any chunks, on any number of threads.
+
+``GROUP`` frames go through each step together. What is counted per pixel is added to bit-sliced counters for
+the whole group: seven full adders take in eight frames, where one frame after the other would go through all
+planes eight times. And a step reads in wide loads what an earlier one wrote in narrow stores; with seven
+frames between, it does not wait for them.
 
 Energies are fixed point, in units of 2^-40 of a bin, so every machine gets the same bin.
 """
@@ -12,232 +17,319 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from edge.compton_bits import above_16, above_64, count_bits, lowest_bit
+from edge.compton_bits import above_16, above_64, lowest_bit, not_zero_64
 
 DITHER_BITS = 10
 GAIN_BITS = 30
 ENERGY_BITS = DITHER_BITS + GAIN_BITS
-PLANES = 8  # of the bit-sliced counters: flushed every 255 frames
+PLANES = 10  # of the bit-sliced counters
+GROUP = 8  # frames that are added to them at once
 HITS, NEAR, MEMBERS, PAIRS = range(4)  # per pixel: hits; frames with a hit in the neighbourhood (itself
 # included); hits that belong to a pair; pairs that are counted here
-FLUSH_FRAMES = (1 << PLANES) - 1
+KINDS = 2  # of them are counted in planes
+SCRATCH = 5 * GROUP + 2  # strings
+FLUSH_FRAMES = (1 << PLANES) - GROUP
 ADDRESSES = 1 << 13  # increments that wait for the short loop that does them
 EAGER = 2  # bits of a word that are taken out without asking whether they exist
 _ALL, _B1, _B2, _B62, _B63 = (np.uint64(k) for k in (0, 1, 2, 62, 63))
 
 
-@njit(
-    "i8(u2[:,::1], i8, u2[::1], i8, i8, i8, i8, u8[::1])",
-    cache=True, nogil=True, boundscheck=False,
-)  # fmt: skip
-def _find_hits(frames, number, threshold, ny, nx, words, pad, bits):  # type: ignore[no-untyped-def]
-    """Write one bit per pixel above threshold; return how many words are not zero."""
-    start = number * (ny * nx)
-    full, whole = nx // 64, nx // 16 * 16
-    busy = 0
-    for row in range(ny):
-        base = row * nx
-        place = pad + row * words
-        for word in range(full):
-            value = above_64(frames, start + base + word * 64, threshold, base + word * 64)
-            bits[place + word] = value
-            busy += value != np.uint64(0)
-        value = np.uint64(0)
-        for column in range(full * 64, whole, 16):
-            some = above_16(frames, start + base + column, threshold, base + column)
-            value |= some << np.uint64(column & 63)
-        for column in range(whole, nx):
-            hit = frames[number, base + column] > threshold[base + column]
-            value |= np.uint64(hit) << np.uint64(column & 63)
-        bits[place + full] = value
-        busy += value != np.uint64(0)
-    return busy
+def layout(ny: int, nx: int) -> tuple[int, int, int]:
+    """Return the words that hold a frame, the words before and behind, and the length of a string."""
+    words = (ny * nx + 63) // 64
+    pad = (2 * nx + 2) // 64 + 2
+    return words, pad, (words + 63) // 64 * 64 + 2 * pad
 
 
-@njit("u8(u8, u8, u8)", cache=True, nogil=True)
-def _beside(before, w, after):  # type: ignore[no-untyped-def]
-    """Return the pixels of word ``w`` with a set pixel to their left or right; the words beside are given."""
-    return (w << _B1) | (before >> _B63) | (w >> _B1) | (after << _B63)
+def sides_of(ny: int, nx: int) -> NDArray[np.uint64]:
+    """Return strings (5, length) of the pixels from which a step of -2 to 2 columns stays in the row."""
+    words, pad, length = layout(ny, nx)
+    sides = np.zeros((5, length), np.uint64)
+    column = np.arange(ny * nx) % nx
+    for step in range(-2, 3):
+        inside = np.zeros(words * 64, np.uint8)
+        inside[: ny * nx] = (column + step >= 0) & (column + step < nx)
+        sides[step + 2, pad : pad + words] = np.packbits(inside, bitorder="little").view("<u8")
+    return sides
 
 
-@njit("u8(u8, u8, u8)", cache=True, nogil=True)
-def _within_two(before, w, after):  # type: ignore[no-untyped-def]
-    """The same for two columns to either side."""
-    left = (w << _B1) | (w << _B2) | (before >> _B63) | (before >> _B62)
-    return left | (w >> _B1) | (w >> _B2) | (after << _B63) | (after << _B62)
+@njit("u8(u2[:,::1], i8, u2[::1], u8[::1], i8)", cache=True, nogil=True, boundscheck=False)
+def _find_hits(frames, number, threshold, bits, pad):  # type: ignore[no-untyped-def]
+    """Write one bit per pixel above threshold; return whether there is any (not 0)."""
+    pixels = threshold.size
+    start = number * pixels
+    full, whole = pixels // 64, pixels // 16 * 16
+    out = bits[pad : pad + full + 1]
+    some = _ALL
+    for word in range(full):
+        value = above_64(frames, start + word * 64, threshold, word * 64)
+        out[word] = value
+        some |= value
+    if full * 64 < pixels:
+        value = _ALL
+        for p in range(full * 64, whole, 16):
+            value |= above_16(frames, start + p, threshold, p) << np.uint64(p & 63)
+        for p in range(whole, pixels):
+            value |= np.uint64(frames[number, p] > threshold[p]) << np.uint64(p & 63)
+        out[full] = value
+        some |= value
+    return some
 
 
-@njit("void(u8[::1], u8[::1], i8, i8, i8)", cache=True, nogil=True, boundscheck=False)
-def _neighbours(bits, out, ring, words, pad):  # type: ignore[no-untyped-def]
-    """Set ``out`` where a pixel of the neighbourhood (itself excluded) is set.
+@njit("void(u8[::1], u8[:,::1], i8, i8, i8, u8[::1], u8[::1])", cache=True, nogil=True, boundscheck=False)
+def _sideways(bits, sides, ring, pad, n, beside, row):  # type: ignore[no-untyped-def]
+    """Set ``beside`` where a pixel to the left or right is set, ``row`` where one of them or itself is.
 
     Slices instead of offsets: numba then knows that no index is negative, and the loop becomes vector code.
     """
-    n = bits.size - 2 * pad
-    result = out[pad : pad + n]
-    here = bits[pad - 1 : pad + n + 1]
-    up, down = bits[pad - words - 1 : pad - words + n + 1], bits[pad + words - 1 : pad + words + n + 1]
+    before, here, after = bits[pad - 1 : pad + n - 1], bits[pad : pad + n], bits[pad + 1 : pad + n + 1]
+    west, east = sides[1][pad : pad + n], sides[3][pad : pad + n]
+    out, out_row = beside[pad : pad + n], row[pad : pad + n]
     if ring == 1:
         for j in range(n):
-            found = _beside(here[j], here[j + 1], here[j + 2])
-            found |= _beside(up[j], up[j + 1], up[j + 2]) | up[j + 1]
-            found |= _beside(down[j], down[j + 1], down[j + 2]) | down[j + 1]
-            result[j] = found
+            w = here[j]
+            found = ((w << _B1) | (before[j] >> _B63)) & west[j]
+            found |= ((w >> _B1) | (after[j] << _B63)) & east[j]
+            out[j] = found
+            out_row[j] = found | w
         return
-    far = 2 * words
-    top, bottom = bits[pad - far - 1 : pad - far + n + 1], bits[pad + far - 1 : pad + far + n + 1]
+    west_2, east_2 = sides[0][pad : pad + n], sides[4][pad : pad + n]
     for j in range(n):
-        found = _within_two(here[j], here[j + 1], here[j + 2])
-        found |= _within_two(up[j], up[j + 1], up[j + 2]) | up[j + 1]
-        found |= _within_two(down[j], down[j + 1], down[j + 2]) | down[j + 1]
-        found |= _within_two(top[j], top[j + 1], top[j + 2]) | top[j + 1]
-        found |= _within_two(bottom[j], bottom[j + 1], bottom[j + 2]) | bottom[j + 1]
-        result[j] = found
-
-
-@njit("void(u8[::1], u8[::1], i8, i8, i8)", cache=True, nogil=True, boundscheck=False)
-def _one_neighbour(bits, out, ring, words, pad):  # type: ignore[no-untyped-def]
-    """Set ``out`` where a set pixel has exactly one set neighbour (planes "one or more", "two or more")."""
-    n = bits.size - 2 * pad
-    result = out[pad : pad + n]
-    here = bits[pad - 1 : pad + n + 1]
-    if ring == 1:
-        up, down = bits[pad - words - 1 : pad - words + n + 1], bits[pad + words - 1 : pad + words + n + 1]
-        for j in range(n):
-            w = here[j + 1]
-            one = (w << _B1) | (here[j] >> _B63)
-            right = (w >> _B1) | (here[j + 2] << _B63)
-            two = one & right
-            one |= right
-            w = up[j + 1]
-            two |= one & w
-            one |= w
-            left = (w << _B1) | (up[j] >> _B63)
-            right = (w >> _B1) | (up[j + 2] << _B63)
-            two |= (one & left) | ((one | left) & right)
-            one |= left | right
-            w = down[j + 1]
-            two |= one & w
-            one |= w
-            left = (w << _B1) | (down[j] >> _B63)
-            right = (w >> _B1) | (down[j + 2] << _B63)
-            two |= (one & left) | ((one | left) & right)
-            one |= left | right
-            result[j] = here[j + 1] & one & ~two
-        return
-    for j in range(n):
-        one, two = _ALL, _ALL
-        for step in range(-2, 3):
-            k = pad + j + step * words
-            w, before, after = bits[k], bits[k - 1], bits[k + 1]
-            if step != 0:
-                two |= one & w
-                one |= w
-            for s in range(1, 3):
-                left = (w << np.uint64(s)) | (before >> np.uint64(64 - s))
-                right = (w >> np.uint64(s)) | (after << np.uint64(64 - s))
-                two |= (one & left) | ((one | left) & right)
-                one |= left | right
-        result[j] = here[j + 1] & one & ~two
-
-
-@njit("void(u8[::1], u8[:,::1])", cache=True, nogil=True, boundscheck=False)
-def _count(bits, planes):  # type: ignore[no-untyped-def]
-    """Add one to the bit-sliced counter of every set pixel."""
-    for j in range(bits.size):
-        carry = bits[j]
-        for k in range(PLANES):
-            plane = planes[k, j]
-            planes[k, j] = plane ^ carry
-            carry &= plane
-
-
-@njit("void(u8[:,:,::1], u4[:,::1], i8, i8, i8, i8)", cache=True, nogil=True, boundscheck=False)
-def flush_planes(planes, counts, ny, nx, words, pad):  # type: ignore[no-untyped-def]
-    """Add the bit-sliced counters (kind, PLANES, string) to counts (kind, ny*nx) and clear them."""
-    for kind in range(planes.shape[0]):
-        for row in range(ny):
-            for word in range(words):
-                j = pad + row * words + word
-                p0, p1, p2, p3 = (
-                    planes[kind, 0, j],
-                    planes[kind, 1, j],
-                    planes[kind, 2, j],
-                    planes[kind, 3, j],
-                )
-                p4, p5, p6, p7 = (
-                    planes[kind, 4, j],
-                    planes[kind, 5, j],
-                    planes[kind, 6, j],
-                    planes[kind, 7, j],
-                )
-                if (p0 | p1 | p2 | p3 | p4 | p5 | p6 | p7) == _ALL:
-                    continue
-                place = row * nx + word * 64
-                part = counts[kind, place : place + min(64, nx - word * 64)]
-                for column in range(part.size):
-                    c = np.uint64(column)
-                    low = ((p0 >> c) & _B1) | ((p1 >> c) & _B1) << _B1 | ((p2 >> c) & _B1) << _B2
-                    low |= ((p3 >> c) & _B1) << np.uint64(3) | ((p4 >> c) & _B1) << np.uint64(4)
-                    low |= ((p5 >> c) & _B1) << np.uint64(5) | ((p6 >> c) & _B1) << np.uint64(6)
-                    low |= ((p7 >> c) & _B1) << np.uint64(7)
-                    part[column] += np.uint32(low)
-        planes[kind] = 0
-
-
-@njit("i8(u8[::1], i4[::1], i8, i8, i8, i8)", cache=True, nogil=True, boundscheck=False)
-def _list_pixels(bits, pixels, ny, nx, words, pad):  # type: ignore[no-untyped-def]
-    """Write the pixel numbers of the set bits; return how many."""
-    n = 0
-    for row in range(ny):
-        for word in range(words):
-            w = bits[pad + row * words + word]
-            base = row * nx + word * 64
-            more = n + count_bits(w)
-            for k in range(EAGER):
-                pixels[n + k] = base + np.int64(lowest_bit(w))
-                w &= w - np.uint64(1)
-            n += EAGER
-            while w != np.uint64(0):
-                pixels[n] = base + np.int64(lowest_bit(w))
-                w &= w - np.uint64(1)
-                n += 1
-            n = more
-    return n
+        w = here[j]
+        found = ((w << _B1) | (before[j] >> _B63)) & west[j]
+        found |= ((w >> _B1) | (after[j] << _B63)) & east[j]
+        found |= ((w << _B2) | (before[j] >> _B62)) & west_2[j]
+        found |= ((w >> _B2) | (after[j] << _B62)) & east_2[j]
+        out[j] = found
+        out_row[j] = found | w
 
 
 @njit(
-    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8[:,::1], i8, i8, i8, i4[::1], i8)",
+    "void(u8[::1], u8[::1], u8[::1], i8, i8, i8, i8, u8[::1], u8[::1])",
+    cache=True, nogil=True, boundscheck=False,
+)  # fmt: skip
+def _around(bits, beside, row, ring, nx, pad, n, near, lone):  # type: ignore[no-untyped-def]
+    """Set ``near`` where a pixel of the neighbourhood or itself is set, ``lone`` where only itself is."""
+    here, out_near, out_lone = bits[pad : pad + n], near[pad : pad + n], lone[pad : pad + n]
+    own, own_row = beside[pad : pad + n], row[pad : pad + n]
+    q, r, s = nx // 64, np.uint64(nx % 64), np.uint64(63 - nx % 64)
+    a, b = row[pad - q : pad - q + n], row[pad - q - 1 : pad - q - 1 + n]
+    c, d = row[pad + q : pad + q + n], row[pad + q + 1 : pad + q + 1 + n]
+    if ring == 1:
+        for j in range(n):
+            found = (a[j] << r) | ((b[j] >> _B1) >> s) | (c[j] >> r) | ((d[j] << _B1) << s)
+            out_near[j] = found | own_row[j]
+            out_lone[j] = here[j] & ~(found | own[j])
+        return
+    q, r_2, s_2 = 2 * nx // 64, np.uint64(2 * nx % 64), np.uint64(63 - 2 * nx % 64)
+    e, f = row[pad - q : pad - q + n], row[pad - q - 1 : pad - q - 1 + n]
+    g, h = row[pad + q : pad + q + n], row[pad + q + 1 : pad + q + 1 + n]
+    for j in range(n):
+        found = (a[j] << r) | ((b[j] >> _B1) >> s) | (c[j] >> r) | ((d[j] << _B1) << s)
+        found |= (e[j] << r_2) | ((f[j] >> _B1) >> s_2) | (g[j] >> r_2) | ((h[j] << _B1) << s_2)
+        out_near[j] = found | own_row[j]
+        out_lone[j] = here[j] & ~(found | own[j])
+
+
+@njit(
+    "void(u8[::1], u8[:,::1], i8, i8, i8, u8[::1], u8[::1], u8[::1])",
+    cache=True, nogil=True, boundscheck=False,
+)  # fmt: skip
+def _two_sideways(bits, sides, ring, pad, n, beside, two, row_two):  # type: ignore[no-untyped-def]
+    """As ``_sideways``, where at least two are set."""
+    before, here, after = bits[pad - 1 : pad + n - 1], bits[pad : pad + n], bits[pad + 1 : pad + n + 1]
+    west, east = sides[1][pad : pad + n], sides[3][pad : pad + n]
+    own, out, out_row = beside[pad : pad + n], two[pad : pad + n], row_two[pad : pad + n]
+    west_2, east_2 = sides[0][pad : pad + n], sides[4][pad : pad + n]
+    if ring == 1:
+        for j in range(n):
+            w = here[j]
+            left = ((w << _B1) | (before[j] >> _B63)) & west[j]
+            right = ((w >> _B1) | (after[j] << _B63)) & east[j]
+            out[j] = left & right
+            out_row[j] = (left & right) | (own[j] & w)
+        return
+    for j in range(n):
+        w = here[j]
+        left = ((w << _B1) | (before[j] >> _B63)) & west[j]
+        right = ((w >> _B1) | (after[j] << _B63)) & east[j]
+        left_2 = ((w << _B2) | (before[j] >> _B62)) & west_2[j]
+        right_2 = ((w >> _B2) | (after[j] << _B62)) & east_2[j]
+        found = (left & right) | (left_2 & right_2) | ((left | right) & (left_2 | right_2))
+        out[j] = found
+        out_row[j] = found | (own[j] & w)
+
+
+@njit(
+    "void(u8[::1], u8[::1], u8[::1], u8[::1], u8[::1], i8, i8, i8, i8, u8[::1])",
+    cache=True, nogil=True, boundscheck=False,
+)  # fmt: skip
+def _one_neighbour(  # type: ignore[no-untyped-def]
+    bits, beside, row, two, row_two, ring, nx, pad, n, result
+):
+    """Set ``result`` where a set pixel has exactly one set neighbour."""
+    here, own, own_two = bits[pad : pad + n], beside[pad : pad + n], two[pad : pad + n]
+    out = result[pad : pad + n]
+    q, r, s = nx // 64, np.uint64(nx % 64), np.uint64(63 - nx % 64)
+    a, b = row[pad - q : pad - q + n], row[pad - q - 1 : pad - q - 1 + n]
+    c, d = row[pad + q : pad + q + n], row[pad + q + 1 : pad + q + 1 + n]
+    a2, b2 = row_two[pad - q : pad - q + n], row_two[pad - q - 1 : pad - q - 1 + n]
+    c2, d2 = row_two[pad + q : pad + q + n], row_two[pad + q + 1 : pad + q + 1 + n]
+    for j in range(n):
+        up, down = (a[j] << r) | ((b[j] >> _B1) >> s), (c[j] >> r) | ((d[j] << _B1) << s)
+        many = own_two[j] | (a2[j] << r) | ((b2[j] >> _B1) >> s) | (c2[j] >> r) | ((d2[j] << _B1) << s)
+        many |= (up & down) | (own[j] & (up | down))
+        any_ = own[j] | up | down
+        out[j] = here[j] & (any_ if ring == 2 else any_ & ~many)
+        if ring == 2:
+            own[j], own_two[j] = any_, many
+    if ring == 1:
+        return
+    q, r, s = 2 * nx // 64, np.uint64(2 * nx % 64), np.uint64(63 - 2 * nx % 64)
+    a, b = row[pad - q : pad - q + n], row[pad - q - 1 : pad - q - 1 + n]
+    c, d = row[pad + q : pad + q + n], row[pad + q + 1 : pad + q + 1 + n]
+    a2, b2 = row_two[pad - q : pad - q + n], row_two[pad - q - 1 : pad - q - 1 + n]
+    c2, d2 = row_two[pad + q : pad + q + n], row_two[pad + q + 1 : pad + q + 1 + n]
+    for j in range(n):
+        up, down = (a[j] << r) | ((b[j] >> _B1) >> s), (c[j] >> r) | ((d[j] << _B1) << s)
+        many = own_two[j] | (a2[j] << r) | ((b2[j] >> _B1) >> s) | (c2[j] >> r) | ((d2[j] << _B1) << s)
+        many |= (up & down) | (own[j] & (up | down))
+        out[j] = here[j] & (own[j] | up | down) & ~many
+
+
+@njit("void(u8[:,::1], i8, u8[:,::1], i8, i8)", cache=True, nogil=True, boundscheck=False)
+def _fold(strings, waiting, planes, pad, n):  # type: ignore[no-untyped-def]
+    """Add the first ``waiting`` of ``GROUP`` strings to the bit-sliced counters of one kind."""
+    for k in range(waiting, GROUP):
+        strings[k, pad : pad + n] = _ALL
+    d0, d1 = strings[0][pad : pad + n], strings[1][pad : pad + n]
+    d2, d3 = strings[2][pad : pad + n], strings[3][pad : pad + n]
+    d4, d5 = strings[4][pad : pad + n], strings[5][pad : pad + n]
+    d6, d7 = strings[6][pad : pad + n], strings[7][pad : pad + n]
+    p0, p1, p2, p3, p4 = planes[0], planes[1], planes[2], planes[3], planes[4]
+    p5, p6, p7, p8, p9 = planes[5], planes[6], planes[7], planes[8], planes[9]
+    for j in range(n):
+        one, x, y = p0[j], d0[j], d1[j]
+        u = one ^ x
+        two_a, one = (one & x) | (u & y), u ^ y
+        x, y = d2[j], d3[j]
+        u = one ^ x
+        two_b, one = (one & x) | (u & y), u ^ y
+        x, y = d4[j], d5[j]
+        u = one ^ x
+        two_c, one = (one & x) | (u & y), u ^ y
+        x, y = d6[j], d7[j]
+        u = one ^ x
+        two_d, p0[j] = (one & x) | (u & y), u ^ y
+        two = p1[j]
+        u = two ^ two_a
+        four_a, two = (two & two_a) | (u & two_b), u ^ two_b
+        u = two ^ two_c
+        four_b, p1[j] = (two & two_c) | (u & two_d), u ^ two_d
+        four = p2[j]
+        u = four ^ four_a
+        carry, p2[j] = (four & four_a) | (u & four_b), u ^ four_b
+        old = p3[j]
+        p3[j], carry = old ^ carry, old & carry
+        old = p4[j]
+        p4[j], carry = old ^ carry, old & carry
+        old = p5[j]
+        p5[j], carry = old ^ carry, old & carry
+        old = p6[j]
+        p6[j], carry = old ^ carry, old & carry
+        old = p7[j]
+        p7[j], carry = old ^ carry, old & carry
+        old = p8[j]
+        p8[j], carry = old ^ carry, old & carry
+        p9[j] ^= carry
+
+
+@njit("void(u8[:,:,::1], u4[:,::1])", cache=True, nogil=True, boundscheck=False)
+def flush_planes(planes, counts):  # type: ignore[no-untyped-def]
+    """Add the bit-sliced counters (kind, PLANES, words) to counts (kind, ny*nx) and clear them."""
+    pixels = counts.shape[1]
+    for kind in range(planes.shape[0]):
+        for k in range(PLANES):
+            for word in range(planes.shape[2]):
+                w = planes[kind, k, word]
+                if w == _ALL:
+                    continue
+                part = counts[kind, word * 64 : min(word * 64 + 64, pixels)]
+                for column in range(part.size):
+                    part[column] += np.uint32(((w >> np.uint64(column)) & _B1) << np.uint64(k))
+        planes[kind] = 0
+
+
+@njit("i8(u8[::1], i4[::1], i8, i8, i8)", cache=True, nogil=True, boundscheck=False)
+def _list_pixels(bits, pixels, filled, pad, words):  # type: ignore[no-untyped-def]
+    """Write the pixel numbers of the set bits behind others; return the new fill."""
+    n = np.uint64(filled)
+    for block in range(0, words, 64):
+        busy = not_zero_64(bits, pad + block)
+        while busy != _ALL:
+            word = np.uint64(block) + lowest_bit(busy)
+            busy &= busy - _B1
+            w = bits[np.uint64(pad) + word]
+            base = word << np.uint64(6)
+            for k in range(EAGER):
+                pixels[n + np.uint64(k)] = np.int32(base + lowest_bit(w))
+                last = w
+                w &= w - _B1
+            n += np.uint64(EAGER) - np.uint64(last == _ALL)
+            while w != _ALL:
+                pixels[n] = np.int32(base + lowest_bit(w))
+                w &= w - _B1
+                n += _B1
+    return np.int64(n)
+
+
+@njit("void(u8[::1], u8[:,::1], i8, i8, i8, i8, i8, u8[::1])", cache=True, nogil=True, boundscheck=False)
+def _first_of_pairs(bits, sides, dy, dx, nx, pad, n, result):  # type: ignore[no-untyped-def]
+    """Set ``result`` where a pixel and the one ``dy`` rows below and ``dx`` columns to the right are set."""
+    step = dy * nx + dx
+    q, r, s = step // 64, np.uint64(step % 64), np.uint64(63 - step % 64)
+    here, out, side = bits[pad : pad + n], result[pad : pad + n], sides[dx + 2][pad : pad + n]
+    a, b = bits[pad + q : pad + q + n], bits[pad + q + 1 : pad + q + 1 + n]
+    for j in range(n):
+        out[j] = here[j] & side[j] & ((a[j] >> r) | ((b[j] << _B1) << s))
+
+
+@njit(
+    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8)",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def _single_addresses(  # type: ignore[no-untyped-def]
-    frames, number, index, pixels, n, scale, origin, bins, dither, addresses, filled
+    frames, number, index, pixels, start, stop, scale, origin, bins, dither, addresses, filled
 ):
     """Write the histogram address of each single-pixel photon; return the new fill."""
     scrambled = index * np.int64(40503)
-    for k in range(n):
-        p = np.int64(pixels[k])
+    here, out = pixels[start:stop], addresses[filled : filled + stop - start]
+    for k in range(stop - start):
+        p = np.int64(here[k])
         u = (((scrambled + p * np.int64(26699)) >> np.int64(3)) & np.int64(1023)) - np.int64(512)
         x = (np.int64(frames[number, p]) << np.int64(DITHER_BITS)) + u * dither
         bin_ = ((scale[p, 0] * x + scale[p, 1] - origin) >> np.int64(ENERGY_BITS)) + 1
         bin_ = min(max(bin_, np.int64(0)), bins + 1)
-        addresses[filled + k] = p * (bins + 2) + bin_
-    return filled + n
+        out[k] = p * (bins + 2) + bin_
+    return filled + stop - start
 
 
 @njit(
-    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u4[::1])",
+    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u4[:,::1])",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def _pair_addresses(  # type: ignore[no-untyped-def]
-    frames, number, index, pixels, n, scale, origin, bins, dither, addresses, filled, pairs
+    frames, number, index, pixels, start, stop, step, scale, origin, bins, dither, addresses, filled, counts
 ):
-    """The same for pairs (pixel, step to the other): energies added, counted where the larger energy is."""
+    """The same for pairs of a pixel and the one ``step`` behind it: the sum, where the larger energy is."""
     scrambled = index * np.int64(40503)
-    for k in range(n):
-        p = np.int64(pixels[2 * k])
-        q = p + np.int64(pixels[2 * k + 1])
+    members, pairs = counts[MEMBERS], counts[PAIRS]
+    here, out = pixels[start:stop], addresses[filled : filled + stop - start]
+    for k in range(stop - start):
+        p = np.int64(here[k])
+        q = p + step
         u = (((scrambled + p * np.int64(26699)) >> np.int64(3)) & np.int64(1023)) - np.int64(512)
         x = (np.int64(frames[number, p]) << np.int64(DITHER_BITS)) + u * dither
         first = scale[p, 0] * x + scale[p, 1]
@@ -247,9 +339,11 @@ def _pair_addresses(  # type: ignore[no-untyped-def]
         bin_ = ((first + second - origin) >> np.int64(ENERGY_BITS)) + 1
         bin_ = min(max(bin_, np.int64(0)), bins + 1)
         winner = q if second > first else p
+        members[p] += 1
+        members[q] += 1
         pairs[winner] += 1
-        addresses[filled + k] = winner * (bins + 2) + bin_
-    return filled + n
+        out[k] = winner * (bins + 2) + bin_
+    return filled + stop - start
 
 
 @njit("void(i4[::1], i8, u4[::1])", cache=True, nogil=True, boundscheck=False)
@@ -258,45 +352,14 @@ def _increment(addresses, n, histogram):  # type: ignore[no-untyped-def]
         histogram[addresses[k]] += 1
 
 
-@njit("i8(u8[::1], i8, i8, i8, i8, i8, i4[::1])", cache=True, nogil=True, boundscheck=False)
-def _list_pairs(bits, ring, ny, nx, words, pad, pixels):  # type: ignore[no-untyped-def]
-    """Write first pixel and step of every pair of set pixels, one behind the other; return how many pairs.
-
-    ``bits`` holds pixels of pairs only, so each has one partner; the first is the one with the lower number.
-    """
-    n = 0
-    for row in range(ny):
-        for word in range(words):
-            j = pad + row * words + word
-            open_ = bits[j]
-            if open_ == _ALL:
-                continue
-            base = row * nx + word * 64
-            for dy in range(ring + 1):
-                for dx in range(-ring if dy else 1, ring + 1):
-                    k = j + dy * words
-                    w = bits[k]
-                    if dx > 0:
-                        w = (w >> np.uint64(dx)) | (bits[k + 1] << np.uint64(64 - dx))
-                    elif dx < 0:
-                        w = (w << np.uint64(-dx)) | (bits[k - 1] >> np.uint64(64 + dx))
-                    w &= open_
-                    while w != _ALL:
-                        pixels[n] = base + np.int64(lowest_bit(w))
-                        pixels[n + 1] = dy * nx + dx
-                        n += 2
-                        w &= w - _B1
-    return n // 2
-
-
 @njit(
     "i8(u2[:,::1], i8, u2[::1], i8[:,::1], i8, i8, b1, i8, i8, i8, i8, u4[::1], u4[:,::1],"
-    " u8[:,::1], u8[:,:,::1], i8, i4[::1], i4[::1])",
+    " u8[:,::1], u8[:,::1], u8[:,:,::1], i8, i8[:,::1], i4[::1], i4[::1])",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def reduce_frames(  # type: ignore[no-untyped-def]
     frames, first, threshold, scale, origin, bins, add, ring, ny, nx, dither, histogram, counts,
-    scratch, planes, waiting, pixels, addresses,
+    sides, scratch, planes, waiting, group_of, pixels, addresses,
 ):  # fmt: skip
     """Add frames to the accumulators in place. No allocation, no lock, no order.
 
@@ -323,47 +386,74 @@ def reduce_frames(  # type: ignore[no-untyped-def]
         dither: 1 or 0.
         histogram: uint32, shape (ny*nx * (bins+2),).
         counts: uint32, shape (4, ny*nx), see HITS to PAIRS.
-        scratch: uint64, shape (3, string), zeros.
-        planes: uint64, shape (3, 8, string): bit-sliced counters, for ``flush_planes``.
-        waiting: frames in ``planes``, below 255; the new number is returned.
-        pixels: int32, at least ny*nx + 64.
+        sides: of ``sides_of``.
+        scratch: uint64, shape (SCRATCH, length of a string), zeros.
+        planes: uint64, shape (KINDS, PLANES, words): bit-sliced counters, for ``flush_planes``.
+        waiting: frames in ``planes``, below FLUSH_FRAMES; the new number is returned.
+        group_of: int64, shape (4, 16): frame numbers of a group in row 1, ends of their pixels in row 2.
+        pixels: int32, at least GROUP * ny*nx + 64.
         addresses: int32, at least ADDRESSES + ny*nx + 64.
     """
-    words = (nx + 2 + 63) // 64
-    pad = 2 * words + 1
-    bits, lone, lone_2 = scratch[0], scratch[1], scratch[2]
-    filled = 0
-    for number in range(frames.shape[0]):
-        if _find_hits(frames, number, threshold, ny, nx, words, pad, bits) == 0:
-            continue
-        index = first + number
-        _count(bits, planes[0])
-        _neighbours(bits, lone, ring, words, pad)
-        for j in range(bits.size):
-            lone_2[j] = bits[j] | lone[j]
-            lone[j] = bits[j] & ~lone[j]
-        _count(lone_2, planes[1])
-        n = _list_pixels(lone, pixels, ny, nx, words, pad)
-        filled = _single_addresses(
-            frames, number, index, pixels, n, scale, origin, bins, dither, addresses, filled
-        )
-        if add:
-            _one_neighbour(bits, lone, ring, words, pad)
-            _neighbours(lone, lone_2, ring, words, pad)
-            for j in range(bits.size):
-                lone_2[j] &= lone[j]
-            _count(lone_2, planes[2])
-            n = _list_pairs(lone_2, ring, ny, nx, words, pad, pixels)
-            filled = _pair_addresses(
-                frames, number, index, pixels, n, scale, origin, bins, dither, addresses, filled,
-                counts[PAIRS],
+    n = (ny * nx + 63) // 64
+    pad = (2 * nx + 2) // 64 + 2
+    hits, near, beside, row, lone = (
+        scratch[:GROUP], scratch[GROUP : 2 * GROUP], scratch[2 * GROUP : 3 * GROUP],
+        scratch[3 * GROUP : 4 * GROUP], scratch[4 * GROUP : 5 * GROUP],
+    )  # fmt: skip
+    numbers, ends = group_of[1], group_of[2]
+    two, row_two = scratch[5 * GROUP], scratch[5 * GROUP + 1]
+    filled = number = 0
+    while number < frames.shape[0]:
+        group = 0
+        while group < GROUP and number < frames.shape[0]:
+            numbers[group] = number
+            group += _find_hits(frames, number, threshold, hits[group], pad) != _ALL
+            number += 1
+        for k in range(group):
+            _sideways(hits[k], sides, ring, pad, n, beside[k], row[k])
+        for k in range(group):
+            _around(hits[k], beside[k], row[k], ring, nx, pad, n, near[k], lone[k])
+        end = 0
+        for k in range(group):
+            end = _list_pixels(lone[k], pixels, end, pad, n)
+            ends[k] = end
+        end = 0
+        for k in range(group):
+            filled = _single_addresses(
+                frames, numbers[k], first + numbers[k], pixels, end, ends[k], scale, origin, bins, dither,
+                addresses, filled,
             )  # fmt: skip
-        if filled >= ADDRESSES:
-            _increment(addresses, filled, histogram)
-            filled = 0
-        waiting += 1
-        if waiting == FLUSH_FRAMES:
-            flush_planes(planes, counts, ny, nx, words, pad)
+            end = ends[k]
+            if filled >= ADDRESSES:
+                _increment(addresses, filled, histogram)
+                filled = 0
+        if add:
+            for k in range(group):
+                _two_sideways(hits[k], sides, ring, pad, n, beside[k], two, row_two)
+                _one_neighbour(hits[k], beside[k], row[k], two, row_two, ring, nx, pad, n, lone[k])
+            for dy in range(ring + 1):
+                for dx in range(-ring if dy else 1, ring + 1):
+                    for k in range(group):
+                        _first_of_pairs(lone[k], sides, dy, dx, nx, pad, n, row[k])
+                    end = 0
+                    for k in range(group):
+                        end = _list_pixels(row[k], pixels, end, pad, n)
+                        ends[k] = end
+                    end = 0
+                    for k in range(group):
+                        filled = _pair_addresses(
+                            frames, numbers[k], first + numbers[k], pixels, end, ends[k], dy * nx + dx, scale,
+                            origin, bins, dither, addresses, filled, counts,
+                        )  # fmt: skip
+                        end = ends[k]
+                        if filled >= ADDRESSES:
+                            _increment(addresses, filled, histogram)
+                            filled = 0
+        _fold(hits, group, planes[HITS], pad, n)
+        _fold(near, group, planes[NEAR], pad, n)
+        waiting += group
+        if waiting >= FLUSH_FRAMES:
+            flush_planes(planes, counts)
             waiting = 0
     _increment(addresses, filled, histogram)
     return waiting

@@ -110,16 +110,36 @@ def test_any_chunks_merged_in_any_order_give_the_same_integers(cuts, add, random
 
 
 def test_more_frames_than_a_bit_sliced_counter_holds():
-    adu = np.full((700, 4, 16), 1000, np.uint16)
+    adu = np.full((2100, 4, 16), 1000, np.uint16)
     adu[:, 1, 5] = 5000
     adu[:, 3, 9:11] = 4000, 3000
     ours = Compton(scale_of((4, 16)).tables(3.0), add_pairs=True)
-    ours.add(adu)
+    ours.add(adu[:3])  # not a whole group of frames
+    ours.add(adu[3:])
     got = ours.result()
-    assert got.hits[1, 5] == got.hits[3, 9] == got.hits[3, 10] == 700
-    assert (got.singles[1, 5], got.doubles[3, 9], got.doubles[3, 10]) == (700, 700, 0)
-    assert got.near[0, 4] == got.near[2, 6] == 700
+    assert got.hits[1, 5] == got.hits[3, 9] == got.hits[3, 10] == 2100
+    assert (got.singles[1, 5], got.doubles[3, 9], got.doubles[3, 10]) == (2100, 2100, 0)
+    assert got.near[0, 4] == got.near[2, 6] == 2100
     assert got.discarded.sum() == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (9, 1), (7, 2), (1, 70), (3, 63), (4, 128), (33, 65)])
+@pytest.mark.parametrize("ring", [1, 2])
+def test_narrow_and_odd_detectors_with_empty_frames_between(shape, ring):
+    adu = model.frames(np.random.default_rng(5), 40, *shape, 0.15).adu
+    adu[3:5] = adu[20:33] = 1000
+    ours = Compton(scale_of(shape).tables(3.0), add_pairs=True, ring=ring, dither=False)
+    for start, stop in itertools.pairwise((0, 1, 4, 19, 21, 40)):
+        ours.add(adu[start:stop])
+    got = ours.result()
+    theirs = model.by_labels(
+        adu, np.full(shape, 1000 + 111), lambda _, a: (a - 1000.0) * 0.027, 0.2, 900, True, ring
+    )
+    for ours_, theirs_ in (
+        (got.hits, theirs.hits), (got.near, theirs.near), (got.discarded, theirs.discarded),
+        (got.singles, theirs.singles), (got.doubles, theirs.doubles),
+    ):  # fmt: skip
+        assert np.array_equal(ours_, theirs_)
 
 
 def test_the_pattern_between_whole_adu_makes_bins_even():
