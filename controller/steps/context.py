@@ -84,6 +84,8 @@ class Context:
 
     def spent(self) -> tuple[float, float]:
         """Return charge and time that the present charge step has spent so far, for the checkpoint."""
+        if self.carried is not None:  # an interrupted charge whose turn has not come again yet
+            return self.carried
         now = self.cycling.now
         if now.state not in ("cc", "cv"):
             return self.part

@@ -279,3 +279,10 @@ async def test_a_resumed_run_does_not_repeat_what_was_done_inside_a_parallel_ste
     await again.sequence._parallel((first, second), (0,))  # type: ignore[arg-type]
     assert [program.duration_s for program in again.cycling.programs] == [500.0]
     assert [step["path"] for step in again.sequence.timeline] == [[0, 1]]
+
+
+async def test_what_an_interrupted_charge_had_passed_is_kept_until_its_turn_comes(host: Host) -> None:
+    await host.sequence.checkpoint()
+    host.sequence.go_on_from({**host.checkpoints[-1], "part": [0.011, 300.0]})
+    await host.sequence.checkpoint()  # while the plate is heated again, say
+    assert host.checkpoints[-1]["part"] == [0.011, 300.0]
