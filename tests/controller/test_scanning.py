@@ -16,7 +16,7 @@ import pytest
 
 from controller.rawfile import RawWriter
 from controller.scanning import Feed, Scanning
-from drivers.errors import NoReply
+from drivers.errors import NoReply, Refused
 from drivers.roles import DetectorStatus, LineReport, ListChunk, PassReport, Raster
 from tests.controller.fakes import FakeGuard, FakeRecorder, SteppedClock
 
@@ -247,6 +247,25 @@ async def test_beam_loss_pauses_between_lines_and_the_pass_is_completed_afterwar
     ]
     assert leased_while_away
     assert not any(leased_while_away)  # blanked: the wait may last longer than any lease
+
+
+async def test_an_interlock_that_only_holds_voids_the_pass_and_not_the_run(setup: Setup) -> None:
+    original = setup.scanner.run_lines
+
+    async def blanked_in_mid_line(raster: Raster, first_line: int, **more: Any) -> PassReport:
+        await original(raster, first_line, **more)
+        setup.is_paused = True
+        raise Refused("was told to blank the beam while lines were playing", device="io")
+
+    setup.scanner.run_lines = blanked_in_mid_line  # type: ignore[method-assign]
+    outcome = await setup.run(1)
+    assert not outcome.good
+    assert "beam" not in setup.guard.leases
+    setup.is_paused = False
+    setup.scanner.run_lines = original  # type: ignore[method-assign]
+    setup.guard.refusal = "permit is latched"
+    with pytest.raises(Refused):  # that is no hold
+        await setup.run(2)
 
 
 async def test_a_reply_in_flight_at_the_end_of_a_pass_is_not_cut_off(setup: Setup) -> None:
