@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from controller.offline import maps_reduce
 from controller.offline.maps_reduce import LineAsked, MapOptions
 from controller.offline.technique import Job, Problems, Report, Technique
-from controller.offline.values import KEV_PER_UNIT, parse_energy
+from controller.offline.values import KEV_PER_UNIT, parse_energy, parse_in
 from drivers.files import foreign_maps
 from drivers.files.errors import FileError
 from edge.foreign_maps import WAYS
@@ -33,13 +32,7 @@ def _place(text: str) -> _Place:
     """Return a place on an axis: keV from an energy, Da from a mass. Raises ValueError."""
     words = text.split()
     if len(words) == 2 and words[1] in MASS_UNITS:
-        try:
-            value = float(words[0])
-        except ValueError:
-            raise ValueError(f"{words[0]!r} in {text!r} is not a number") from None
-        if not math.isfinite(value):
-            raise ValueError(f"{text!r} is not a finite mass")
-        return _Place(value, "Da")
+        return _Place(parse_in(text, dict.fromkeys(MASS_UNITS, 1.0), "a mass"), "Da")
     if len(words) != 2 or words[1] not in KEV_PER_UNIT:
         units = ", ".join((*KEV_PER_UNIT, *MASS_UNITS))
         raise ValueError(f"{text!r} is not a place on an axis: write a number and a unit ({units})")

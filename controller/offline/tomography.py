@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.offline.technique import Job, Problems, Report, Technique
+from controller.offline.values import parse_in
 from drivers.files import hdf5_safe, tomo_hdf5, volumes
 from drivers.files.errors import FileError
 from drivers.files.recordings_images import RecordedProjections, RecordedVolume
@@ -56,16 +57,7 @@ class VolumeOptions:
 
 def parse_length(text: str) -> float:
     """Return µm from "3.24 um". Raises ValueError that names the units."""
-    words = text.split()
-    if len(words) != 2 or words[1] not in UM_PER_UNIT:
-        raise ValueError(f"{text!r} is not a length: write a number and a unit ({', '.join(UM_PER_UNIT)})")
-    try:
-        value = float(words[0])
-    except ValueError:
-        raise ValueError(f"{words[0]!r} in {text!r} is not a number") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{text!r} is not a finite length")
-    return value * UM_PER_UNIT[words[1]]
+    return parse_in(text, UM_PER_UNIT, "a length")
 
 
 def parse_positive_length(text: str) -> float:

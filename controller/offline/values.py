@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.calibration import EnergyScale, ScaleFit
@@ -44,16 +44,21 @@ def fit_report(fit: ScaleFit) -> dict[str, Any]:
 
 def parse_energy(text: str) -> float:
     """Return keV from "12 eV" or "1.2 keV". Raises ValueError that names the unit if it is missing."""
+    return parse_in(text, KEV_PER_UNIT, "an energy")
+
+
+def parse_in(text: str, units: Mapping[str, float], what: str) -> float:
+    """Return a number in the unit whose factor is 1 from "12 eV". Raises ValueError that names the units."""
     words = text.split()
-    if len(words) != 2 or words[1] not in KEV_PER_UNIT:
-        raise ValueError(f"{text!r} is not an energy: write a number and a unit ({', '.join(KEV_PER_UNIT)})")
+    if len(words) != 2 or words[1] not in units:
+        raise ValueError(f"{text!r} is not {what}: write a number and a unit ({', '.join(units)})")
     try:
         value = float(words[0])
     except ValueError:
         raise ValueError(f"{words[0]!r} in {text!r} is not a number") from None
     if not math.isfinite(value):
-        raise ValueError(f"{text!r} is not a finite energy")
-    return value * KEV_PER_UNIT[words[1]]
+        raise ValueError(f"{text!r} is not a finite {what.split()[-1]}")
+    return value * units[words[1]]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
