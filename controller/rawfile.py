@@ -120,7 +120,7 @@ def read_index(folder: Path) -> Iterator[dict[str, Any]]:
         for line in lines:
             try:
                 message = json.loads(line, object_hook=_restored)
-            except ValueError:
+            except (ValueError, TypeError, RecursionError):  # also of what is no base64 after all
                 continue
             if isinstance(message, dict):
                 yield message
@@ -135,23 +135,32 @@ def read_words(folder: Path, entry: Mapping[str, Any], *, verify: bool = False) 
         verify: compare the checksum.
 
     Raises:
-        ValueError: if the path leaves the folder, the file is too short, or the checksum differs.
+        ValueError: if the entry is no range, the path leaves the folder, the file is too short, or the
+            checksum differs.
+        OSError: if the file cannot be read.
     """
-    name = str(entry["path"])
+    name, offset, length = _range(entry)
     path = folder / name
-    if Path(name).name != name:
-        raise ValueError(f"raw file {name!r} is not a plain name")
-    length = int(entry["words"]) * WORD_BYTES
     with path.open("rb") as file:
-        file.seek(int(entry["offset"]))
+        size = os.fstat(file.fileno()).st_size
+        if offset + length > size:
+            raise ValueError(f"{name}: {size} bytes, expected {length} at offset {offset}")
+        file.seek(offset)
         words = file.read(length)
-    if len(words) != length:
-        raise ValueError(f"{name}: {len(words)} bytes at offset {entry['offset']}, expected {length}")
     if verify and "sha256" in entry and hashlib.sha256(words).hexdigest() != entry["sha256"]:
-        raise ValueError(
-            f"{name}: checksum of {length} bytes at offset {entry['offset']} differs from the index"
-        )
+        raise ValueError(f"{name}: checksum of {length} bytes at offset {offset} differs from the index")
     return words
+
+
+def _range(entry: Mapping[str, Any]) -> tuple[str, int, int]:
+    """Return name, offset and length in bytes of an entry. Raises ValueError."""
+    fields = entry if isinstance(entry, Mapping) else {}
+    name, offset, words = (fields.get(key) for key in ("path", "offset", "words"))
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"raw file {name!r} is not a plain name")
+    if not (isinstance(offset, int) and isinstance(words, int) and offset >= 0 and words >= 0):
+        raise ValueError(f"{name}: offset {offset!r} and words {words!r} are not a range")
+    return name, offset, words * WORD_BYTES
 
 
 def _plain(value: object) -> object:

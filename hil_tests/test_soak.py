@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from hil_tests.soak.__main__ import main
 from hil_tests.soak.items import ITEMS
-from hil_tests.soak.runner import Book, Failed, Skip, Workshop, tree_state
+from hil_tests.soak.runner import ROOT, Book, Failed, Skip, Workshop, tree_state
 from hil_tests.soak.runs import Run, chi_square_bound
 
 
@@ -101,6 +102,14 @@ def test_the_state_of_a_tree_changes_with_its_files(tmp_path: Path) -> None:
     assert changed.startswith(clean + "-")
     (tmp_path / "file").write_text("1")
     assert tree_state(tmp_path) == clean
+
+
+def test_fuzzing_counts_for_what_the_target_loads() -> None:
+    code = "from hil_tests.soak import fuzz; print(*fuzz.loaded('cycler-log'))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    names = {Path(path).name for path in done.stdout.split()}
+    assert {"cycler_log.py", "neware_csv.py", "bounded.py"} <= names
+    assert not names & {"cycler_log.pyc", "imzml.py", "tiff_stack.py", "fuzz.py"}
 
 
 def test_the_list_names_every_item(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,10 @@
 """Items ``fuzz-NAME``: ten minutes of coverage-guided fuzzing of each reader and codec, minute by minute.
 
 The corpus of a target stays in ``.soak/fuzz/NAME/corpus`` over all states of the tree, its findings in
-``.soak/fuzz/NAME/found``. How long it has been fuzzed stands beside them, for one state of the readers and
-codecs: an item that was cut off goes on, and one that was finished is not repeated because something else has
-changed. ``OPERANDO_FUZZ_S`` sets how much of the ten minutes is done at once: an item of which some is left
-counts as skipped, not as passed.
+``.soak/fuzz/NAME/found``. How long it has been fuzzed stands beside them, for one state of the modules that
+it loads: an item that was cut off goes on, and one that was finished is not repeated because something else
+has changed. ``OPERANDO_FUZZ_S`` sets how much of the ten minutes is done at once: an item of which some is
+left counts as skipped, not as passed.
 
 The engine is atheris (Apache-2.0, libFuzzer), which has no wheels for ARM: it is installed beside the
 environment, into ``.soak/fuzz/atheris``, not into it.
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hil_tests.soak.fuzz_codecs import in_memory
-from hil_tests.soak.fuzz_targets import TARGETS, missing
+from hil_tests.soak.fuzz_targets import TARGETS, missing, one
 from hil_tests.soak.runner import ROOT, Failed, Item, Skip, Workshop
 
 WHOLE_S = 600
@@ -33,10 +33,8 @@ START_S = 120.0  # for imports and the corpus
 ENGINE = "atheris>=3.0,<4"
 PLACE = ROOT / ".soak" / "fuzz"
 FINDINGS = ROOT / "tests" / "data" / "fuzz"
-CODECS = (
-    "controller/commands.py", "controller/link_server.py", "controller/payloads.py",
-    "controller/reduce/frames.py", "controller/config/quantities.py",
-)  # fmt: skip
+PACKAGES = ("drivers", "controller", "edge")
+_LOADED = "Modules loaded: "
 _UNITS = re.compile(r"stat::number_of_executed_units: (\d+)")
 
 
@@ -57,7 +55,7 @@ def fuzz(name: str, work: Workshop) -> str:
     for folder in (corpus, found):
         folder.mkdir(parents=True, exist_ok=True)
     _seed(name, corpus)
-    spent = _Spent(place / f"spent-{_code()}.txt")
+    spent = _Spent(place / f"spent-{_code(name, work)}.txt")
     ends_s = min(WHOLE_S, spent.seconds + int(os.environ.get("OPERANDO_FUZZ_S", WHOLE_S)))
     while spent.seconds < ends_s:
         stretch_s = min(STRETCH_S, ends_s - spent.seconds)
@@ -68,10 +66,28 @@ def fuzz(name: str, work: Workshop) -> str:
     return f"nothing found in {said}"
 
 
-def _code() -> str:
-    """Return a name for the state of what is fuzzed."""
+def loaded(name: str) -> list[Path]:
+    """Return the files of ours that a target has loaded once it has taken its seeds, in this process."""
+    run = one(name)
+    for data in TARGETS[name].seeds():
+        run(data)
+    files = {
+        Path(module.__file__)
+        for key, module in list(sys.modules.items())
+        if key.partition(".")[0] in PACKAGES and getattr(module, "__file__", None)
+    }
+    return sorted(files)
+
+
+def _code(name: str, work: Workshop) -> str:
+    """Return a name for the state of what is fuzzed: found in a process that has loaded nothing else."""
+    code = f"from hil_tests.soak import fuzz; print({_LOADED!r}, *fuzz.loaded({name!r}), sep='\\n')"
+    done = work.run([sys.executable, "-W", "ignore", "-c", code], limit_s=START_S)
+    _, found, files = done.stdout.partition(_LOADED)
+    if done.returncode or not found:
+        raise Failed(f"a seed of the target is refused\n{_trace(done.stdout)}")
     digest = hashlib.sha256()
-    for path in sorted([*(ROOT / "drivers").rglob("*.py"), *(ROOT / name for name in CODECS)]):
+    for path in map(Path, files.split()):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 

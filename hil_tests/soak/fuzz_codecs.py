@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -336,6 +337,33 @@ def make_payloads() -> One:
 def _filler(kind: Any) -> Any:
     text = str(kind)
     return next((value for name, value in (("int", 1), ("float", 1.0), ("bool", True)) if name in text), "x")
+
+
+def seeds_raw_index() -> list[bytes]:
+    """An index of a run with the words of one pass; what follows the zero byte is the file of words."""
+    entry = {"path": "pixe.words", "offset": 4, "words": 1}
+    end = {"k": "pass_end", "scan": 1, "n": 0, "raw": {"pixe": entry}}
+    lines = [{"k": "run", "settings": {"base64": "oWFh9w=="}}, end, {"k": "scan_end", "scan": 1}]
+    return [b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b"\0\0\0\0\1\0\0\0\2"]
+
+
+def make_raw_index() -> One:
+    """Every message of an index, and every range of words that it names."""
+    from controller.rawfile import INDEX_NAME, read_index, read_words
+
+    folder = scratch()
+
+    def run(data: bytes) -> None:
+        index, _, words = data.partition(b"\0")
+        (folder / INDEX_NAME).write_bytes(index)
+        (folder / "pixe.words").write_bytes(words)
+        for message in read_index(folder):
+            raw = message.get("raw")
+            for entry in raw.values() if isinstance(raw, dict) else ():
+                with contextlib.suppress(ValueError, OSError):
+                    read_words(folder, entry, verify=True)
+
+    return run
 
 
 def seeds_quantities() -> list[bytes]:

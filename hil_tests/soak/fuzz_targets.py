@@ -210,6 +210,9 @@ TARGETS: dict[str, Target] = {
         "link_lines", (), b'"ack"', b'"refused"', b'"beat"', b'"command"', b'"payload"', b"\\ud800", b"1e999",
     ),
     "payloads": _codec("payloads", ("controller.payloads:PayloadError",), b"\xd9\xd9\xf7", b"\xbf", b"\xba"),
+    "raw-index": _codec(
+        "raw_index", (), b'"pass_end"', b'"raw"', b'"base64"', b'"path"', b"../", b"1e999", b"-1",
+    ),
     "quantities": _codec(
         "quantities", ("controller.config.quantities:QuantityError",), b"degC", b"uA", b"C/5", b"1e999",
     ),

@@ -91,6 +91,30 @@ def test_a_line_cut_off_by_a_crash_is_skipped(tmp_path):
     assert [m["k"] for m in read_index(tmp_path)] == ["run", "scan_end"]
 
 
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b'{"base64":1}', b'{"a":{"base64":5}}', b'{"a":{"base64":"x"}}', b'"text"'],
+    ids=["nested", "base64-number", "inner-number", "base64-cut", "no-object"],
+)  # fmt: skip
+def test_a_damaged_line_is_skipped(tmp_path, line):
+    (tmp_path / "index.jsonl").write_bytes(b'{"k":"run"}\n' + line + b'\n{"k":"scan_end"}\n')
+    assert [m["k"] for m in read_index(tmp_path)] == ["run", "scan_end"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {}, 3, {"path": "pixe.words"}, {"path": 1, "offset": 0, "words": 1},
+        {"path": "pixe.words", "offset": "x", "words": None},
+        {"path": "pixe.words", "offset": float("inf"), "words": 1},
+        {"path": "pixe.words", "offset": -1, "words": 1}, {"path": "pixe.words", "offset": 0, "words": 10**12},
+    ],
+)  # fmt: skip
+def test_what_is_no_range_is_refused(tmp_path, entry):
+    (tmp_path / "pixe.words").write_bytes(FIRST)
+    with pytest.raises(ValueError, match=r"pixe\.words|plain name"):
+        read_words(tmp_path, entry)
+
+
 def test_what_is_not_json_is_refused(tmp_path):
     index = RawIndex(tmp_path)
     with pytest.raises(TypeError, match="object"):
