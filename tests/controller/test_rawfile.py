@@ -106,7 +106,8 @@ def test_a_damaged_line_is_skipped(tmp_path, line):
         {}, 3, {"path": "pixe.words"}, {"path": 1, "offset": 0, "words": 1},
         {"path": "pixe.words", "offset": "x", "words": None},
         {"path": "pixe.words", "offset": float("inf"), "words": 1},
-        {"path": "pixe.words", "offset": -1, "words": 1}, {"path": "pixe.words", "offset": 0, "words": 10**12},
+        {"path": "pixe.words", "offset": -1, "words": 1},
+        {"path": "pixe.words", "offset": 0, "words": 10**12},
     ],
 )  # fmt: skip
 def test_what_is_no_range_is_refused(tmp_path, entry):
