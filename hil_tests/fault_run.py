@@ -1,0 +1,191 @@
+"""Carries out one row of the fault catalogue in one condition, against the whole system, and times it.
+
+The condition says who is left to act: the guard in control; only the supervisor, because control is frozen
+for ten seconds or for good; or only the watchdog of the I/O box, because every process of the host is dead.
+What is reached is asked of the bench, never of the host.
+"""
+# ruff: noqa: S101  # tests only: an assert is what this file is for
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hil_tests.fault_rows import Row
+from hil_tests.fault_strikes import STRIKES
+from hil_tests.harness import HOST, ROLES, Outputs, Run, World, eventually, processes_of, start_energised
+
+LOADED_S = 1.5  # wall seconds that a busy machine with two cores may add to any bound
+GIVEN_UP_S = 30.0  # wall seconds beyond what is allowed: a late answer is still measured
+BLOCKED_S = 10.0  # wall
+SUPERVISOR_S = 8.0  # wall: silence until control is taken for dead, then the off path
+WATCHDOG_S = 1.0  # wall: the watchdog of the I/O box, 3 lab seconds, never under 0.5 s of the wall
+
+REACHED: dict[str, Callable[[Outputs], bool]] = {
+    "all off": lambda now: now.off,
+    "beam and heat off": lambda now: now.beam_and_heat_off,
+    "cell open": lambda now: not now.cell_on,
+    "beam blanked": lambda now: now.blanked,
+    "shutter closed": lambda now: not now.shutter_open,
+}
+
+
+@dataclass
+class Scene:
+    """Where a row plays. A strike of ``fault_strikes`` gets it with its own table."""
+
+    row: Row
+    world: World
+    run: Run
+    folder: Path
+    later: list[Callable[[], None]] = field(default_factory=list)  # called when the row is over
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was seen."""
+
+    reached_wall_s: float
+    allowed_wall_s: float
+    exit: int | None
+    trips: tuple[str, ...]
+
+
+STAGES: dict[str, Callable[[World, Path], Run]] = {
+    "everything on": start_energised,
+}
+
+
+def strike(scene: Scene, table: Mapping[str, Any]) -> None:
+    """Let one thing go wrong."""
+    more = dict(table)
+    if "target" in table:
+        scene.world.fault(more.pop("target"), more.pop("kind"), **more)
+    elif "set" in table:
+        scene.world.put(table["set"], table["value"])
+    elif "process" in table:
+        scene.run.signal(table["process"], signal.Signals[table["signal"]])
+    else:
+        STRIKES[table["do"]](scene, more)
+
+
+def allowed_s(row: Row, condition: str) -> float:
+    """Return the wall seconds a row has in a condition, without those for a busy machine."""
+    usual = row.wall_s + row.lab_s / row.speed
+    if condition == "guard":
+        return usual
+    return WATCHDOG_S if condition == "host killed" else SUPERVISOR_S
+
+
+def play(row: Row, condition: str, world: World, folder: Path) -> Measured:
+    """Play a row to its end and check everything it says. Raises AssertionError."""
+    run = STAGES[row.when](world, folder)
+    scene = Scene(row, world, run, folder)
+    try:
+        since_s = time.monotonic()
+        _take_away(scene, condition)
+        for part in row.strike:
+            strike(scene, part)
+        reached_s = _wait(scene, condition, since_s)
+        if condition == "host killed":
+            return Measured(reached_s, allowed_s(row, condition), None, ())
+        code = run.ended()
+        measured = Measured(reached_s, allowed_s(row, condition), code, tuple(_trips(run)))
+        _check(scene, condition, measured)
+        return measured
+    finally:
+        for undo in reversed(scene.later):
+            undo()
+        run.kill_all()
+
+
+def _take_away(scene: Scene, condition: str) -> None:
+    """Leave only those who must suffice in this condition."""
+    run = scene.run
+    if condition == "host killed":
+        pids = [pid for role in HOST for pid in processes_of(run.folder, ROLES[role])]
+        for pid in [run.process.pid, *pids]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    elif condition != "guard":
+        pid = run.pid("control")
+        os.kill(pid, signal.SIGSTOP)
+        if condition == "control blocked":
+            timer = threading.Timer(BLOCKED_S, _wake, (pid,))
+            timer.start()
+            scene.later.append(timer.cancel)
+
+
+def _wake(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def _wait(scene: Scene, condition: str, since_s: float) -> float:
+    """Wait for the state of the row; return the wall seconds it took."""
+    row, allowed = scene.row, allowed_s(scene.row, condition)
+    reach = "beam and heat off" if condition == "host killed" else row.reach
+    met = REACHED[reach]
+    found: Outputs = eventually(
+        lambda: (now := scene.world.outputs()) and met(now) and now,
+        f"{row.name}: {reach}",
+        seconds=allowed + GIVEN_UP_S,
+        tell=lambda: f"{scene.world.outputs()}\n{scene.run.tell()}",
+    )
+    took_s = found.wall_s - since_s
+    assert took_s <= allowed + LOADED_S, f"{reach} after {took_s:.2f} s, allowed {allowed:g} s"
+    return took_s
+
+
+def _trips(run: Run) -> dict[str, dict[str, Any]]:
+    return {row["body"]["id"]: row["body"] for row in run.events("trip")}
+
+
+def _check(scene: Scene, condition: str, measured: Measured) -> None:
+    """Check what is found after the end: off for good, exit code, journal, latch, text."""
+    row, run = scene.row, scene.run
+    if row.reach == "all off":
+        scene.world.stays_off()
+    if condition != "guard":
+        assert measured.exit == 4, (measured.exit, run.tell())
+        return
+    assert measured.exit in row.exit, (measured.exit, run.tell())
+    kinds = {event["kind"] for event in run.events()}
+    assert set(row.journal) <= kinds, (row.journal, kinds)
+    assert re.search(row.told, told(run)), (row.told, told(run))
+    if row.trips:
+        _check_trip(row, run)
+
+
+def told(run: Run) -> str:
+    """Return what a person could have read: lines, outcome, and what the command line printed."""
+    record = run.run_dir / "record.json"
+    outcome = str(run.record["outcome"]) if record.is_file() else ""
+    return "\n".join((run.lines(), outcome, run.out, run.err))
+
+
+def _check_trip(row: Row, run: Run) -> None:
+    """One of the trips of the row is there, latched, and its action was confirmed where it can be."""
+    trips = _trips(run)
+    hit = [trip for trip in row.trips if trip in trips]
+    assert hit, (list(trips), run.lines())
+    trip = trips[hit[0]]
+    assert trip["latch"]
+    assert trip["text"]
+    assert trip["lab_s"] > 0
+    assert hit[0] in [latch for (latch,) in run.rows("SELECT id FROM latches")]
+    (action,) = [event["body"] for event in run.events("action") if event["body"]["trip"] == hit[0]]
+    assert action["results"]
+    for result in action["results"]:
+        assert result["confirmed"] is (result["output"] != row.unreachable), result
+    (last,) = [event["body"] for event in run.events("safe")]
+    confirmed = {result["output"] for result in last["results"] if result["confirmed"]}
+    assert confirmed == {"io", "cell", "heater"} - {row.unreachable}

@@ -1,0 +1,31 @@
+"""Every row of the fault catalogue, against the whole system on the virtual bench.
+
+Here each row once, with the guard; the other conditions are items of the soak.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hil_tests.fault_rows import Row, load
+from hil_tests.fault_run import play
+from hil_tests.harness import World
+
+
+def cases(*groups: str) -> list[object]:
+    """Return the rows as parameters; what is not met yet is expected to fail, strictly."""
+    return [
+        pytest.param(
+            row, id=row.id, marks=[pytest.mark.xfail(reason=row.open, strict=True)] if row.open else []
+        )
+        for row in load()
+        if row.fast and (not groups or row.group in groups)
+    ]
+
+
+@pytest.mark.parametrize("row", cases())
+def test_a_fault(row: Row, world: World, tmp_path: Path, record_property) -> None:
+    measured = play(row, "guard", world, tmp_path)
+    record_property("reached_after_wall_s", round(measured.reached_wall_s, 2))
