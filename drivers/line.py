@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from drivers.errors import BadReply, DriverError, NoReply
 from drivers.owed import Owed, owed_after
-from drivers.port import Port, PortLost, Reopenable
+from drivers.port import Connected, Port, PortLost, Reopenable
 from drivers.roles import LineStats
 from drivers.turn import Turn
 
@@ -181,6 +181,7 @@ class Line:
             if answer is None:
                 self.stats.timeouts += 1
                 self._give_up(None, parse, chunks, timeout_s, matched=matched)
+                self._leave_connection()
                 came = b"".join(chunks)
                 what = "no complete reply" if came else "no reply"
                 raise NoReply(
@@ -347,6 +348,12 @@ class Line:
             error, parse, chunks, timeout_s=timeout_s, quiet_s=self._quiet_s, matched=matched
         )
         self._last_byte_s = max(self._last_byte_s, self._now())
+
+    def _leave_connection(self) -> None:
+        """Let the next request make a new connection: a dead one may look whole for hours."""
+        recent = self._tried_s is not None and self._now() - self._tried_s < self._reopen_every_s
+        if isinstance(self._port, Connected) and self._port.may_be_half_open and not recent:
+            self._lost = f"{self.where}: connected, but nothing comes"
 
     async def _open_port(
         self, device: str, request: bytes = b"", *, timeout_s: float | None = None, urgent: bool = True

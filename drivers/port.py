@@ -59,6 +59,13 @@ class Reopenable(Protocol):
         ...
 
 
+@runtime_checkable
+class Connected(Protocol):
+    """A port whose connection may be gone at the other end and look whole here (half-open TCP)."""
+
+    may_be_half_open: bool
+
+
 class Inbox(asyncio.Protocol, asyncio.DatagramProtocol):
     """Collects what a transport delivers; one reader at a time.
 

@@ -14,6 +14,7 @@ class TcpPort:
     """A client connection that is opened again when asked to, never by itself."""
 
     character_s = 0.0
+    may_be_half_open = True
 
     def __init__(self, host: str, port: int, *, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         self._host = host

@@ -254,8 +254,14 @@ class World:
 
     def mend(self) -> None:
         """Take every fault back, except that of a serial line."""
+        for target in ("heater", "cell", "io", "pixe", "pige"):
+            self.fault(target, "mended")
         for target in ("io", "pixe", "pige"):
             self.fault(target, "replug")
+        for target in ("pixe", "pige"):
+            self.fault(target, "fifo")
+        self.fault("heater", "neighbour", answers=False)
+        self.fault("heater", "wrong_unit", count=0)
         self.fault("heater", "sensor", state="good")
         self.fault("heater", "reset", boot_s=0.0)  # its sensor-break alarm latches until it is switched off
         self.fault("heater", "stuck_output", fraction=None)

@@ -148,7 +148,7 @@ class AmptekTwin:
 
         Kinds: those of the wire, per datagram; ``unplug``, ``replug``; ``reset`` with ``boot_s``; ``gain``
         with ``factor`` and ``drift_per_h``; ``pixel`` with ``pulses`` of the pixel clock that are missed
-        (negative) or seen twice while counting.
+        (negative) or seen twice while counting; ``fifo`` with ``words``, its depth (left out: as built).
         """
         kind = fault.get("kind")
         if self.faults.knows(kind):
@@ -161,6 +161,8 @@ class AmptekTwin:
             self._booted_s = self._clock.now_s() + float(fault.get("boot_s", self.settings["boot_s"]))
         elif kind == "pixel":
             self._miscounts += int(fault.get("pulses", -1))
+        elif kind == "fifo":
+            self.fifo.capacity = int(fault.get("words", self.settings["fifo_words"]))
         elif kind == "gain":
             for name in ("factor", "drift_per_h"):
                 attribute = "gain" if name == "factor" else "gain_drift_per_h"

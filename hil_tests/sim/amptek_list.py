@@ -44,7 +44,7 @@ class Fifo:
 
     def push(self, words: Words) -> None:
         """Append words."""
-        room = self.capacity - self._count
+        room = max(0, self.capacity - self._count)
         if words.size > room:
             self.lost += words.size - room
             self._overflowed = True

@@ -6,7 +6,7 @@ true, whatever the controller puts out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -15,11 +15,23 @@ from hil_tests.sim.eurotherm_loop import KELVIN_AT_0_C, Loop, LoopSettings
 from hil_tests.sim.eurotherm_registers import RegisterMap
 from hil_tests.sim.physics.holder import Holder
 from hil_tests.sim.wire.faults import WireFaults
-from hil_tests.sim.wire.modbus_rtu import GapFramer, RtuSlave, gap_s
+from hil_tests.sim.wire.modbus_rtu import GapFramer, RtuSlave, checksum, gap_s
 from hil_tests.sim.wire.serial_pty import SerialPty
 
 CYCLE_S = 0.25
 SENSOR_STATES = ("good", "open", "short", "out of range")
+NEIGHBOUR_UNIT = 2
+
+
+class Neighbour:
+    """Registers of another instrument on the same RS-485 pair; it counts up and takes nothing."""
+
+    def read(self, register: int, count: int) -> Sequence[int]:
+        """Return the numbers of the registers."""
+        return range(register, register + count)
+
+    def write(self, register: int, words: Sequence[int], *, single: bool) -> None:
+        """Take words, and forget them."""
 
 
 class EurothermTwin:
@@ -53,6 +65,9 @@ class EurothermTwin:
         self.loop = Loop(LoopSettings(**given))
         self.registers = RegisterMap(self.loop, decimals)
         self.slave = RtuSlave(unit_id, self.registers)
+        self.neighbour: RtuSlave | None = None
+        self._wrong_unit = 0
+        self._wrong_replies = 0
         self.faults = WireFaults()
         self._clock = clock
         self._relay_closed = relay_closed
@@ -93,7 +108,8 @@ class EurothermTwin:
 
         Kinds: those of the wire; ``unplug``, ``replug``; ``sensor`` with ``state`` good, open, short, out of
         range or frozen; ``reset`` with ``boot_s``; ``stuck_output`` with ``fraction`` (null: mended);
-        ``runaway`` with ``watt`` made inside the cell.
+        ``runaway`` with ``watt`` made inside the cell; ``wrong_unit``: ``count`` replies bear the address
+        ``unit``, with the right checksum; ``neighbour``: unit 2 on the same pair ``answers`` or not.
         """
         kind = fault.get("kind")
         if self.faults.knows(kind):
@@ -112,6 +128,12 @@ class EurothermTwin:
             self._stuck_fraction = None if fraction is None else float(fraction)
         elif kind == "runaway":
             self.holder.cell_power_w = float(fault["watt"])
+        elif kind == "wrong_unit":
+            self._wrong_unit = int(fault.get("unit", 7))
+            self._wrong_replies = int(fault.get("count", 1))
+        elif kind == "neighbour":
+            answers = bool(fault.get("answers", True))
+            self.neighbour = RtuSlave(NEIGHBOUR_UNIT, Neighbour()) if answers else None
         else:
             raise ValueError(f"no such fault of the temperature controller: {kind!r}")
 
@@ -126,6 +148,7 @@ class EurothermTwin:
             "output_percent": self.loop.output_percent,
             "lost_bytes": self._port.lost_bytes,
             "wire_faults": dict(self.faults.counts),
+            "port": self._port.path if self._port.plugged else "",
         }
 
     def _frame(self, frame: bytes) -> None:
@@ -134,8 +157,15 @@ class EurothermTwin:
         if now_s < self._booted_s:
             return
         reply = self.slave.answer(frame)
+        if reply is None and self.neighbour is not None:
+            reply = self.neighbour.answer(frame)
         if reply is None:
             return
+        if self._wrong_replies > 0:
+            self._wrong_replies -= 1
+            self.faults.counts["wrong_unit"] = self.faults.counts.get("wrong_unit", 0) + 1
+            message = bytes([self._wrong_unit]) + reply[1:-2]
+            reply = message + checksum(message)
         delay_s = max(0.0, self._response_s - self._gap_s)
         for extra_s, piece in self.faults.outgoing(reply):
             self._port.send(piece, delay_s + extra_s)

@@ -139,7 +139,8 @@ class LabJackT7Twin:
     def inject(self, fault: Mapping[str, Any]) -> None:
         """Make something go wrong.
 
-        Kinds: those of the wire; ``unplug``, ``replug``; ``reset`` with ``boot_s``; ``relay`` or ``shutter``
+        Kinds: those of the wire; ``unplug``, ``replug``; ``half_open`` (connections that are there hear and
+        say nothing any more, new ones work); ``reset`` with ``boot_s``; ``relay`` or ``shutter``
         with ``stuck`` closed, open or nothing (mended); ``permit`` with ``given`` true or false;
         ``beam_loss`` with ``lost`` true or false; ``stream_stop``.
         """
@@ -148,6 +149,8 @@ class LabJackT7Twin:
             self.faults.inject(fault)
         elif kind in ("unplug", "replug"):
             self._server.silent = kind == "unplug"
+        elif kind == "half_open":
+            self._server.abandon()
         elif kind == "reset":
             self.settings["boot_s"] = float(fault.get("boot_s", self.settings["boot_s"]))
             self._reboot()

@@ -129,6 +129,7 @@ class EmStatTwin:
             "discharge_coulomb": charge.passed_discharge,
             "lost_bytes": self._port.lost_bytes,
             "wire_faults": dict(self.faults.counts),
+            "port": self._port.path if self._port.plugged else "",
         }
 
     def _advance(self, time_s: float) -> None:

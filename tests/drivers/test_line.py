@@ -404,6 +404,34 @@ async def test_reopening_is_rate_limited_and_an_urgent_request_is_not(line, port
     assert await line.ask(b"a\n", until_lf, timeout_s=0.5) == b"A\n"
 
 
+async def test_a_connection_that_says_nothing_is_left_for_a_new_one(line, port, clock):
+    """Half-open TCP: the other end has forgotten us, and no packet tells."""
+    port.may_be_half_open = True
+    clock.time_s += 10.0
+    for _ in range(3):
+        port.expect(b"a\n")
+    port.expect(b"a\n", b"A\n")
+    with pytest.raises(NoReply, match="no reply on line fake"):
+        await line.ask(b"a\n", until_lf, timeout_s=0.5, matched=True)
+    assert (port.openings, line.openings) == (1, 1)
+    for _ in range(2):  # a device that is silent is not connected to more often than once a second
+        with pytest.raises(NoReply, match="no reply on line fake"):
+            await line.ask(b"a\n", until_lf, timeout_s=0.5, matched=True)
+        assert line.openings == 2
+    assert await line.ask(b"a\n", until_lf, timeout_s=0.5, matched=True) == b"A\n"
+    assert line.openings == 3
+
+
+async def test_a_serial_line_that_says_nothing_is_not_opened_again(line, port, clock):
+    clock.time_s += 10.0
+    port.expect(b"a\n")
+    port.expect(b"a\n", b"A\n")
+    with pytest.raises(NoReply):
+        await line.ask(b"a\n", until_lf, timeout_s=0.5)
+    assert await line.ask(b"a\n", until_lf, timeout_s=0.5) == b"A\n"
+    assert line.openings == 1
+
+
 async def test_open_that_hangs_is_bounded(clock, port):
     async def hang():
         await asyncio.Event().wait()

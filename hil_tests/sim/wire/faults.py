@@ -10,7 +10,8 @@ A fault is a table: ``kind`` and, all optional, ``count`` (how many replies it h
 * ``silence``: nothing comes;
 * ``previous``: the reply is kept back and comes in front of the next one, as a late reply would;
 * ``swapped``: the reply comes after the next one;
-* ``noise``: the bytes ``hex`` come in front of the reply.
+* ``noise``: the bytes ``hex`` come in front of the reply;
+* ``mended``: nothing that is still queued strikes any more.
 """
 
 from __future__ import annotations
@@ -50,10 +51,13 @@ class WireFaults:
 
     def knows(self, kind: object) -> bool:
         """Return whether ``kind`` is a fault of the wire."""
-        return kind in self._kinds
+        return kind in self._kinds or kind == "mended"
 
     def inject(self, fault: Mapping[str, Any]) -> None:
         """Queue a fault. Raises ValueError if its kind is unknown."""
+        if fault.get("kind") == "mended":
+            self._faults.clear()
+            return
         if not self.knows(fault.get("kind")):
             raise ValueError(f"no such wire fault: {fault.get('kind')!r}; known: {', '.join(self._kinds)}")
         self._faults.append(_Fault(fault, int(fault.get("count", 1)), int(fault.get("skip", 0))))

@@ -169,6 +169,11 @@ class ModbusTcpServer:
         for client in list(self._clients):
             client.abort()
 
+    def abandon(self) -> None:
+        """Forget every client without a word to it, as a router that restarted does: new ones are heard."""
+        for client in self._clients:
+            client.deaf = True
+
     def connected(self, client: _Client) -> bool:
         """Note a new client; False: it is not wanted now."""
         if self.open_for_clients:
@@ -190,6 +195,7 @@ class _Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._free_at = 0.0
+        self.deaf = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a TCP server makes no other
@@ -202,7 +208,7 @@ class _Client(asyncio.Protocol):
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
-        if self._server.silent:
+        if self._server.silent or self.deaf:
             self._buffer = b""
             return
         try:
@@ -233,5 +239,5 @@ class _Client(asyncio.Protocol):
 
     def _send(self, data: bytes) -> None:
         with contextlib.suppress(RuntimeError):
-            if self._transport is not None and not self._transport.is_closing():
+            if self._transport is not None and not self._transport.is_closing() and not self.deaf:
                 self._transport.write(data)
