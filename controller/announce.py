@@ -6,14 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controller.commands import Command, Gate, Refusal, RemoteCommands, load_keys
-from controller.payloads import describe, parameter
+from controller.command_keys import load_keys
+from controller.commands import Command, Gate, Refusal, RemoteCommands
+from controller.payloads import describe, parameter, state
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from controller.config import CellWindow, Experiment, Station
     from controller.journal import AsyncJournal
+    from controller.record import Recorder
 
 
 def description(station: Station, experiment: Experiment, limits: CellWindow, speed: float) -> dict[str, Any]:
@@ -48,10 +50,45 @@ def description(station: Station, experiment: Experiment, limits: CellWindow, sp
         }
         for module, told in parameters.items()
     }  # fmt: skip
+    modules["run"] = {
+        "roles": [], "description": "where the run stands; what remote commands must expect",
+        "parameters": {
+            "id": parameter("id of the run", kind="string"),
+            "state": parameter("starting, running, paused or ended", kind="string"),
+            "step": parameter("number of the step, from 1; null between steps", kind="integer"),
+        },
+    }  # fmt: skip
     elements = [line.element for line in experiment.analysis.lines]
     streams = [f"{kind}/{element}" for kind in ("map", "profile") for element in elements]
     streams += [f"spectrum/{role}" for role in ("pixe", "pige")] + ["soc"]
     return describe(station.name, modules, limits=asdict(limits), streams=streams, speed=speed)
+
+
+def standing(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where a run stands, as remote commands may expect it: ``run``, ``state``, ``step``.
+
+    Args:
+        status: the answer of the desk; ``paused`` of it is a state here, and steps are counted from 1.
+    """
+    step = status.get("step")
+    now = "paused" if status.get("paused") else status.get("state")
+    return {"run": status.get("run"), "state": now, "step": step["number"] if step else None}
+
+
+class Standing:
+    """Publishes where the run stands (``state/run/...``), whenever it changes."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._told: dict[str, Any] = {}
+
+    def tell(self, status: Mapping[str, Any]) -> None:
+        """Publish what is different from what was last told."""
+        for name, value in standing(status).items():
+            if name not in self._told or self._told[name] != value:
+                topic = f"state/run/{'id' if name == 'run' else name}"
+                self._recorder.post("state", "run", state(value), topic=topic, retain=True)
+                self._told[name] = value
 
 
 def remote_commands(
@@ -74,5 +111,8 @@ def remote_commands(
             raise Refusal(str(reply.get("error", "refused")), client=command.client, id_=command.id)
         return str(reply.get("text", "done"))
 
-    gate = Gate(station.name, keys, station.remote.allow, journal, embedded=embedded)
+    async def present() -> dict[str, Any]:
+        return standing(await handle({"do": "status"}))
+
+    gate = Gate(station.name, keys, station.remote.allow, journal, embedded=embedded, present=present)
     return RemoteCommands(gate, journal, execute)

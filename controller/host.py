@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import sys
@@ -20,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from controller.announce import description, remote_commands
+from controller.announce import Standing, description, remote_commands
 from controller.clock import BenchError, ScaledClock, Ticker, bench_clock
 from controller.config import (
     ConfigErrors,
@@ -42,14 +41,15 @@ from controller.heating import Heating
 from controller.journal import AsyncJournal, JournalError
 from controller.link_server import LinkServer
 from controller.local import LocalServer
+from controller.offline.files_out import write_text
 from controller.paths import StateDir
 from controller.rawfile import RawWriter
 from controller.record import Recorder
 from controller.reduction import Reduction
-from controller.resumption import carried_on
+from controller.resumption import had_of, passes_without_a_row, take_up
 from controller.rules import guard_rules, interlock_rows
 from controller.safety import ActionResult, carry_out
-from controller.scanning import Feed, Scanning
+from controller.scanning import Feed, PassOutcome, Scanning
 from controller.sequence import Outcome, Sequencer
 from controller.stamps import Stamps, confirmed_by_person
 from controller.verdict import (
@@ -111,6 +111,7 @@ class Host:
         self.began_s = clock.now_s()
         self.beam_a: float | None = None
         self._notes: dict[str, Any] = {}
+        self._unwritten: list[tuple[int, PassOutcome, dict[str, Any]]] = []  # passes of an interrupted run
         self._underway = asyncio.Event()  # the steps have begun, from the start or from a checkpoint
         self._beating: asyncio.Task[None]
         self.guard = Guard(
@@ -170,9 +171,13 @@ class Host:
         await self.journal.boot("run")
         self._local = LocalServer(self.state.socket("control"), self.desk.handle)
         remote = remote_commands(self.station, self.journal, self.desk.handle)
-        self._link = LinkServer(self.state.socket("link"), self.journal, on_command=remote)
+        self._link = LinkServer(
+            self.state.socket("link"), self.journal, on_command=remote,
+            on_dropped=remote.dropped if remote else None, on_end=remote.close if remote else None,
+        )  # fmt: skip
         self.reduction = Reduction(self.state.socket("reduce"), self._on_reduce, self.run_dir / "raw")
         self.recorder = Recorder(self.journal, self.clock, self.run_id, self._local.broadcast)
+        self._standing = Standing(self.recorder)
         await self._take_over_supervisor_log()
         await self._tidy()
         for latch in await self.journal.latches():
@@ -282,6 +287,9 @@ class Host:
         documents = self.recorder.documents
         await documents.start(self.station, self.experiment, limits, resumed_from=resumed_from)
         await self.recorder.documents.baseline(self.stamps.now())
+        for scan, passed, message in self._unwritten:
+            self.recorder.scan_pass(scan, passed, message)
+        await self.sequence.checkpoint()  # from here on everything that is spent is found again
         self._underway.set()
         outcome: Outcome = await self.sequence.run()
         self.recorder.line(outcome.text)
@@ -304,13 +312,13 @@ class Host:
         if self.run_id not in [run.run for run in await self.journal.open_runs()]:
             raise Stopped(EXIT_FILES, f"{self.run_id} is not an interrupted run of this station")
         uid = await close_crashed(self.journal, self.run_id, "the host ended without closing the run")
-        checkpoint = await self.journal.last_checkpoint(self.run_id, "sequence")
-        if checkpoint is None:
-            self.recorder.line("resume: no step of this run was finished, it begins anew")
+        carried = await take_up(self.journal, self.run_id, self.clock.speed, time.time())
+        if carried is None:
+            self.recorder.line("resume: no step of this run was begun, it begins anew")
             return uid
-        later = await self.journal.read(lambda journal: list(journal.all_events(after=checkpoint.seq)))
-        carried = carried_on(checkpoint, later, self.run_id, self.clock.speed)
         self.sequence.go_on_from(carried.body)
+        self.sequence.context.had = had_of(self.run_dir / "raw")
+        self._unwritten = await passes_without_a_row(self.journal, self.run_id, self.run_dir / "raw")
         self.recorder.gap("host", carried.text, self.clock.now_s())
         return uid
 
@@ -331,6 +339,7 @@ class Host:
         if taken_up:
             _write_json(self.run_dir / "record.json", record)
         self._local.broadcast({"event": "ended", "code": code, "text": outcome})
+        self._standing.tell(self.desk.status())
         await self.recorder.event("run", "host", {"state": "ended", "code": code, "outcome": outcome})
         if taken_up:
             await self._end_run(code, outcome)
@@ -392,7 +401,9 @@ class Host:
     async def _status(self) -> None:
         """Tell whoever watches, a few times a second."""
         while True:
-            self._local.broadcast({"event": "status", **self.desk.status()})
+            status = self.desk.status()
+            self._local.broadcast({"event": "status", **status})
+            self._standing.tell(status)
             self.recorder.flush_tele()
             await asyncio.sleep(STATUS_PERIOD_S)
 
@@ -525,12 +536,7 @@ def _trip_of(trip_id: str, body: dict[str, Any]) -> Trip:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    scratch = path.with_suffix(".tmp")
-    with scratch.open("w") as stream:
-        json.dump(content, stream, indent=1, default=str)
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(path)
+    write_text(path, json.dumps(content, indent=1, default=str))
 
 
 async def _main(args: argparse.Namespace) -> int:

@@ -29,11 +29,11 @@ from controller.link_control import ControlSide
 from controller.link_send import Sender
 from controller.mqtt import Anew, Message, Mqtt, Received, Session, load_address
 from controller.outbox import Lanes, OutboxReader
-from controller.topics import prefix
+from controller.topics import VERBS, prefix
 
 LOST_AFTER_S = 3.0  # control may be away this long before the status says so
 MAX_COMMAND = 8192
-COMMANDS_PER_S = 10.0
+COMMANDS_PER_S = 10.0  # of each verb; what is no verb shares the budget of one
 
 log = logging.getLogger("link")
 
@@ -65,6 +65,7 @@ class Link:
         self._session: Session | None = None
         self._commands = False
         self._budget: dict[str, tuple[float, float]] = {}
+        self._dropped: dict[str, int] = {}  # commands that were not handed over, by reason
         self._stopping = asyncio.Event()
         self._gone = asyncio.Event()  # our goodbye has come back
         self._deadline = 0.0
@@ -200,7 +201,7 @@ class Link:
     async def _welcome_commands(self, session: Session) -> None:
         """Subscribe to commands once control wants them; never on the embedded broker."""
         if self._control.commands and not self._commands and not session.address.embedded:
-            await session.subscribe(f"{self._prefix}/cmd/+")
+            await session.subscribe(f"{self._prefix}/cmd/+", as_published=True)
             self._commands = True
 
     async def _listen(self, session: Session) -> None:
@@ -231,14 +232,18 @@ class Link:
     def _heard_command(self, message: Received) -> None:
         """Hand a command to control, which decides; a flood is cut off here."""
         verb = message.topic.rpartition("/")[2]
-        if len(message.payload) > MAX_COMMAND or len(verb) > 32 or not self._within_budget(verb):
-            return
-        self._control.command(verb, message.payload, retain=message.retain)
+        if len(message.payload) > MAX_COMMAND:
+            self._drop(f"more than {MAX_COMMAND} bytes")
+        elif not self._within_budget(verb if verb in VERBS else ""):
+            self._drop("too many at once")
+        else:
+            self._control.command(verb[:32], message.payload, retain=message.retain)
+
+    def _drop(self, reason: str) -> None:
+        self._dropped[reason] = self._dropped.get(reason, 0) + 1
 
     def _within_budget(self, verb: str) -> bool:
         """Allow each verb a few messages a second."""
-        if verb not in self._budget and len(self._budget) > 64:
-            return False
         now = time.monotonic()
         tokens, filled = self._budget.get(verb, (COMMANDS_PER_S, now))
         tokens = min(COMMANDS_PER_S, tokens + (now - filled) * COMMANDS_PER_S)
@@ -291,6 +296,7 @@ class Link:
                 backlog=backlog,
                 protocol=session.protocol if session is not None else "",
                 error=self.mqtt.last_error,
+                dropped=self._dropped,
             )
             await asyncio.sleep(1.0)
 

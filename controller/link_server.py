@@ -17,7 +17,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,8 @@ class LinkServer:
         journal: AsyncJournal,
         *,
         on_command: Callable[[RemoteMessage], Awaitable[None]] | None = None,
+        on_dropped: Callable[[Mapping[str, int]], None] | None = None,
+        on_end: Callable[[], Awaitable[None]] | None = None,
         on_frozen: Callable[[int], None] | None = None,
         freeze_s: float = 10.0,
     ) -> None:
@@ -71,6 +73,8 @@ class LinkServer:
             journal: acknowledged messages are dropped from it; its ``on_commit`` is set to ``notify`` unless
                 it has one.
             on_command: takes remote messages; None leaves them off, whatever link sends.
+            on_dropped: told how many commands link did not hand over, by reason.
+            on_end: awaited when the server stops and hands no more commands over.
             on_frozen: told of the process id of a link that was killed.
             freeze_s: silence after which link is killed.
         """
@@ -78,6 +82,9 @@ class LinkServer:
         self.health = LinkHealth()
         self._journal = journal
         self._on_command = on_command
+        self._on_dropped = on_dropped
+        self._on_end = on_end
+        self._dropped: dict[str, int] = {}  # as the present link last counted
         self._on_frozen = on_frozen
         self._freeze_s = freeze_s
         self._server: asyncio.Server | None = None
@@ -127,6 +134,8 @@ class LinkServer:
         for worker in (*self._workers, *self._urgent):
             worker.cancel()
         self._workers.clear()
+        if self._on_end is not None:
+            await self._on_end()
         self.path.unlink(missing_ok=True)
 
     def notify(self) -> None:
@@ -161,6 +170,7 @@ class LinkServer:
         self._writer = writer
         self._pid = _peer_pid(writer)
         self._silent_ticks = 0
+        self._dropped = {}
         if self._on_command is not None:
             self._tell(COMMANDS_WELCOME)
         self._tell(NEWS)
@@ -228,6 +238,14 @@ class LinkServer:
         self.health.backlog = int(beat.get("backlog", 0))
         self.health.protocol = str(beat.get("protocol", ""))
         self.health.error = str(beat.get("error", ""))
+        self._note_dropped({str(reason)[:64]: int(n) for reason, n in beat.get("dropped", {}).items()})
+
+    def _note_dropped(self, counted: dict[str, int]) -> None:
+        """Tell what was dropped since the last beat."""
+        new = {reason: n - self._dropped.get(reason, 0) for reason, n in list(counted.items())[:16]}
+        self._dropped = counted
+        if self._on_dropped is not None and any(n > 0 for n in new.values()):
+            self._on_dropped({reason: n for reason, n in new.items() if n > 0})
 
     async def _watch_silence(self) -> None:
         """Kill a link that is attached but silent; its own ticks are counted, so that our freeze is none."""

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 Protocol = Literal["3.1.1", "5", "auto"]
 MAX_PAYLOAD = 4 << 20
@@ -187,10 +188,21 @@ class Session:
             timeout=patience,
         )
 
-    async def subscribe(self, pattern: str, qos: int = 1) -> None:
-        """Subscribe to a filter. Raises MqttLost, also when the broker refuses it."""
+    async def subscribe(self, pattern: str, qos: int = 1, *, as_published: bool = False) -> None:
+        """Subscribe to a filter. Raises MqttLost, also when the broker refuses it.
+
+        Args:
+            pattern: the filter.
+            qos: the highest quality of service of what is delivered.
+            as_published: with MQTT 5, messages that were published to be retained say so even when they
+                come live; with 3.1.1 only those say so that the broker had kept.
+        """
         try:
-            codes = await self._client.subscribe(pattern, qos)
+            if self.protocol == "5":
+                options = SubscribeOptions(qos=qos, retainAsPublished=as_published)
+                codes = await self._client.subscribe(pattern, options=options)
+            else:
+                codes = await self._client.subscribe(pattern, qos)
         except aiomqtt.MqttError as error:
             raise MqttLost(f"subscribing at {self._where()} failed: {error}") from error
         values = [code if isinstance(code, int) else code.value for code in codes]

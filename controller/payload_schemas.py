@@ -99,12 +99,22 @@ def command_schema() -> Schema:
             },
             "client": {
                 "type": "string",
-                "pattern": "^[A-Za-z0-9_-]{1,32}$",
+                "pattern": "^[A-Za-z0-9_-]{1,64}$",
                 "description": "whose key signs",
             },
             "station": {"type": "string"},
             "verb": {"type": "string", "description": "the same as in the topic"},
-            "args": {"type": "object"},
+            "args": {"type": "object", "description": "empty but for answer"},
+            "expect": _object(
+                "What must be so; run but for safe, and state but for safe, stop and abort",
+                {
+                    "run": {"type": "string", "description": "state/run/id"},
+                    "state": {"type": "string", "description": "state/run/state"},
+                    "step": {"type": ["integer", "null"], "description": "state/run/step"},
+                },
+                ("run", "state", "step"),
+            ),
+            "why": {"type": "string", "maxLength": 200, "description": "the reason, for the journal"},
             "issued": _TIME,
             "expires": _TIME,
             "nonce": {

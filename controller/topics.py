@@ -20,6 +20,7 @@ PUBLISHED = (
     "ack/#",
 )
 COMMANDS = "cmd/#"
+VERBS = ("pause", "proceed", "stop", "abort", "safe", "answer")  # of commands
 
 _LEVEL = re.compile(r"[^/+#\x00]+")
 

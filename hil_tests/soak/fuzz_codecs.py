@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 One = Callable[[bytes], None]
-FIELDS = (b"id", b"client", b"station", b"verb", b"args", b"issued", b"expires", b"nonce", b"sig")
+FIELDS = (
+    b"id", b"client", b"station", b"verb", b"args", b"expect", b"why", b"issued", b"expires", b"nonce",
+    b"sig",
+)  # fmt: skip
 KEY = bytes(range(32))
 NOW_S = 1_800_000_000.0
 
@@ -199,7 +202,16 @@ def seeds_commands() -> list[bytes]:
     from controller.commands import sign
 
     seeds = [
-        sign(KEY, client="desk", station="lab", verb=verb, args=args, now=NOW_S)
+        sign(
+            KEY,
+            client="desk",
+            station="lab",
+            verb=verb,
+            args=args,
+            why="lunch",
+            now=NOW_S,
+            expect={"run": "r", "state": "running", "step": 1},
+        )
         for verb, args in (("safe", {}), ("answer", {"id": "q", "value": 1.5}))
     ]
     return [bytes([k]) + seed for k, seed in enumerate(seeds)]
@@ -210,6 +222,7 @@ def make_commands() -> One:
     import hashlib
     import hmac
 
+    from controller.command_keys import Key
     from controller.commands import Gate, canonical
     from controller.link_server import RemoteMessage
 
@@ -217,7 +230,13 @@ def make_commands() -> One:
         async def nonce_seen(self, nonce: str, expires: float) -> bool:
             return False
 
-    gate = Gate("lab", {"desk": KEY}, ("safe", "pause"), Journal(), embedded=False, now=lambda: NOW_S)  # type: ignore[arg-type]
+    async def present() -> dict[str, Any]:
+        return {"run": "r", "state": "running", "step": 1}
+
+    gate = Gate(
+        "lab", {"desk": Key(KEY)}, ("safe", "pause"), Journal(), embedded=False,  # type: ignore[arg-type]
+        present=present, now=lambda: NOW_S,
+    )  # fmt: skip
 
     def run(data: bytes) -> None:
         payload = data[1:]
@@ -244,12 +263,13 @@ def _finish(coroutine: Any) -> None:
 
 def seeds_command_keys() -> list[bytes]:
     """A file of keys."""
-    return [b"# keys\ndesk 000102030405060708090a0b0c0d0e0f\nphone 000102030405060708090a0b0c0d0e0f # x\n"]
+    key = KEY.hex().encode()
+    return [b"# keys\ndesk operator " + key + b"\nphone viewer " + key + b" # x\n"]
 
 
 def make_command_keys() -> One:
     """The file of keys of a station."""
-    from controller.commands import load_keys
+    from controller.command_keys import load_keys
 
     path = scratch() / "keys"
     path.touch(0o600)

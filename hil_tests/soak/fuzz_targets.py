@@ -205,7 +205,7 @@ TARGETS: dict[str, Target] = {
         "commands", ("controller.commands:Refusal",), *(b'"%s"' % n for n in fuzz_codecs.FIELDS), b"\\ud800",
         b"1e999", max_bytes=2048,
     ),
-    "command-keys": _codec("command_keys", ("controller.commands:KeyFileError",), b"#", b"00" * 16),
+    "command-keys": _codec("command_keys", ("controller.command_keys:KeyFileError",), b"#", b"00" * 16),
     "link-lines": _codec(
         "link_lines", (), b'"ack"', b'"refused"', b'"beat"', b'"command"', b'"payload"', b"\\ud800", b"1e999",
     ),
