@@ -90,6 +90,7 @@ class Cycling:
             Refused: while the guard has anything latched (an open-circuit measurement is always allowed).
             NoReply: when the instrument falls silent for three sample intervals.
         """
+        await self._recorder.cell_program(program, self.now)  # on disk before anything is energised
         refusal = self._guard.refuses()
         if refusal and not isinstance(program, Ocv):
             raise Refused(f"energising the cell is refused: {refusal}", device="cell")
@@ -107,7 +108,7 @@ class Cycling:
                 self._went_on((began_s + self._clock.now_s()) / 2)
             self.now.state = "open circuit"
             self.now.voltage_v = self.now.current_a = None  # nobody measures it now
-            self._recorder.cell_state(self.now)
+            self._recorder.cell_opened(self.now)
 
     async def _follow(self, until: Callable[[CellState], str | None], interval_s: float) -> str:
         timeout_s = max(self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s), IDLE_S)

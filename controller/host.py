@@ -317,7 +317,7 @@ class Host:
             self.recorder.line("resume: no step of this run was begun, it begins anew")
             return uid
         self.sequence.go_on_from(carried.body)
-        self.sequence.context.had = had_of(self.run_dir / "raw")
+        self.sequence.context.had = await asyncio.to_thread(had_of, self.run_dir / "raw")
         self._unwritten = await passes_without_a_row(self.journal, self.run_id, self.run_dir / "raw")
         self.recorder.gap("host", carried.text, self.clock.now_s())
         return uid

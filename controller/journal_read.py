@@ -86,6 +86,15 @@ class Reads:
             yield from page
             after = page[-1].seq
 
+    def latest(self, run: str, kind: str, module: str, upto: int, limit: int) -> list[Event]:
+        """Return the last events of a run, kind and module with numbers up to ``upto``, oldest first."""
+        rows = self._rows(
+            f"SELECT {_EVENT} FROM events WHERE run = ? AND kind = ? AND module = ? AND seq <= ? "  # noqa: S608
+            "ORDER BY seq DESC LIMIT ?",
+            (run, kind, module, upto, limit),
+        )
+        return [Event(**_named(_EVENT, row)) for row in reversed(rows)]
+
     def last_checkpoint(self, run: str, name: str) -> Checkpoint | None:
         """Return the checkpoint ``name`` of a run, or None."""
         return self.checkpoints(run).get(name)

@@ -18,6 +18,7 @@ from typing import Any
 
 from controller.config import ConfigErrors, Experiment, check_files, load_experiment
 from controller.local import LocalError, ask, watch
+from controller.offline.files_out import write_text
 from controller.paths import StateDir, StationBusy, StationLock
 
 START_S = 60.0
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     run_dir = _new_run_dir(args.out, experiment.experiment.name)
     state = StateDir(run_dir / "state") if own_state else StateDir.of(name, args.state)
     copy = run_dir / "experiment.toml"
-    shutil.copyfile(args.experiment, copy)
+    write_text(copy, args.experiment.read_text())  # what ``resume`` needs is on the disk before anything runs
     command = ["--experiment", str(copy), "--name", name, "--broker", broker]
     station = run_dir / "bench" / "station.toml" if args.bench else args.station.absolute()
     if args.bench:
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.bench:
         start["seeds"] = {"bench": args.seed}
-    (run_dir / "start.json").write_text(json.dumps(start))
+    write_text(run_dir / "start.json", json.dumps(start))
     return _supervise(command, run_dir, state, early, as_json=args.json)
 
 

@@ -126,6 +126,16 @@ def read_index(folder: Path) -> Iterator[dict[str, Any]]:
                 yield message
 
 
+def passes_on_disk(folder: Path) -> dict[int, dict[int, dict[str, Any]]]:
+    """Return by scan and pass the message of its end; empty for a pass that was begun and never ended."""
+    found: dict[int, dict[int, dict[str, Any]]] = {}
+    for message in read_index(folder):
+        kind, scan, n = message.get("k"), message.get("scan"), message.get("n")
+        if kind in ("pass", "pass_end") and isinstance(scan, int) and isinstance(n, int):
+            found.setdefault(scan, {})[n] = message if kind == "pass_end" else {}
+    return found
+
+
 def read_words(folder: Path, entry: Mapping[str, Any], *, verify: bool = False) -> bytes:
     """Return the words of one range.
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from controller.journal import JournalError
 from controller.payloads import state, tele
 from controller.run_documents import RunStreams
+from drivers.roles import Eis
 
 if TYPE_CHECKING:
     from controller.cycling import CellState
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from controller.safety import ActionResult
     from controller.scanning import PassOutcome
     from drivers.clock import Clock
-    from drivers.roles import CellEvent, CellSample, HeaterReading, IoReading
+    from drivers.roles import CellEvent, CellProgram, CellSample, HeaterReading, IoReading
 
 STATE_PERIOD_S = 0.5  # wall seconds between two publications of the same state
 IO_PERIOD_S = 0.2
@@ -135,6 +137,25 @@ class Recorder:
         self.state("cell", "voltage", now.voltage_v, "V")
         self.state("cell", "current", now.current_a, "A")
         self.state("cell", "charge", now.charge_coulomb, "C")
+
+    async def cell_program(self, program: CellProgram, now: CellState) -> None:
+        """Commit what the cell is about to be asked for: after a crash this bounds what it may have done."""
+        limits = getattr(program, "limits", None) if not isinstance(program, Eis) else None
+        body = {
+            "event": "program", "detail": type(program).__name__, "charge_coulomb": now.charge_coulomb,
+            "current_a": getattr(program, "current_a", None),
+            "limits": None if limits is None else asdict(limits),
+        }  # fmt: skip
+        await self.event("cell_event", "cell", body)
+
+    def cell_opened(self, now: CellState) -> None:
+        """The circuit is open again, and what is counted until then."""
+        body = {
+            "event": "opened", "charge_coulomb": now.charge_coulomb, "charged_s": now.charged_s,
+            "unmeasured_s": now.unmeasured_s, "missed_coulomb": now.missed_coulomb,
+        }  # fmt: skip
+        self.post("cell_event", "cell", body)
+        self.cell_state(now)
 
     def cell_event(self, event: CellEvent) -> None:
         """A change of the running cell program (started, CC to CV, finished)."""

@@ -63,6 +63,10 @@ class Reduction:
         self._index.write(message)
         return self._queue(message)
 
+    async def sync(self) -> None:
+        """Return when the index is on the disk."""
+        await asyncio.to_thread(self._index.sync)
+
     def _queue(self, message: Message) -> bool:
         if self._writer is None or self._writer.is_closing():
             return False

@@ -286,7 +286,11 @@ class Scanning:
             "pixel_charge": [list(r.pixel_charge_coulomb) for r in self._lines],
             "counters": counters, "stamp": self._stamp(), "raw": raw,
         }  # fmt: skip
+        # Words, then the line that says where they are, then the row that says they count: each on the disk
+        # before the next, or a power cut could leave a pass that counts and has no events.
+        await asyncio.gather(*(asyncio.to_thread(feed.raw.sync) for feed in self.feeds.values()))
         self._reduction.send(message)
+        await self._reduction.sync()
         self._recorder.scan_pass(self._scan, outcome, message)
         return outcome
 

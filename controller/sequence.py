@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from controller.config.steps import Step
     from controller.host import Host
 
+BEAM = ("scan", "calibrate", "background")
 STANDING = ("heat", "hold", "cool")  # what they reached is gone after an interruption: they are done again
 
 
@@ -86,6 +87,7 @@ class Sequencer:
                 if self.context.finishing:  # this step, too, was cut short
                     return Outcome(False, "stopped early by a person")
                 self._done = index + 1
+                self.context.scans_done = self.context.scans
                 self._inner.clear()
                 await self.checkpoint()
         except Ended as ended:
@@ -126,6 +128,8 @@ class Sequencer:
         await self._host.recorder.event("step", "sequence", {**record, "state": "ended"})
         if leaf and len(path) > 1 and step.do not in STANDING and not self.context.finishing:
             self._inner.add(path)
+            if step.do in BEAM:
+                self.context.scans_done = self.context.scans
             await self.checkpoint()
 
     async def _within_time(self, step: Step, path: tuple[int, ...]) -> str:
@@ -194,7 +198,7 @@ class Sequencer:
             "charge_coulomb": cell.charge_coulomb, "charged_s": cell.charged_s,
             "throughput_coulomb": cell.throughput_coulomb, "part": list(self.context.spent()),
             "unmeasured_s": cell.unmeasured_s, "missed_coulomb": cell.missed_coulomb,
-            "scans": self.context.scans, "origin_um": list(self.context.origin_um),
+            "scans": self.context.scans_done, "origin_um": list(self.context.origin_um),
         }  # fmt: skip
         await self._host.journal.checkpoint(self._host.run_id, "sequence", body)
 
@@ -202,7 +206,7 @@ class Sequencer:
         """Continue an interrupted run from its last checkpoint."""
         self._done = int(body["done"])
         self._inner = {tuple(path) for path in body.get("inner", ())}
-        self.context.scans = int(body["scans"])
+        self.context.scans = self.context.scans_done = int(body["scans"])
         self.context.origin_um = tuple(body["origin_um"])
         self.context.carried = tuple(body["part"])
         cell = self._host.cycling.now

@@ -19,6 +19,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with scratch.open("rb") as written:
             os.fsync(written.fileno())
         scratch.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # or a power cut may undo the renaming
+        finally:
+            os.close(folder)
     finally:
         scratch.unlink(missing_ok=True)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controller.steps.context import Ended
+from controller.steps.context import Ended, Had
 
 if TYPE_CHECKING:
     from controller.config.scans import Calibrate, Scan, ScanUntil
     from controller.config.steps import Background, Move
     from controller.steps.context import Context
+    from drivers.roles import Raster
 
 ELEMENTARY_CHARGE_C = 1.602176634e-19  # exact, SI 2019
 REPEAT_LIMIT = 3  # quarantined passes in a row before a scan gives up
@@ -24,19 +25,20 @@ async def scan(context: Context, step: Scan | Calibrate) -> str:
     goal = _Goal(context, step, name)
     context.scanning.begin_scan(context.scans, name, _purpose(context, step), raster)
     await _shutter(context, open_=True)
-    quarantined = bad_in_a_row = n = 0
-    dose_per_cm2 = 0.0
+    had = context.had.get(context.scans, Had())  # an interrupted scan goes on under its number
+    n, good, quarantined, bad_in_a_row = had.n, had.good, had.n - had.good, 0
+    dose_per_cm2 = _dose_per_cm2(raster, had.charge_coulomb)
     try:
-        while (reason := goal.reached(n - quarantined, dose_per_cm2)) is None:
+        while (reason := goal.reached(good, dose_per_cm2)) is None:
             if context.paused:
                 await context.running()
                 continue  # it may have been told to end meanwhile
             n += 1
             context.scan = {"name": name, "n": n, "line": 0, "lines": raster.ny, "quarantined": quarantined}
             outcome = await context.scanning.run_pass(raster, n, should_end=goal.cut_short)
-            area_cm2 = raster.width_um * raster.height_um * 1e-8
-            dose_per_cm2 += outcome.charge_coulomb / ELEMENTARY_CHARGE_C / area_cm2
+            dose_per_cm2 += _dose_per_cm2(raster, outcome.charge_coulomb)
             if outcome.good:
+                good += 1
                 bad_in_a_row = 0
                 continue
             quarantined += 1
@@ -60,10 +62,14 @@ async def background(context: Context, step: Background) -> str:
     """Spectra with the beam blanked and the shutter closed."""
     context.scans += 1
     context.scanning.begin_scan(context.scans, step.name or "background", "background", None)
-    context.scan = {"name": "background", "n": 1, "line": 0, "lines": 1, "quarantined": 0}
+    had = context.had.get(context.scans, Had())
+    n = had.n + 1
+    context.scan = {"name": "background", "n": n, "line": 0, "lines": 1, "quarantined": 0}
     try:
+        if had.good:
+            return "done before the run was interrupted"
         outcome = await context.scanning.run_background(
-            1, step.duration_s, should_end=lambda: context.finishing
+            n, step.duration_s, should_end=lambda: context.finishing
         )
     finally:
         context.scan = None
@@ -75,6 +81,11 @@ async def move(context: Context, step: Move) -> str:
     """Shift the origin of the rasters that follow; the beam is blanked between scans anyway."""
     context.origin_um = (step.to_um[0], step.to_um[1])
     return f"origin at {step.to_um[0]:g}, {step.to_um[1]:g} um"
+
+
+def _dose_per_cm2(raster: Raster, charge_coulomb: float) -> float:
+    """Return protons per cm2 of the field."""
+    return charge_coulomb / ELEMENTARY_CHARGE_C / (raster.width_um * raster.height_um * 1e-8)
 
 
 def _purpose(context: Context, step: Scan | Calibrate) -> str:

@@ -52,6 +52,8 @@ async def charge(context: Context, step: CellStep) -> str:
     """Charge or discharge until the first end condition; goes on after a pause with what is left."""
     sign = 1.0 if step.do == "charge" else -1.0  # type: ignore[attr-defined]
     passed_coulomb, elapsed_s = context.take_carried()
+    if reason := _had_ended(context, step, sign, passed_coulomb, elapsed_s):
+        return reason
     while True:
         context.part = (passed_coulomb, elapsed_s)
         await context.running()
@@ -70,6 +72,7 @@ async def charge(context: Context, step: CellStep) -> str:
 async def pulse(context: Context, step: Pulse) -> str:
     """Current pulses with rests at open circuit between them."""
     sign = 1.0 if step.direction == "charge" else -1.0
+    context.take_carried()  # of pulses that were interrupted: they are done again, and no charge's part
 
     def on(left_s: float) -> ConstantCurrent:
         limits = _limits(context, left_s)
@@ -169,6 +172,22 @@ def _ends(
         return interrupted(now)
 
     return check
+
+
+def _had_ended(
+    context: Context, step: CellStep, sign: float, passed_coulomb: float, elapsed_s: float
+) -> str | None:
+    """Return why a step that an interruption cut off had in truth come to its end, or None."""
+    until, capacity = step.until, context.host.experiment.sample.capacity_coulomb
+    if not elapsed_s and not passed_coulomb:
+        return None
+    if until.charge_coulomb is not None and abs(passed_coulomb) >= until.charge_coulomb:
+        return "charge reached"
+    now_coulomb = context.cycling.now.charge_coulomb
+    if until.soc is not None and sign * (now_coulomb / capacity - until.soc) >= 0:
+        return "state of charge reached"
+    longest_s = min(step.timeout_s, until.duration_s or step.timeout_s)
+    return "duration" if elapsed_s >= longest_s else None
 
 
 def _given(value: float | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ class StepTimeout(Ended):
     """A step was not done in time and its file says abort."""
 
 
+@dataclass(frozen=True)
+class Had:
+    """Passes that an interrupted run has on disk of a scan."""
+
+    n: int = 0  # of the last one that was begun
+    good: int = 0
+    charge_coulomb: float = 0.0  # of all that were ended, for the dose
+
+
 class Context:
     """Shared by all steps of a run."""
 
@@ -30,7 +40,9 @@ class Context:
         self.finishing = False
         self.others_done = asyncio.Event()
         self.others_done.set()
-        self.scans = 0
+        self.scans = 0  # begun so far; each has its number
+        self.scans_done = 0  # of these, in steps that have ended: for the checkpoint
+        self.had: dict[int, Had] = {}  # what an interrupted run had of its scans, by number
         self.origin_um = (0.0, 0.0)
         self.scan: dict[str, Any] | None = None
         self.part: tuple[float, float] = (0.0, 0.0)  # of the charge step that runs: coulombs, seconds

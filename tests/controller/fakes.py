@@ -55,7 +55,10 @@ class FakeRecorder:
     def cell_event(self, event: CellEvent) -> None:
         self.lines.append(event.kind.value)
 
-    def cell_state(self, now: Any) -> None:
+    async def cell_program(self, program: CellProgram, now: Any) -> None:
+        pass
+
+    def cell_opened(self, now: Any) -> None:
         pass
 
     def scan_pass(self, scan: int, outcome: Any, message: Any) -> None:

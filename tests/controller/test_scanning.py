@@ -120,6 +120,9 @@ class FakeReduction:
         self.messages.append(message)
         return True
 
+    async def sync(self) -> None:
+        pass
+
     def send_events(self, message: dict[str, Any]) -> bool:
         return self.send(message)
 

@@ -12,7 +12,7 @@ import pytest
 from controller.scanning import PassOutcome
 from controller.sequence import Sequencer
 from controller.steps import beam, cell, talk
-from controller.steps.context import Context, StepTimeout
+from controller.steps.context import Context, Had, StepTimeout
 from tests.controller.fakes import FakeRecorder, SteppedClock
 
 
@@ -33,7 +33,7 @@ class Scanning:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.line = 0
-        self.passes = 0
+        self.passes = self.last_n = 0
 
     def begin_scan(self, *_: Any) -> None:
         pass
@@ -43,6 +43,7 @@ class Scanning:
 
     async def run_pass(self, raster: Any, n: int, *, should_end: Callable[[], bool]) -> PassOutcome:
         self.passes += 1
+        self.last_n = n
         lines = 0
         while lines < 10 and not should_end():
             await self.host.clock.sleep(10.0 if not self.host.context.paused else 0.5)
@@ -286,3 +287,63 @@ async def test_what_an_interrupted_charge_had_passed_is_kept_until_its_turn_come
     host.sequence.go_on_from({**host.checkpoints[-1], "part": [0.011, 300.0]})
     await host.sequence.checkpoint()  # while the plate is heated again, say
     assert host.checkpoints[-1]["part"] == [0.011, 300.0]
+
+
+async def test_an_interrupted_scan_goes_on_under_its_number_with_what_is_missing(host: Host) -> None:
+    """Two good passes of four and one void one are on disk: two more, with numbers of their own."""
+    context = host.context
+    context.had = {1: Had(n=3, good=2, charge_coulomb=3e-9)}
+    assert await beam.scan(context, scan_of(passes=4)) == "4 passes"
+    assert (host.scanning.passes, host.scanning.last_n) == (2, 5)
+    assert await beam.scan(context, scan_of(passes=1)) == "1 passes"  # the next scan has nothing yet
+    assert (host.scanning.passes, host.scanning.last_n) == (3, 1)
+
+
+async def test_a_scan_that_had_enough_is_not_begun_again(host: Host) -> None:
+    """Killed between its last pass and the checkpoint of its end; dose counts what was on disk, too."""
+    host.context.had = {1: Had(n=4, good=4, charge_coulomb=4e-9), 2: Had(n=1, good=1, charge_coulomb=1.6e-9)}
+    assert await beam.scan(host.context, scan_of(passes=4)) == "4 passes"
+    dose = 1.6e-9 / beam.ELEMENTARY_CHARGE_C / 1e-4
+    assert await beam.scan(host.context, scan_of(dose_per_cm2=dose)) == "dose"
+    assert host.scanning.passes == 0
+
+
+async def test_only_scans_of_steps_that_have_ended_are_in_the_checkpoint(host: Host) -> None:
+    work = asyncio.ensure_future(beam.scan(host.context, scan_of(passes=4)))
+    await until_true(lambda: host.scanning.passes == 2)
+    await host.sequence.checkpoint()
+    assert host.checkpoints[-1]["scans"] == 0
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    host.context.scans = 0
+    await host.sequence.step(scan_of(passes=1), (0, 1))
+    assert host.checkpoints[-1]["scans"] == 1
+
+
+async def test_what_interrupted_pulses_had_passed_is_no_part_of_the_next_charge(host: Host) -> None:
+    host.context.carried = (0.5, 100.0)
+    step = SimpleNamespace(
+        direction="charge", current_a=1e-5, on_s=10.0, rest_s=10.0, times=1, interval_s=1.0
+    )
+    await cell.pulse(host.context, step)  # type: ignore[arg-type]
+    assert host.context.take_carried() == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("until", "part", "reason"),
+    [
+        ({"charge_coulomb": 0.3}, (0.301, 20.0), "charge reached"),
+        ({"duration_s": 50.0}, (0.1, 50.0), "duration"),
+    ],
+)
+async def test_a_charge_that_had_come_to_its_end_is_not_begun_again(
+    host: Host, until: dict[str, float], part: tuple[float, float], reason: str
+) -> None:
+    """Killed between its last reading and the checkpoint of its end."""
+    host.experiment.sample = SimpleNamespace(capacity_coulomb=3.6)
+    goals = dict.fromkeys(("charge_coulomb", "duration_s", "soc", "current_below_a"))
+    ends = SimpleNamespace(**{**goals, **until})
+    step = SimpleNamespace(do="charge", until=ends, timeout_s=100.0, interval_s=1.0, current_a=1e-5)
+    host.context.carried = part
+    assert await cell.charge(host.context, step) == reason  # type: ignore[arg-type]
+    assert host.cycling.programs == []
