@@ -40,6 +40,7 @@ LONGEST_SOCKET_PATH = 100
 TRUTH_SCHEMA = "operando/bench-truth/1"
 SETTABLE = {
     "beam.lost": ("beam", "lost"),
+    "beam.longest_stay_s": ("beam", "longest_stay_s"),
     "holder.ambient_k": ("holder", "ambient_k"),
     "holder.cell_power_w": ("holder", "cell_power_w"),
     "holder.stuck_power_w": ("holder", "stuck_power_w"),

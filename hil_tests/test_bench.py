@@ -231,10 +231,11 @@ def test_faults_wait_for_their_trigger(tmp_path: Path) -> None:
 async def test_steps_bring_everything_to_one_time() -> None:
     bench = Bench("quickstart", speed=10.0)
     bench.world.cell.galvanostat(20e-6)
+    began_s = bench.cell._time_s  # a busy machine takes its time to build a bench, and lab time runs
     for second in range(1, 121):
         bench.step(float(second))
     truth = bench.truth()
-    assert truth["charge_coulomb"]["terminals"] == pytest.approx(20e-6 * 120.0, rel=0.02)
+    assert truth["charge_coulomb"]["terminals"] == pytest.approx(20e-6 * (120.0 - began_s), rel=0.001)
     assert truth["sample"]["lithium_atoms_moved"] == pytest.approx(
         truth["charge_coulomb"]["lithium"] / 1.602176634e-19, rel=1e-6
     )

@@ -86,6 +86,8 @@ class Front:
         self.mode = 0
         self.cell_on = False
         self.overloads = 0  # this many readings to come are overloaded, by fault
+        self.no_numbers = 0  # this many voltages to come are no number, by fault
+        self.set_error_v = 0.0  # what is applied differs by this from what was asked for, by fault
         self._noise = noise
         self._random = random.Random(seed)
         self._set_v = 0.0
@@ -127,8 +129,16 @@ class Front:
         self._set_a = ampere
         self._apply()
 
+    def misapply(self, error_v: float) -> None:
+        """Let the applied potential be wrong from now on."""
+        self.set_error_v = error_v
+        self._apply()
+
     def measure_v(self) -> Reading:
         """Convert the potential."""
+        if self.no_numbers > 0:
+            self.no_numbers -= 1
+            return Reading(float("nan"), 0)
         return Reading(self.cell.voltage_v + self._random.gauss(0.0, self._noise[0]))
 
     def measure_a(self) -> Reading:
@@ -156,7 +166,7 @@ class Front:
         elif self.mode == GALVANOSTAT:
             self.cell.galvanostat(self._set_a)
         else:
-            self.cell.potentiostat(self._set_v)
+            self.cell.potentiostat(self._set_v + self.set_error_v)
 
     def _set_mode(self, mode: float) -> None:
         if mode not in (0, LOW_SPEED, HIGH_SPEED, MAX_RANGE, GALVANOSTAT):

@@ -6,6 +6,7 @@ true, whatever the controller puts out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -14,6 +15,8 @@ from hil_tests.sim.clock import BenchClock
 from hil_tests.sim.eurotherm_loop import KELVIN_AT_0_C, Loop, LoopSettings
 from hil_tests.sim.eurotherm_registers import RegisterMap
 from hil_tests.sim.physics.holder import Holder
+from hil_tests.sim.physics.pt100 import Sensor
+from hil_tests.sim.physics.runaway import SelfHeating
 from hil_tests.sim.wire.faults import WireFaults
 from hil_tests.sim.wire.modbus_rtu import GapFramer, RtuSlave, checksum, gap_s
 from hil_tests.sim.wire.serial_pty import SerialPty
@@ -74,7 +77,8 @@ class EurothermTwin:
         self._time_s = clock.now_s()
         self._booted_s = self._time_s
         self._resets = 0
-        self._frozen_c: float | None = None
+        self.sensor = Sensor()
+        self.self_heating = SelfHeating()
         self._stuck_fraction: float | None = None
         self._gap_s = gap_s(baud, bits)
         self._framer = GapFramer(self._frame, self._gap_s / clock.speed)
@@ -94,6 +98,7 @@ class EurothermTwin:
         """Let the instrument and the holder live until ``now_lab_s``, in the controller's own cycles."""
         while self._time_s + CYCLE_S <= now_lab_s:
             self._time_s += CYCLE_S
+            self.sensor.process(CYCLE_S)
             self.loop.cycle(self._sensed_c(), CYCLE_S)
             if self._time_s < self._booted_s:
                 self.loop.output_percent = 0.0
@@ -101,14 +106,18 @@ class EurothermTwin:
             if self._stuck_fraction is not None:
                 fraction = self._stuck_fraction
             self.holder.set_duty(fraction if self._relay_closed() else 0.0)
+            self.holder.self_heating_w = self.self_heating.process(CYCLE_S, self.holder.cell_k)
             self.holder.process(CYCLE_S)
 
     def inject(self, fault: Mapping[str, Any]) -> None:
         """Make something go wrong.
 
         Kinds: those of the wire; ``unplug``, ``replug``; ``sensor`` with ``state`` good, open, short, out of
-        range or frozen; ``reset`` with ``boot_s``; ``stuck_output`` with ``fraction`` (null: mended);
-        ``runaway`` with ``watt`` made inside the cell; ``wrong_unit``: ``count`` replies bear the address
+        range, frozen, or displaced by ``offset_k``, ``drift_k_per_s`` and ``noise_k``; ``reset`` with
+        ``boot_s``, and ``cleared`` if its settings are lost too; ``stuck_output`` with ``fraction`` (0: dead,
+        null: mended); ``deaf``: writes are acknowledged and not taken, until ``given`` false;
+        ``runaway``: ``watt`` made inside the cell, constant, or with ``ev`` as at ``reference_k`` and rising
+        with its temperature until ``joule`` are spent; ``wrong_unit``: ``count`` replies bear the address
         ``unit``, with the right checksum; ``neighbour``: unit 2 on the same pair ``answers`` or not.
         """
         kind = fault.get("kind")
@@ -120,14 +129,16 @@ class EurothermTwin:
         elif kind == "replug":
             self._port.replug()
         elif kind == "sensor":
-            self._break_sensor(str(fault["state"]))
+            self._break_sensor(fault)
         elif kind == "reset":
-            self._reset(float(fault.get("boot_s", 3.0)))
+            self._reset(float(fault.get("boot_s", 3.0)), cleared=bool(fault.get("cleared", False)))
         elif kind == "stuck_output":
             fraction = fault.get("fraction", 1.0)
             self._stuck_fraction = None if fraction is None else float(fraction)
         elif kind == "runaway":
-            self.holder.cell_power_w = float(fault["watt"])
+            self._run_away(fault)
+        elif kind == "deaf":
+            self.registers.deaf = bool(fault.get("given", True))
         elif kind == "wrong_unit":
             self._wrong_unit = int(fault.get("unit", 7))
             self._wrong_replies = int(fault.get("count", 1))
@@ -171,24 +182,46 @@ class EurothermTwin:
             self._port.send(piece, delay_s + extra_s)
 
     def _sensed_c(self) -> float:
-        if self._frozen_c is not None:
-            return self._frozen_c
-        return self.holder.pt100_k - KELVIN_AT_0_C
+        return self.sensor.reading_k(self.holder.pt100_k) - KELVIN_AT_0_C
 
-    def _break_sensor(self, state: str) -> None:
+    def _run_away(self, fault: Mapping[str, Any]) -> None:
+        watt, ev = float(fault["watt"]), float(fault.get("ev", 0.0))
+        self.holder.cell_power_w = 0.0 if ev else watt
+        self.self_heating.begin(
+            watt if ev else 0.0,
+            reference_k=float(fault.get("reference_k", 333.15)),
+            ev=ev,
+            joule=float(fault.get("joule", math.inf)),
+        )
+
+    def _break_sensor(self, fault: Mapping[str, Any]) -> None:
+        state = str(fault["state"])
         if state == "frozen":
-            self._frozen_c = self._sensed_c()
+            self.sensor.freeze(self.holder.pt100_k)
+            return
+        if state == "displaced":
+            self.sensor.offset_k = float(fault.get("offset_k", 0.0))
+            self.sensor.drift_k_per_s = float(fault.get("drift_k_per_s", 0.0))
+            self.sensor.noise_k = float(fault.get("noise_k", 0.0))
             return
         if state not in SENSOR_STATES:
             raise ValueError(f"no such state of the sensor: {state!r}")
         if state == "good":
-            self._frozen_c = None
+            self.sensor.mend()
         self.loop.sensor = state  # type: ignore[assignment]  # one of SENSOR_STATES
 
-    def _reset(self, boot_s: float) -> None:
-        """Power lost and back: silent while it boots, volatile values gone, output 0 until then."""
+    def _reset(self, boot_s: float, *, cleared: bool) -> None:
+        """Power lost and back: silent while it boots, volatile values gone, output 0 until then.
+
+        ``cleared``: a cold start as it comes from the factory: limits as wide as the range, no action on a
+        broken sensor.
+        """
         self._resets += 1
         self._booted_s = self._clock.now_s() + boot_s
         self.registers.power_failed = True
+        if cleared:
+            s = self.loop.settings
+            s.setpoint_low_c, s.setpoint_high_c = s.range_low_c, s.range_high_c
+            s.sensor_break, s.remote, s.rate = "off", False, 0.0
         self.loop.restart(self._sensed_c())
         self.holder.set_duty(0.0)

@@ -47,6 +47,7 @@ class RegisterMap:
         self.eeprom_writes = 0
         self.writes = 0
         self.power_failed = False  # bit 7 of register 87, until alarms are acknowledged
+        self.deaf = False  # by fault: writes are acknowledged and not taken
         self._loop = loop
         self._scale = 10.0**decimals
         self._parameters = self._table(loop, loop.settings)
@@ -77,6 +78,8 @@ class RegisterMap:
             if not math.isfinite(value):
                 raise ModbusError(ILLEGAL_VALUE)
             todo.append((parameter.write, value, parameter.eeprom))
+        if self.deaf:
+            return
         for write, value, eeprom in todo:
             write(value)
             self.writes += 1

@@ -176,6 +176,7 @@ class LabJackT7Twin:
             "scans": self.stream.scans_done,
             "scans_skipped": self.stream.scans_skipped,
             "watchdog_fired": self.watchdog.fired,
+            "longest_stay_s": self.beam.longest_stay_s,
             "stalls": self.stalls,
             "reboots": self.reboots,
             "relay_switched": self.relay_switched,

@@ -91,9 +91,10 @@ class EmStatTwin:
     def inject(self, fault: Mapping[str, Any]) -> None:
         """Make something go wrong.
 
-        Kinds: those of the wire; ``unplug``, ``replug``; ``overload`` of ``count`` readings;
-        ``runtime_error`` with ``code`` at the next point; ``reset`` with ``boot_s``; ``short`` of the cell
-        with ``ohm`` (null: gone).
+        Kinds: those of the wire; ``unplug``, ``replug``; ``overload`` of ``count`` currents, ``nan`` of
+        ``count`` voltages; ``runtime_error`` with ``code`` at the next point; ``reset`` with ``boot_s``;
+        ``set_error``: the potential that is applied is wrong by ``volt``; ``short`` of the cell with ``ohm``
+        (null: gone), ``contact`` with ``ohm`` in series (0: mended).
         """
         kind = fault.get("kind")
         if self.faults.knows(kind):
@@ -105,6 +106,12 @@ class EmStatTwin:
             self._port.replug()
         elif kind == "overload":
             self.front.overloads = int(fault.get("count", 1))
+        elif kind == "nan":
+            self.front.no_numbers = int(fault.get("count", 1))
+        elif kind == "set_error":
+            self.front.misapply(float(fault.get("volt", 0.0)))
+        elif kind == "contact":
+            self.cell.contact_ohm = float(fault.get("ohm", 0.0))
         elif kind == "runtime_error":
             if self._runner is not None:
                 self._runner.forced_error = int(str(fault.get("code", "0032")), 16)

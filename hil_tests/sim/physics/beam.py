@@ -60,6 +60,9 @@ class Beam:
         self.lost = False
         self.charge_coulomb = 0.0  # onto the sample
         self.on_sample_s = 0.0
+        self.longest_stay_s = 0.0  # without a break on one place of the sample
+        self._stay_s = 0.0
+        self._stay_at: tuple[float, float] | None = None
         self._rng = rng
         self._wander = 0.0
         self._queues: dict[str, list[Stretches]] = {name: [] for name in readers}
@@ -89,8 +92,22 @@ class Beam:
         on_s = np.where(stretches.on_sample, stretches.end_s - stretches.begin_s, 0.0)
         self.on_sample_s += float(on_s.sum())
         self.charge_coulomb += float((on_s * stretches.current_a).sum())
+        self._count_stays(stretches, on_s)
         for queue in self._queues.values():
             queue.append(stretches)
+
+    def _count_stays(self, stretches: Stretches, on_s: Floats) -> None:
+        """Follow how long the beam stays on one place; what joins two batches counts as one stay."""
+        x, y, on = stretches.x_um, stretches.y_um, stretches.on_sample
+        moved = (np.diff(x) != 0.0) | (np.diff(y) != 0.0) | (on[1:] != on[:-1])
+        first = np.flatnonzero(np.concatenate(([True], moved)))
+        stays_s = np.add.reduceat(on_s, first)
+        begin = (float(x[0]), float(y[0]))
+        if on[0] and self._stay_at == begin:
+            stays_s[0] += self._stay_s
+        self.longest_stay_s = max(self.longest_stay_s, float(stays_s.max()))
+        self._stay_at = (float(x[-1]), float(y[-1])) if on[-1] else None
+        self._stay_s = float(stays_s[-1])
 
     def take(self, reader: str) -> list[Stretches]:
         """Return what ``reader`` has not seen yet."""

@@ -122,6 +122,7 @@ class Cell:
         self.x = self.parameters.start_x
         self.charge = CellCharge()
         self.short_ohm = math.inf  # set by a fault
+        self.contact_ohm = 0.0  # of a bad contact in series, set by a fault
         self.mode: Mode = "open"
         self._set_value = 0.0
         self._current_a = 0.0
@@ -179,7 +180,7 @@ class Cell:
             factor = self._at_temperature(1.0, pair.ev)
             total += pair.ohm * factor / (1.0 + 1j * omega * pair.tau_s * factor)
         total += self._slope_v_per_coulomb() / (1j * omega)  # the cathode's own capacitance
-        return 1.0 / (1.0 / total + self._leak_siemens())
+        return self.contact_ohm + 1.0 / (1.0 / total + self._leak_siemens())
 
     def _connect(self, mode: Mode, value: float) -> None:
         if not math.isfinite(value):
@@ -191,8 +192,12 @@ class Cell:
     def _step(self, dt_s: float) -> None:
         source = self._source(dt_s)
         leak_siemens = self._leak_siemens()
+        contact_ohm = self.contact_ohm
         if self.mode == "potentiostat":
             volt = self._set_value
+            if contact_ohm > 0.0:  # the same balance, with one more path: to the potentiostat
+                siemens = 1.0 / contact_ohm
+                volt = self._balance_v(source, self._set_value * siemens, leak_siemens + siemens)
             side_a = self._side_a(volt)
             ampere = (volt - source.volt) / source.ohm + leak_siemens * volt + side_a
         else:
@@ -200,7 +205,7 @@ class Cell:
             volt = self._balance_v(source, ampere, leak_siemens)
             side_a = self._side_a(volt)
         lithium_a = (volt - source.volt) / source.ohm
-        self._voltage_v, self._current_a = volt, ampere
+        self._voltage_v, self._current_a = volt + contact_ohm * ampere, ampere
         if dt_s == 0.0:
             return
         for pair, (keep, gain) in zip(self._pairs, source.decays, strict=True):

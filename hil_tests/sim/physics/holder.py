@@ -48,7 +48,8 @@ class Holder:
         start = self.ambient_k if start_k is None else start_k
         self._kelvin: Matrix = np.full(3, start)
         self._duty = 0.0
-        self.cell_power_w = 0.0  # heat made inside the cell (runaway)
+        self.cell_power_w = 0.0  # heat made inside the cell, constant
+        self.self_heating_w = 0.0  # the same from a reaction that goes with its temperature
         self.stuck_power_w = 0.0  # heat from a heater that nothing switches off
         self.heater_joule = 0.0
         self.lost_joule = 0.0
@@ -90,7 +91,7 @@ class Holder:
             raise ValueError(f"dt_s must not be negative, got {dt_s}")
         if dt_s == 0.0:
             return
-        inputs = [self.power_w, self.cell_power_w, self.ambient_k]
+        inputs = [self.power_w, self.cell_power_w + self.self_heating_w, self.ambient_k]
         before = np.array([*self._kelvin, 0.0, *inputs])
         after = self._step(dt_s) @ before
         self._kelvin = after[:3]
