@@ -45,6 +45,8 @@ class Row:
     exit: tuple[int, ...] = (4,)
     unreachable: str = ""  # this output cannot confirm that it is off
     speed: float = CLAIMED_SPEED
+    setting: str = ""  # what is other than usual at this station: a key of fault_settings.SETTINGS
+    after: tuple[str, ...] = ()  # what must be found when it is over: keys of fault_going_on.AFTER
     conditions: tuple[str, ...] = ("guard",)
     fast: bool = True  # part of make test, in condition "guard"
     open: str = ""  # why it is not met yet: a strict expected failure

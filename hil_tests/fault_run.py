@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hil_tests.fault_going_on import AFTER, Sign, start_charging, start_scanning, well_again
 from hil_tests.fault_rows import Row
-from hil_tests.fault_strikes import STRIKES
+from hil_tests.fault_settings import SETTINGS
+from hil_tests.fault_strikes import STRIKES, signalled, wire_struck
 from hil_tests.harness import HOST, ROLES, Outputs, Run, World, eventually, processes_of, start_energised
 
 LOADED_S = 1.5  # wall seconds that a busy machine with two cores may add to any bound
@@ -47,6 +49,7 @@ class Scene:
     run: Run
     folder: Path
     later: list[Callable[[], None]] = field(default_factory=list)  # called when the row is over
+    things: dict[str, Any] = field(default_factory=dict)  # what a setting has made: a broker, a recorder
 
 
 @dataclass(frozen=True)
@@ -61,20 +64,24 @@ class Measured:
 
 STAGES: dict[str, Callable[[World, Path], Run]] = {
     "everything on": start_energised,
+    "scanning": start_scanning,
+    "charging": start_charging,
 }
 
 
-def strike(scene: Scene, table: Mapping[str, Any]) -> None:
-    """Let one thing go wrong."""
+def strike(scene: Scene, table: Mapping[str, Any]) -> Sign | None:
+    """Let one thing go wrong; return what tells that it is over, if it passes."""
     more = dict(table)
     if "target" in table:
+        sign = wire_struck(scene, table)
         scene.world.fault(more.pop("target"), more.pop("kind"), **more)
-    elif "set" in table:
+        return sign
+    if "set" in table:
         scene.world.put(table["set"], table["value"])
-    elif "process" in table:
-        scene.run.signal(table["process"], signal.Signals[table["signal"]])
-    else:
-        STRIKES[table["do"]](scene, more)
+        return None
+    if "process" in table:
+        return signalled(scene, table)
+    return STRIKES[table["do"]](scene, more)
 
 
 def allowed_s(row: Row, condition: str) -> float:
@@ -87,14 +94,22 @@ def allowed_s(row: Row, condition: str) -> float:
 
 def play(row: Row, condition: str, world: World, folder: Path) -> Measured:
     """Play a row to its end and check everything it says. Raises AssertionError."""
-    run = STAGES[row.when](world, folder)
-    scene = Scene(row, world, run, folder)
+    later: list[Callable[[], None]] = []
+    things: dict[str, Any] = {}
+    run: Run | None = None
     try:
+        if row.setting:
+            world = SETTINGS[row.setting](world, folder, things, later)
+        run = STAGES[row.when](world, folder)
+        scene = Scene(row, world, run, folder, later, things)
         since_s = time.monotonic()
         _take_away(scene, condition)
-        for part in row.strike:
-            strike(scene, part)
-        reached_s = _wait(scene, condition, since_s)
+        signs = [sign for part in row.strike if (sign := strike(scene, part)) is not None]
+        if row.reach == "goes on":
+            reached_s = well_again(scene, signs, since_s)
+            assert reached_s <= allowed_s(row, condition) + LOADED_S, f"well again after {reached_s:.2f} s"
+        else:
+            reached_s = _wait(scene, condition, since_s)
         if condition == "host killed":
             return Measured(reached_s, allowed_s(row, condition), None, ())
         code = run.ended()
@@ -102,9 +117,10 @@ def play(row: Row, condition: str, world: World, folder: Path) -> Measured:
         _check(scene, condition, measured)
         return measured
     finally:
-        for undo in reversed(scene.later):
+        for undo in reversed(later):
             undo()
-        run.kill_all()
+        if run is not None:
+            run.kill_all()
 
 
 def _take_away(scene: Scene, condition: str) -> None:
@@ -163,6 +179,8 @@ def _check(scene: Scene, condition: str, measured: Measured) -> None:
     assert re.search(row.told, told(run)), (row.told, told(run))
     if row.trips:
         _check_trip(row, run)
+    for name in row.after:
+        AFTER[name](scene)
 
 
 def told(run: Run) -> str:

@@ -309,13 +309,14 @@ class Run:
     @classmethod
     def _spawn(cls, command: Sequence[str], folder: Path, state: Path) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
+        extra = os.environ.get("OPERANDO_TEST_PATH", "")  # plug-ins and hooks of a test
         for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
             if signal.getsignal(number) is signal.SIG_IGN:  # pytest in the background, or under nohup
                 signal.signal(number, usual)  # but a user sits at a terminal
         with (folder / "cli.out").open("wb") as out, (folder / "cli.err").open("wb") as err:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(REPOSITORY), extra)))},
             )  # fmt: skip
         return cls(process, folder, state)
 

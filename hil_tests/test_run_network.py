@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from hil_tests.delivered import backlog, came_once_and_in_order, quiet
 from hil_tests.harness import (
     HOST,
     ROLES,
@@ -79,10 +80,6 @@ class Trouble:
         return self.run.ended()
 
 
-def backlog(run: Run) -> int:
-    return int(run.rows("SELECT count(*) FROM outbox")[0][0])
-
-
 def oldest_s(run: Run) -> float:
     """Return how long the first message has been waiting."""
     (oldest,) = run.rows("SELECT min(e.wall_s) FROM outbox o JOIN events e USING (seq)")[0]
@@ -115,42 +112,6 @@ def recorder(mosquitto: Mosquitto) -> Iterator[Foreign]:
 def station_with(world: World, broker: Mosquitto, path: Path) -> Path:
     table = "\n".join(f'{key} = "{value}"' for key, value in broker.table.items())
     return edited_station(world, path, lambda text: text.replace('kind = "embedded"', table))
-
-
-def quiet(foreign: Foreign) -> None:
-    """Wait until nothing has arrived for a while."""
-    count, since = -1, time.monotonic()
-    while time.monotonic() - since < 0.3:
-        time.sleep(0.02)
-        if len(foreign.messages) != count:
-            count, since = len(foreign.messages), time.monotonic()
-
-
-def came_once_and_in_order(run: Run, foreign: Foreign) -> int:
-    """Assert it for every topic, up to the last message that the journal knows; return how many came.
-
-    ``prev`` names the message before on the same topic: an unbroken chain from the first to the last is
-    everything. Telemetry is left out: with quality of service 0 no broker keeps it for a subscriber who is
-    away. Retained values come again with each new connection, so only the others have an order of arrival.
-    """
-    seen: dict[tuple[str, int], tuple[str, dict[str, Any]]] = {}
-    for topic, body, _ in foreign.bodies():
-        if body and topic not in ("status", "tele"):
-            seen.setdefault((body["boot"], body["seq"]), (topic, body))
-    for late in (False, True):
-        arrived = [
-            seq for (_, seq), (topic, body) in seen.items()
-            if not topic.startswith("state/") and body["hist"] is late
-        ]  # fmt: skip
-        assert arrived == sorted(arrived)
-    for topic, last in run.rows("SELECT topic, chain FROM topics WHERE chain IS NOT NULL"):
-        if topic == "tele":
-            continue
-        chain = sorted((seq, body["prev"]) for (_, seq), (name, body) in seen.items() if name == topic)
-        assert chain, f"nothing came on {topic}"
-        assert chain[-1][0] == last, topic
-        assert [prev for _, prev in chain] == [None, *(seq for seq, _ in chain[:-1])], topic
-    return len(seen)
 
 
 def test_link_and_broker_die_and_freeze_and_every_event_comes_once(
