@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
@@ -69,12 +70,7 @@ def algotom(name: str) -> Any:
 
 
 def sinogram(projections: Image, flats: Image, darks: Image, zinger: float = ZINGER_SIGMA) -> Sinogram:
-    """Return the transmission of one detector row.
-
-    T = (I - <dark>) / (<flat> - <dark>), means over the reference images per pixel. A zinger stands out by
-    more than ``zinger`` times the noise from the median of five neighbours in angle and from that of five
-    in space: an edge of the sample does only one of both. It becomes the median in angle. (Comparing with
-    neighbours in space alone replaced 2 % of the pixels of a tooth, its edges.)
+    """Return the transmission of one detector row: ``transmitted`` with the means of the reference images.
 
     Args:
         projections: (angles, columns), counts.
@@ -85,10 +81,32 @@ def sinogram(projections: Image, flats: Image, darks: Image, zinger: float = ZIN
     Raises:
         ValueError: if shapes differ, or a column's flat is not above its dark.
     """
-    if projections.ndim != 2 or flats.shape[1:] != projections.shape[1:] != darks.shape[1:]:
-        raise ValueError(f"rows of {projections.shape}, {flats.shape} and {darks.shape} do not fit")
-    dark = darks.mean(axis=0, dtype=np.float64)
-    span = flats.mean(axis=0, dtype=np.float64) - dark
+    flat, dark = (part.mean(axis=0, dtype=np.float64) for part in (flats, darks))
+    return transmitted(projections, flat, dark, zinger)
+
+
+def transmitted(
+    projections: NDArray[Any], flat: Floats, dark: Floats, zinger: float = ZINGER_SIGMA
+) -> Sinogram:
+    """Return the transmission of one detector row.
+
+    T = (I - dark) / (flat - dark). A zinger stands out by
+    more than ``zinger`` times the noise from the median of five neighbours in angle and from that of five
+    in space: an edge of the sample does only one of both. It becomes the median in angle. (Comparing with
+    neighbours in space alone replaced 2 % of the pixels of a tooth, its edges.)
+
+    Args:
+        projections: (angles, columns), counts.
+        flat: mean open beam, (columns,).
+        dark: mean without beam, (columns,).
+        zinger: threshold in units of the noise (scaled as sqrt(T)); 0 leaves all.
+
+    Raises:
+        ValueError: if shapes differ, or a column's flat is not above its dark.
+    """
+    if projections.ndim != 2 or flat.shape != projections.shape[1:] or dark.shape != flat.shape:
+        raise ValueError(f"rows of {projections.shape}, {flat.shape} and {dark.shape} do not fit")
+    span = flat - dark
     if not (span > 0.0).all():
         raise ValueError(f"{int((span <= 0.0).sum())} columns have no light in the flats")
     transmission = (projections - dark) / span
@@ -267,7 +285,12 @@ def reconstruct(absorbance: Image, angles_deg: Floats, centre: float, method: st
     }
     if method == "fbp":
         options["gpu"] = False
-    found = getattr(tool, f"{method}_reconstruction")(absorbance, centre, **options)
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)  # its back-projection adds angles to one image from all threads and loses some
+    try:
+        found = getattr(tool, f"{method}_reconstruction")(absorbance, centre, **options)
+    finally:
+        numba.set_num_threads(threads)
     factor = (n - 1) * math.radians(abs(float(steps.mean()))) / math.pi if method == "fbp" else 1.0
     return np.asarray(found * factor, np.float32)
 

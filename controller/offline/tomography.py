@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from controller.offline.technique import Job, Problems, Report, Technique
+from controller.offline.technique import Job, Merge, Problems, Report, Technique
 from controller.offline.values import parse_in
 from drivers.files import hdf5_safe, tomo_hdf5, volumes
 from drivers.files.errors import FileError
 from drivers.files.recordings_images import RecordedProjections, RecordedVolume
 from edge.tomography import METHODS, RINGS, ZINGER_SIGMA
+from edge.tomography_scan import SliceRules
 from edge.uncertainty import Estimate
 
 UM_PER_UNIT = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "mm": 1e3}
@@ -32,6 +35,11 @@ class SliceOptions:
     rings: str = "all"
     zinger: float = ZINGER_SIGMA
     pixel_um: float | None = None
+
+    @property
+    def rules(self) -> SliceRules:
+        """What the reduction itself needs."""
+        return SliceRules(self.centre_px, self.method, self.rings, self.zinger)
 
 
 @dataclass(frozen=True)
@@ -199,16 +207,22 @@ def _options(args: argparse.Namespace) -> tuple[SliceOptions, VolumeOptions]:
     return slices, volume
 
 
+def is_projections(path: Path, dataset: str | None) -> bool:
+    """Return whether a file holds projections (APS data exchange). Raises FileError."""
+    if dataset is not None:
+        return False
+    try:
+        with path.open("rb") as file:
+            hdf5 = file.read(8) == hdf5_safe.MARK
+    except OSError as error:
+        raise FileError(path, "", f"a readable file ({error.strerror})") from error
+    return hdf5 and tomo_hdf5.is_tomogram(path)
+
+
 def read(path: Path, dataset: str | None) -> RecordedProjections | RecordedVolume:
-    """Read projections (APS data exchange) or a volume, by what the file holds. Raises FileError."""
-    if dataset is None:
-        try:
-            with path.open("rb") as file:
-                hdf5 = file.read(8) == hdf5_safe.MARK
-        except OSError as error:
-            raise FileError(path, "", f"a readable file ({error.strerror})") from error
-        if hdf5 and tomo_hdf5.is_tomogram(path):
-            return tomo_hdf5.read(path)
+    """Read projections or a volume, by what the file holds. Raises FileError."""
+    if is_projections(path, dataset):
+        return tomo_hdf5.read(path)
     return volumes.read(path, dataset)
 
 
@@ -240,9 +254,26 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
     return jobs
 
 
+def _part(args: argparse.Namespace, file: Path) -> Mapping[str, Any]:
+    """Return what one file of a scan holds."""
+    from controller.offline.tomography_slices import part
+
+    slices, _ = _options(args)
+    if not is_projections(file, args.dataset):
+        raise ValueError(f"{file}: only projections (HDF5, APS data exchange) can be parts of one scan")
+    return part(tomo_hdf5.read(file, part=True), slices)
+
+
+def _merge(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> Report:
+    """Reduce a scan in several files."""
+    from controller.offline.tomography_slices import reduce_parts
+
+    return reduce_parts(parts, _options(args)[0])
+
+
 TECHNIQUE = Technique(
     "tomography", "Tomography: projections to slices; volumes to porosity, tortuosity, roughness and maps.",
     f"projections (HDF5, APS data exchange), or a volume: {volumes.FORMATS}",
     'operando reduce tomography volume.npz --voxel "3.24 um" --regions 3 --tortuosity z',
-    _add_arguments, _jobs, each=True,
+    _add_arguments, _jobs, Merge(_part, _merge), each=True,
 )  # fmt: skip

@@ -1,8 +1,8 @@
-"""Projections to slices, row by row; the report of it."""
+"""Projections to slices, slab by slab, from one file or from several of one scan; the report of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,24 @@ from controller.offline.tomography import MAX_ROWS, SliceOptions
 from controller.offline.values import pm, quantity, table
 from drivers.files.recordings_images import RecordedProjections
 from edge import tomography
-from edge.tomography import Centre, Sinogram
+from edge.tomography import Centre
+from edge.tomography_scan import Slab, TomographyReducer, centre_rows, rows_at_once
 from edge.tomography_segment import otsu
-from edge.uncertainty import Estimate
 
 Floats = NDArray[np.float64]
 MAX_SLICES_BYTES = 2 << 30
-CENTRE_ROWS = 5  # at most, of which the axis is found
+SLAB_BYTES = 256 << 20  # of projections that are held at a time
+BLOCK_BYTES = 32 << 20  # that are read at a time
+FLAT_DRIFT = 0.01  # between files of one scan; from here it is said
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the report says of a scan: name, (projections, rows, columns), notes."""
+
+    name: str
+    shape: tuple[int, int, int]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,33 +64,52 @@ class SliceReport:
 
 
 def reduce_projections(recorded: RecordedProjections, options: SliceOptions) -> SliceReport:
-    """Reconstruct the rows asked for. Raises ValueError when a row cannot be reduced."""
-    rows = _rows(recorded, options)
-    middle = rows if len(rows) <= CENTRE_ROWS else rows[:: max(1, len(rows) // CENTRE_ROWS)][:CENTRE_ROWS]
-    sample = [_row(recorded, row, options) for row in middle]
-    double = tomography.is_double_field(recorded.angles_deg)
-    centre = _centre(recorded, sample, options, double)
-    made: list[NDArray[np.float32]] = []
-    zingers = black = 0
-    sums: list[tuple[float, float]] = []
-    for row in rows:
-        one = _row(recorded, row, options)
-        zingers, black = zingers + one.zingers, black + one.dark_pixels
-        total = one.absorbance.sum(axis=1, dtype=np.float64)
-        sums.append((float(total.mean()), float(total.std())))
-        made.append(_slice(recorded, one, options, centre, double))
-    slices = np.stack(made)
-    first = sample[0]
-    counts, edges = np.histogram(slices, 1024)
-    parted = otsu(counts, edges)
-    data = _data(recorded, options, rows, centre, double, sums, slices, parted.value)
-    data |= {"zingers": zingers, "pixels_without_light": black, "notes": list(recorded.notes)}
-    return SliceReport(
-        data, _text(data), rows, slices, first.absorbance, recorded.angles_deg, centre, options.pixel_um
-    )
+    """Reconstruct the rows asked for, slab by slab. Raises ValueError when a row cannot be reduced."""
+    rows = chosen_rows(recorded, options)
+    at_once = rows_at_once(recorded.n_angles, recorded.n_columns, recorded.dtype.itemsize, SLAB_BYTES)
+    slabs = [rows[k : k + at_once] for k in range(0, len(rows), at_once)]
+    shape = (recorded.n_angles, recorded.n_rows, recorded.n_columns)
+    scan = Scan(recorded.path.name, shape, recorded.notes)
+    return _reduced(scan, slabs, lambda some: load(recorded, some).result(), options)
 
 
-def _rows(recorded: RecordedProjections, options: SliceOptions) -> tuple[int, ...]:
+def part(recorded: RecordedProjections, options: SliceOptions) -> dict[str, Any]:
+    """Return what one file of a scan holds at the rows asked for. Raises ValueError."""
+    state = load(recorded, chosen_rows(recorded, options)).state()
+    return state | {
+        "file": recorded.path.name,
+        "detector_rows": recorded.n_rows,
+        "notes": list(recorded.notes),
+    }
+
+
+def reduce_parts(parts: Sequence[Mapping[str, Any]], options: SliceOptions) -> SliceReport:
+    """Reconstruct a scan in several files. Raises ValueError when they do not belong together."""
+    first, *others = parts
+    total = TomographyReducer.restored(first)
+    for one in others:
+        if one["detector_rows"] != first["detector_rows"]:
+            raise ValueError(f"{one['file']} and {first['file']} have different numbers of rows")
+        try:
+            total.merge(TomographyReducer.restored(one))
+        except ValueError as error:
+            raise ValueError(f"{one['file']}: {error}") from error
+    notes = [note for one in parts for note in one["notes"]]
+    notes.append(f"one scan in {len(parts)} files: " + ", ".join(one["file"] for one in parts))
+    levels = [float(one["flats"].mean()) / one["n_flats"] for one in parts if one["n_flats"]]
+    if len(levels) > 1 and max(levels) > (1.0 + FLAT_DRIFT) * min(levels):
+        share = 100.0 * (max(levels) / min(levels) - 1.0)
+        notes.append(
+            f"the flats of the files differ by {share:.1f} %; their mean is used for all projections"
+        )
+    slab = total.result()
+    shape = (total.n_projections, int(first["detector_rows"]), total.n_columns)
+    _check_size(slab.rows, total.n_columns, double=slab.double)
+    return _reduced(Scan(first["file"], shape, tuple(notes)), [slab.rows], lambda rows: slab, options)
+
+
+def chosen_rows(recorded: RecordedProjections, options: SliceOptions) -> tuple[int, ...]:
+    """Return the detector rows that are asked for. Raises ValueError for rows outside, or too many."""
     if options.rows is None:
         count = min(recorded.n_rows, MAX_ROWS)
         rows = tuple(int(k) for k in np.linspace(0, recorded.n_rows - 1, count).round())
@@ -88,53 +118,81 @@ def _rows(recorded: RecordedProjections, options: SliceOptions) -> tuple[int, ..
         if last > recorded.n_rows:
             raise ValueError(f"rows {first} to {last} are not inside 0 to {recorded.n_rows}")
         rows = tuple(range(first, last, step))
-    wide = recorded.n_columns * (2 if tomography.is_double_field(recorded.angles_deg) else 1)
-    size = 4 * len(rows) * wide**2
+    _check_size(rows, recorded.n_columns, double=tomography.is_double_field(recorded.angles_deg))
+    return rows
+
+
+def load(recorded: RecordedProjections, rows: Sequence[int]) -> TomographyReducer:
+    """Read some rows of a file, a few images at a time. Raises ValueError when they do not fit the memory."""
+    reducer = TomographyReducer(rows, recorded.n_columns)
+    block = max(1, BLOCK_BYTES // (4 * len(rows) * recorded.n_columns))
+
+    def pieces(kind: str, number: int) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        for first in range(0, number, block):
+            last = min(first + block, number)
+            yield first, last, recorded.images(kind, first, last, rows)
+
+    for *_, images in pieces("flats", recorded.n_flats):
+        reducer.add_flats(images)
+    for *_, images in pieces("darks", recorded.n_darks):
+        reducer.add_darks(images)
+    for first, last, images in pieces("projections", recorded.n_angles):
+        reducer.add(images, recorded.angles_deg[first:last])
+    return reducer
+
+
+def _check_size(rows: Sequence[int], n_columns: int, *, double: bool) -> None:
+    size = 4 * len(rows) * (n_columns * (2 if double else 1)) ** 2
     if size > MAX_SLICES_BYTES:
         raise ValueError(
             f"{len(rows)} slices need {size} bytes, above {MAX_SLICES_BYTES}: ask for fewer --rows"
         )
-    return rows
 
 
-def _row(recorded: RecordedProjections, row: int, options: SliceOptions) -> Sinogram:
-    projections, flats, darks = (part[:, 0] for part in recorded.rows(row, row + 1))
-    return tomography.sinogram(projections, flats, darks, options.zinger)
-
-
-def _centre(
-    recorded: RecordedProjections, sample: list[Sinogram], options: SliceOptions, double: bool
-) -> Centre:
-    if options.centre_px is not None:
-        return Centre(Estimate(options.centre_px, 0.0, 0.0, "px"), {"given": options.centre_px})
-    if double:
-        return tomography.centre_of_full_turn([one.transmission for one in sample])
-    return tomography.centre_of_half_turn([one.absorbance for one in sample], recorded.angles_deg)
-
-
-def _slice(
-    recorded: RecordedProjections, one: Sinogram, options: SliceOptions, centre: Centre, double: bool
-) -> NDArray[np.float32]:
-    angles, axis = recorded.angles_deg, centre.estimate.value
-    absorbance = one.absorbance
-    if double:
-        wide, angles, axis = tomography.joined(one.transmission, angles, axis)
-        absorbance = np.asarray(-np.log(np.maximum(wide, tomography.FLOOR)), np.float32)
-    clean = tomography.without_rings(absorbance, options.rings)
-    return tomography.reconstruct(clean, angles, axis, options.method)
+def _reduced(
+    scan: Scan,
+    slabs: Sequence[tuple[int, ...]],
+    read: Callable[[tuple[int, ...]], Slab],
+    options: SliceOptions,
+) -> SliceReport:
+    """Find the axis and make the slices; ``read`` returns the rows of one slab."""
+    rules = options.rules
+    rows = tuple(row for slab in slabs for row in slab)
+    some = centre_rows(rows)
+    slab = read(rows if len(slabs) == 1 else some)
+    centre = slab.centre(rules, some)
+    made = np.empty((len(rows), 0, 0), np.float32)
+    zingers = black = 0
+    sums: list[tuple[float, float]] = []
+    shown = slab.sinogram(rows[0], rules.zinger).absorbance
+    for part in slabs:
+        if len(slabs) > 1:
+            slab = read(part)
+        for row in part:
+            one = slab.sinogram(row, rules.zinger)
+            zingers, black = zingers + one.zingers, black + one.dark_pixels
+            total = one.absorbance.sum(axis=1, dtype=np.float64)
+            image = slab.slice(one, centre, rules)
+            if not made.size:
+                made = np.empty((len(rows), *image.shape), np.float32)
+            made[len(sums)] = image
+            sums.append((float(total.mean()), float(total.std())))
+    counts, edges = np.histogram(made, 1024)
+    data = _data(scan, slab, options, rows, centre, sums, made, otsu(counts, edges).value)
+    data |= {"zingers": zingers, "pixels_without_light": black, "notes": list(scan.notes)}
+    return SliceReport(data, _text(data), rows, made, shown, slab.angles_deg, centre, options.pixel_um)
 
 
 def _data(
-    recorded: RecordedProjections, options: SliceOptions, rows: tuple[int, ...], centre: Centre, double: bool,
+    scan: Scan, slab: Slab, options: SliceOptions, rows: tuple[int, ...], centre: Centre,
     sums: list[tuple[float, float]], slices: NDArray[np.float32], threshold: float,
 ) -> dict[str, Any]:  # fmt: skip
     c = centre.estimate
     inside = slices > threshold
     return {
-        "file": recorded.path.name, "kind": "projections",
-        "projections": [recorded.n_angles, recorded.n_rows, recorded.n_columns],
-        "flats": recorded.n_flats, "darks": recorded.n_darks,
-        "angles_deg": [float(recorded.angles_deg[0]), float(recorded.angles_deg[-1])], "double_field": double,
+        "file": scan.name, "kind": "projections", "projections": list(scan.shape),
+        "flats": slab.n_flats, "darks": slab.n_darks,
+        "angles_deg": [float(slab.angles_deg[0]), float(slab.angles_deg[-1])], "double_field": slab.double,
         "method": options.method, "rings": options.rings, "rows": list(rows),
         "centre": quantity(c.value, c.sigma_stat, c.sigma_sys, "px"), "centre_methods": dict(centre.methods),
         "sum_of_absorbance": [

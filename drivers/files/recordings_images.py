@@ -5,7 +5,7 @@ Large data stay in the file: ``rows``, ``slab`` and ``spectra`` read a piece of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ class RecordedProjections:
 
     ``rows(first, last)`` returns (projections, flats, darks) of detector rows first to last - 1 as float32,
     shapes (n_angles, rows, n_columns), (n_flats, rows, n_columns), (n_darks, rows, n_columns).
+    ``images(kind, first, last, rows)`` returns images first to last - 1 of "projections", "flats" or "darks"
+    at some rows, rising, in the type of the file (64-bit numbers as float32).
     """
 
     path: Path
@@ -32,6 +34,8 @@ class RecordedProjections:
     n_darks: int
     angles_deg: NDArray[np.float64]  # (n_angles,), rising or falling
     rows: Callable[[int, int], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
+    images: Callable[[str, int, int, Sequence[int]], Pixels]
+    dtype: np.dtype[Any]  # of a pixel of a projection
     notes: tuple[str, ...] = ()
 
 
