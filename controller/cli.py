@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_bench(commands)
+    _add_init(commands)
     _add_talk(commands)
     _add_offline(commands)
     return parser
@@ -115,6 +116,32 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     bench.add_argument("--seed", type=int, default=1, metavar="S")
     bench.add_argument("--fault", type=Path, metavar="FILE")
     bench.add_argument("--truth", type=Path, metavar="FILE")
+
+
+def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    example = "operando init mosquitto broker --station-name lab --name 192.168.0.10 --listen 192.168.0.10"
+    init = commands.add_parser("init", help="write files to begin with: init mosquitto DIR")
+    kinds = init.add_subparsers(title="what to write", metavar="KIND", required=True)
+    broker = _add(
+        kinds, "mosquitto", _init_mosquitto, "a broker of one's own: TLS, passwords, rights", example
+    )
+    broker.add_argument("dir", type=Path, metavar="DIR", help="the folder to write, private to its owner")
+    broker.add_argument("--station-name", default="bench", help="name of the station (default bench)")
+    broker.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="name or address by which clients reach it",
+    )
+    broker.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="default: this machine only")
+    broker.add_argument("--port", type=int, default=8883)
+    broker.add_argument(
+        "--key", action="append", default=[], metavar="NAME:ROLE",
+        help="who may send signed commands, as operator or as viewer (who may only stop)",
+    )  # fmt: skip
+    broker.add_argument("--days", type=int, default=730, help="for which the certificate is valid")
+    broker.add_argument("--renew", action="store_true", help="only a new certificate for the same names")
 
 
 def _add_talk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -195,6 +222,12 @@ def _bench(args: argparse.Namespace) -> int:
     from controller.launch import bench
 
     return bench(args)
+
+
+def _init_mosquitto(args: argparse.Namespace) -> int:
+    from controller.mosquitto_files import main as init
+
+    return init(args)
 
 
 def _talk(args: argparse.Namespace) -> int:
