@@ -27,7 +27,8 @@ from drivers.modbus import ModbusRtu
 from drivers.roles import HeaterReading, Identity, Role
 
 KELVIN_AT_0_C = 273.15
-TIMEOUT_S = 0.3  # the instrument needs tens of ms, the longest reply 26 ms at 9600 baud
+TIMEOUT_S = 0.15  # the instrument needs tens of ms, the longest reply 26 ms at 9600 baud; a lost reply costs
+# this twice and a repetition, which must be over before three periods of 0.25 s are
 ZERO_PERCENT = 0.05
 OUTPUT_FALLS_S = 0.6  # lab seconds for the output to follow: the loop runs every 0.1 to 0.25 s
 OFF_LIMIT_S = 1.8  # wall seconds for all of ``off``

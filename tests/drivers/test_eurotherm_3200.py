@@ -234,6 +234,14 @@ async def test_a_silent_controller_is_asked_twice(script, heater):
         await heater.read()
 
 
+async def test_a_lost_reply_is_made_up_for_before_the_reading_counts_as_old(script, heater, clock):
+    """Three periods of 0.25 s: the last reading was one period old when the reply was lost."""
+    script.talk(READ_FIVE).five().status()
+    began_s = clock.time_s
+    assert (await heater.read()).sensor_ok
+    assert clock.time_s - began_s < 0.75 - 0.25 - 0.1  # what a slow converter or a busy host may add
+
+
 async def test_a_restarted_controller_is_noticed_by_its_set_point(script, limited):
     script.set_float(26, 60.0).set_word(276, 1).status()
     await limited.set_target_k(333.15)
