@@ -8,8 +8,9 @@ So g is measured as a curve: ADU of variance per ADU of signal, against the widt
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,21 +32,31 @@ MAD_PER_SIGMA = 0.6744897501960817  # median |x| of a Gaussian
 class ImageSums:
     """Sums of images and of their squares, in integers: adding and merging are exact in any order.
 
-    The frames are also summed alternately into two halves, from whose difference the noise is measured;
-    merging in the order of the frames gives the same halves as adding them one by one.
+    The frames are also summed alternately into two halves, from whose difference the noise is measured: those
+    of even and of odd number. A part that does not begin with frame 0 is told its first number.
     Memory: 24 bytes per pixel and one strip of rows, whatever the number of frames.
     """
 
-    def __init__(self, ny: int, nx: int) -> None:
-        """Start empty for images of ny rows and nx columns. Raises ValueError if either is not positive."""
-        if ny < 1 or nx < 1:
-            raise ValueError(f"an image of {ny} x {nx} pixels does not exist")
+    def __init__(self, ny: int, nx: int, first: int = 0) -> None:
+        """Start empty for images of ny rows and nx columns; the next one added has the number ``first``.
+
+        Raises:
+            ValueError: if a size is not positive or the number negative.
+        """
+        if ny < 1 or nx < 1 or first < 0:
+            raise ValueError(f"an image of {ny} x {nx} pixels, number {first}, does not exist")
         self.shape = (ny, nx)
-        self.n_frames = 0
         self.largest = 0
         self.halves: tuple[Integers, Integers] = (np.zeros((ny, nx), np.int64), np.zeros((ny, nx), np.int64))
         self.squares: Integers = np.zeros((ny, nx), np.int64)
         self._strip: Integers = np.empty((ROWS_AT_ONCE, nx), np.int64)
+        self._next = first
+        self._runs: list[tuple[int, int]] = []  # first and after the last number, rising
+
+    @property
+    def n_frames(self) -> int:
+        """How many frames were added."""
+        return sum(last - first for first, last in self._runs)
 
     def add(self, image: NDArray[np.integer]) -> None:
         """Add one exposure (ny, nx) of whole ADU, 0 to 2^20. Raises ValueError; then nothing was added."""
@@ -56,9 +67,8 @@ class ImageSums:
         low, high = int(image.min()), int(image.max())
         if low < 0 or high > MAX_PIXEL:
             raise ValueError(f"a pixel of {low if low < 0 else high} ADU is outside 0 to {MAX_PIXEL}")
-        if self.n_frames >= MAX_FRAMES:
-            raise ValueError(f"more than {MAX_FRAMES} exposures in one sum")
-        half = self.halves[self.n_frames % 2]
+        runs = _joined(self._runs, [(self._next, self._next + 1)])
+        half = self.halves[self._next % 2]
         for first in range(0, self.shape[0], ROWS_AT_ONCE):
             rows = slice(first, min(first + ROWS_AT_ONCE, self.shape[0]))
             strip = self._strip[: rows.stop - first]
@@ -66,33 +76,72 @@ class ImageSums:
             half[rows] += strip
             np.multiply(strip, strip, out=strip)
             self.squares[rows] += strip
-        self.n_frames += 1
+        self._runs = runs
+        self._next += 1
         self.largest = max(self.largest, high)
 
     def merge(self, other: ImageSums) -> None:
-        """Add the sums of the frames that follow. Raises ValueError if the images differ in size."""
+        """Add the sums of other frames, in any order; frames added later follow the last one of both.
+
+        Raises:
+            ValueError: if the images differ in size, or a frame is in both; then nothing was merged.
+        """
         if other.shape != self.shape:
             raise ValueError(f"sums of {other.shape} and {self.shape} pixels cannot be merged")
-        if self.n_frames + other.n_frames > MAX_FRAMES:
-            raise ValueError(f"more than {MAX_FRAMES} exposures in one sum")
+        self._runs = _joined(self._runs, other._runs)
         for k in (0, 1):
-            self.halves[(self.n_frames + k) % 2][...] += other.halves[k]
-        self.n_frames += other.n_frames
+            self.halves[k][...] += other.halves[k]
+        self._next = max(self._next, other._next)
         self.largest = max(self.largest, other.largest)
         self.squares += other.squares
 
+    def state(self) -> dict[str, Any]:
+        """Return the sums as plain values, for ``restored``."""
+        return {
+            "even": self.halves[0], "odd": self.halves[1], "squares": self.squares, "largest": self.largest,
+            "runs": [list(run) for run in self._runs],
+        }  # fmt: skip
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], shift: int = 0) -> ImageSums:
+        """Return the sums that ``state`` came from, their frames numbered ``shift`` higher."""
+        even, odd = state["even"], state["odd"]
+        found = cls(even.shape[0], even.shape[1], shift)
+        for own, given in zip(found.halves, (even, odd) if shift % 2 == 0 else (odd, even), strict=True):
+            own[...] = given
+        found.squares[...] = state["squares"]
+        found.largest = int(state["largest"])
+        found._runs = _joined([], [(int(a) + shift, int(b) + shift) for a, b in state["runs"]])
+        found._next = found._runs[-1][1] if found._runs else shift
+        return found
+
     def result(self) -> Exposure:
         """Return the mean and, from two frames on, variance and halves. Raises ValueError without frames."""
-        if self.n_frames == 0:
-            raise ValueError("no exposure was added")
         n = self.n_frames
+        if n == 0:
+            raise ValueError("no exposure was added")
         total = (self.halves[0] + self.halves[1]).astype(np.float64)
         if n == 1:
             return Exposure(total, 1, None, None, self.largest)
         variance = (self.squares - total**2 / n) / (n - 1)
-        return Exposure(
-            total / n, n, variance, (self.halves[0] / ((n + 1) // 2), self.halves[1] / (n // 2)), self.largest
-        )
+        odd = sum(last // 2 - first // 2 for first, last in self._runs)
+        halves = None if odd in (0, n) else (self.halves[0] / (n - odd), self.halves[1] / odd)
+        return Exposure(total / n, n, variance, halves, self.largest, (n - odd, odd))
+
+
+def _joined(runs: list[tuple[int, int]], more: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return runs of frames in order, neighbours as one. Raises ValueError for an overlap or too many."""
+    out: list[tuple[int, int]] = []
+    for first, last in sorted([*runs, *more]):
+        if out and first < out[-1][1]:
+            raise ValueError(f"frame {first} is in both of two sums")
+        if out and first == out[-1][1]:
+            out[-1] = (out[-1][0], last)
+        else:
+            out.append((first, last))
+    if sum(last - first for first, last in out) > MAX_FRAMES:
+        raise ValueError(f"more than {MAX_FRAMES} exposures in one sum")
+    return out
 
 
 @dataclass(frozen=True)
@@ -104,6 +153,7 @@ class Exposure:
     variance: Floats | None = None  # (ny, nx) ADU^2 of one frame, from repeats
     halves: tuple[Floats, Floats] | None = None  # means of every other frame
     largest: int = 0  # ADU: largest pixel of any frame
+    half_frames: tuple[int, int] = (0, 0)  # of each half
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -94,6 +95,10 @@ class MapSums:
         self.outside += other.outside
 
 
+GAIN_BITS = 26  # of the largest gain: a step of 1.5e-8 of it
+EXACT_COUNTS = 1 << 27  # of this many, floats add up gains without rounding
+
+
 @dataclass
 class Projection:
     """Amplitudes per pixel by projecting each count through a gain matrix, with their variances.
@@ -101,7 +106,8 @@ class Projection:
     a[k, d, p] = sum_j gain[d, k, channel_j] counts_j, variance = sum_j gain^2 counts_j (Poisson): the linear
     fit of every pixel with the weights of the sum spectrum, done count by count. Unbiased for any pixel; the
     error is that of these weights. (Dynamic analysis: C. G. Ryan, Int. J. Imaging Syst. Technol. 11 (2000)
-    219.)
+    219.) Gains and their squares are whole numbers of steps, 2^-26 of the largest rounded up to a power of 2,
+    and the sums are integers: exact in any order and parts.
     """
 
     n_pixels: int
@@ -109,8 +115,22 @@ class Projection:
 
     def __post_init__(self) -> None:
         n_detectors, n_groups, _ = self.gain.shape
-        self.amplitude: Floats = np.zeros((n_groups, n_detectors, self.n_pixels))
-        self.variance: Floats = np.zeros_like(self.amplitude)
+        shape = (n_groups, n_detectors, self.n_pixels)
+        self.sums: tuple[Counts, Counts] = (np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+        largest = float(np.abs(self.gain).max(initial=0.0))
+        power = math.frexp(largest)[1]  # largest < 2^power
+        self._steps = (2.0 ** (power - GAIN_BITS), 2.0 ** (2 * power - GAIN_BITS))
+        self._tables = (np.rint(self.gain / self._steps[0]), np.rint(self.gain**2 / self._steps[1]))
+
+    @property
+    def amplitude(self) -> Floats:
+        """Counts of each group, shape (n_groups, n_detectors, n_pixels)."""
+        return np.asarray(self.sums[0] * self._steps[0], np.float64)
+
+    @property
+    def variance(self) -> Floats:
+        """Their variances, the same shape."""
+        return np.asarray(self.sums[1] * self._steps[1], np.float64)
 
     def add(self, pixel: Counts, detector: Counts, channel: Counts, counts: Counts) -> None:
         """Add counts as in ``MapSums.add``; channels outside the gain matrix are left out."""
@@ -118,15 +138,63 @@ class Projection:
         inside = (channel >= 0) & (channel < n_channels)
         p, d, c, n = pixel[inside], detector[inside], channel[inside], counts[inside]
         place = d * self.n_pixels + p
-        shape = (n_detectors, self.n_pixels)
+        size = n_detectors * self.n_pixels
+        few = int(n.sum()) < EXACT_COUNTS
         for k in range(n_groups):
-            factor = self.gain[d, k, c]
-            for target, weight in ((self.amplitude, factor * n), (self.variance, factor**2 * n)):
-                target[k] += np.bincount(place, weight, n_detectors * self.n_pixels).reshape(shape)
+            for table, total in zip(self._tables, self.sums, strict=True):
+                weight = table[d, k, c]
+                target = total[k].reshape(-1)
+                if few:
+                    target += np.bincount(place, weight * n, size).astype(np.int64)
+                else:
+                    np.add.at(target, place, weight.astype(np.int64) * n)
 
     def merge(self, other: Projection) -> None:
         """Add another one with the same gain. Raises ValueError if it differs."""
         if not np.array_equal(self.gain, other.gain) or self.n_pixels != other.n_pixels:
             raise ValueError("only projections through the same gain can be merged")
-        self.amplitude += other.amplitude
-        self.variance += other.variance
+        for mine, theirs in zip(self.sums, other.sums, strict=True):
+            mine += theirs
+
+
+class SpectrumSums:
+    """Spectra of one detector added up: counts as integers, times exactly, so parts merge in any order.
+
+    ``live_s`` and ``real_s`` are None when one of the spectra has none.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        """Start empty. Raises ValueError without channels."""
+        if n_channels < 1:
+            raise ValueError("a spectrum without channels")
+        self.counts: Counts = np.zeros(n_channels, np.int64)
+        self.number = 0
+        self._times: list[Fraction | None] = [Fraction(0), Fraction(0)]
+
+    def add(self, counts: Counts, live_s: float | None = None, real_s: float | None = None) -> None:
+        """Add a spectrum. Raises ValueError for another number of channels; then nothing was added."""
+        if counts.shape != self.counts.shape:
+            raise ValueError(f"{counts.size} channels do not fit {self.counts.size}")
+        self.counts += counts
+        self.number += 1
+        times = (None if t is None else Fraction(t) for t in (live_s, real_s))
+        self._times = [_plus(a, b) for a, b in zip(self._times, times, strict=True)]
+
+    def merge(self, other: SpectrumSums) -> None:
+        """Add another part. Raises ValueError for another number of channels."""
+        if other.counts.shape != self.counts.shape:
+            raise ValueError(f"{other.counts.size} channels do not fit {self.counts.size}")
+        self.counts += other.counts
+        self.number += other.number
+        self._times = [_plus(a, b) for a, b in zip(self._times, other._times, strict=True)]
+
+    def result(self) -> tuple[Counts, float | None, float | None]:
+        """Return counts, live and real time in seconds. Raises ValueError when nothing was added."""
+        if not self.number:
+            raise ValueError("no spectrum was added")
+        live, real = (None if t is None else float(t) for t in self._times)
+        return self.counts, live, real
+
+
+def _plus(a: Fraction | None, b: Fraction | None) -> Fraction | None:
+    return None if a is None or b is None else a + b

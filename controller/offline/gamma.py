@@ -21,6 +21,7 @@ from edge.gamma import GammaResult, MeasuredLine, reduce_germanium
 from edge.gamma_be7 import ALPHA, Be7Result, find_be7
 from edge.gamma_broad import BroadResult, reduce_broad
 from edge.gamma_lines import BROAD_SETS, CALIBRATION_SETS
+from edge.spectra import SpectrumSums
 
 SUMMARY_LINES = ("K-40 1460.8", "Cs-137 661.7")
 
@@ -303,17 +304,18 @@ def _part(args: argparse.Namespace, file: Path) -> dict[str, Any]:
 def _sum(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> GammaReport:
     """Add spectra of one measurement; they must have the same channels and the same recorded calibration."""
     first = parts[0]
-    for part in parts[1:]:
+    sums = SpectrumSums(first["counts"].size)
+    for part in parts:
         if part["counts"].shape != first["counts"].shape:
             raise ValueError(f"{part['file']} and {first['file']} have different numbers of channels")
         if (part["energy_kev"], part["centre"]) != (first["energy_kev"], first["centre"]):
             raise ValueError(f"{part['file']} and {first['file']} are calibrated differently")
-    times = [None if any(p[key] is None for p in parts) else math.fsum(p[key] for p in parts)
-             for key in ("live_s", "real_s")]  # fmt: skip
+        sums.add(part["counts"], part["live_s"], part["real_s"])
+    counts, live_s, real_s = sums.result()
     energy = first["energy_kev"]
     merged = RecordedSpectrum(
-        Path(str(first["file"])), np.sum([part["counts"] for part in parts], axis=0, dtype=np.int64),
-        live_s=times[0], real_s=times[1], energy_kev=tuple(energy) if energy else None,
+        Path(str(first["file"])), counts,
+        live_s=live_s, real_s=real_s, energy_kev=tuple(energy) if energy else None,
         centre=first["centre"], notes=("the sum of " + ", ".join(part["file"] for part in parts),),
     )  # fmt: skip
     return reduce_recording([merged], GammaOptions(source=args.source, alpha=args.alpha))

@@ -117,9 +117,8 @@ class Radiographs:
         read = dark_variance(self.dark)
         found = []
         if (halves := self.open_beam.halves) is not None:
-            n = self.open_beam.n_frames
             first, second = (net(Exposure(half, 1)) for half in halves)
-            found.append(photon_transfer(first, second, read, ((n + 1) // 2, n // 2)))
+            found.append(photon_transfer(first, second, read, self.open_beam.half_frames))
         pairs = [(self.open_beam, self.reference)] if self.options.reference else []
         pairs.append((self.reference, self._first))
         for a, b in pairs:

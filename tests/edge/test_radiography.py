@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from functools import cache
 
@@ -63,17 +64,30 @@ def test_merging_is_exact():
     rng = np.random.default_rng(2)
     stack = [rng.integers(0, 65536, (33, 20), dtype=np.uint16) for _ in range(9)]
     whole = summed(stack).result()
-    parts = [stack[:3], stack[3:4], stack[4:]]
-    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
-        merged = ImageSums(33, 20)
-        for k in order:
-            merged.merge(summed(parts[k]))
-        again = merged.result()
-        assert again.n_frames == 9
-        assert np.array_equal(again.mean, whole.mean)  # in any order
-        assert np.array_equal(again.variance, whole.variance)
-        if order == (0, 1, 2):  # in the order of the frames the halves too
-            assert np.array_equal(again.halves, whole.halves)
+    for cuts in ((0, 3, 4, 9), (0, 1, 2, 9), (0, 4, 9, 9)):
+        parts = []
+        for first, last in itertools.pairwise(cuts):
+            part = ImageSums(33, 20, first)
+            for image in stack[first:last]:
+                part.add(image)
+            parts.append((first, part))
+        for order in itertools.permutations(parts):
+            merged = ImageSums(33, 20)
+            for first, part in order:
+                merged.merge(part)
+                alone = part.state() | {"runs": [[a - first, b - first] for a, b in part.state()["runs"]]}
+                alone |= {"even": alone["odd"], "odd": alone["even"]} if first % 2 else {}
+                again = ImageSums.restored(alone, first)  # a part that did not know where it belongs
+                assert again.state()["runs"] == part.state()["runs"]
+                assert all(np.array_equal(a, b) for a, b in zip(again.halves, part.halves, strict=True))
+            result = merged.result()
+            assert (result.n_frames, result.largest) == (9, whole.largest)
+            assert result.half_frames == whole.half_frames == (5, 4)
+            assert np.array_equal(result.mean, whole.mean)
+            assert np.array_equal(result.variance, whole.variance)
+            assert np.array_equal(result.halves, whole.halves)
+    with pytest.raises(ValueError, match="frame 4 is in both"):
+        merged.merge(ImageSums.restored(parts[1][1].state()))
 
 
 def test_memory_does_not_grow_with_frames():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 
 from edge.calibration import EnergyScale
 from edge.peaks import gaussian
-from edge.spectra import MapSums, Projection, channels_within, window_sum
+from edge.spectra import MapSums, Projection, SpectrumSums, channels_within, window_sum
 
 
 def test_region_takes_whole_channels_on_the_stored_axis():
@@ -78,15 +81,52 @@ def test_projection_is_the_linear_fit_of_each_pixel_with_honest_errors():
     cube = rng.poisson(mean, (3200, 60))
     pixel, channel = np.nonzero(cube)
     detector, counts = np.zeros_like(pixel), cube[pixel, channel]
-    whole, parts = Projection(3200, gain[None]), [Projection(3200, gain[None]) for _ in range(2)]
+    whole = Projection(3200, gain[None])
     whole.add(pixel, detector, channel, counts)
-    for part, chosen in zip(parts, (slice(0, 9000), slice(9000, None)), strict=True):
-        part.add(pixel[chosen], detector[chosen], channel[chosen], counts[chosen])
-    parts[0].merge(parts[1])
-    assert parts[0].amplitude == pytest.approx(whole.amplitude)
-    assert whole.amplitude[0, 0] == pytest.approx(gain[0] @ cube.T)
+    dealt = rng.integers(0, 3, pixel.size)
+    for order in itertools.permutations(range(3)):
+        total = Projection(3200, gain[None])
+        for k in order:
+            part = Projection(3200, gain[None])
+            part.add(*(column[dealt == k][::-1] for column in (pixel, detector, channel, counts)))
+            total.merge(part)
+        assert total.amplitude.tobytes() == whole.amplitude.tobytes()
+        assert total.variance.tobytes() == whole.variance.tobytes()
+    assert whole.amplitude[0, 0] == pytest.approx(gain[0] @ cube.T, rel=1e-6)
+    assert whole.variance[0, 0] == pytest.approx(gain[0] ** 2 @ cube.T, rel=1e-6)
+    many = Projection(1, gain[None])  # more counts than floats add up exactly
+    many.add(np.zeros(2, int), np.zeros(2, int), np.array([25, 40]), np.array([1 << 33, 3]))
+    exact = (1 << 33) * gain[0, 25] + 3 * gain[0, 40]
+    assert many.amplitude[0, 0, 0] == pytest.approx(exact, rel=1e-7)
     pulls = (whole.amplitude[0, 0] - 90) / np.sqrt(whole.variance[0, 0])
     assert 0.95 < pulls.std() < 1.05
     assert abs(pulls.mean()) < 0.1
     with pytest.raises(ValueError, match="same gain"):
         whole.merge(Projection(3200, 2 * gain[None]))
+
+
+def test_spectra_of_one_measurement_add_up_exactly_in_any_order():
+    rng = np.random.default_rng(4)
+    spectra = [(rng.poisson(1e5, 64), float(t), float(1.1 * t)) for t in rng.uniform(0.1, 1e5, 5)]
+    whole = SpectrumSums(64)
+    for spectrum in spectra:
+        whole.add(*spectrum)
+    counts, live_s, real_s = whole.result()
+    assert live_s == math.fsum(spectrum[1] for spectrum in spectra)
+    for order in itertools.islice(itertools.permutations(range(5)), 0, 120, 17):
+        left, right = SpectrumSums(64), SpectrumSums(64)
+        for place, k in enumerate(order):
+            (left, right)[place % 2].add(*spectra[k])
+        right.merge(left)
+        assert right.number == 5
+        again = right.result()
+        assert np.array_equal(again[0], counts)
+        assert again[1:] == (live_s, real_s)
+    whole.add(spectra[0][0], 3.0)
+    assert whole.result()[1:] == (live_s + 3.0, None)
+    with pytest.raises(ValueError, match="63 channels do not fit 64"):
+        whole.add(np.zeros(63, np.int64))
+    with pytest.raises(ValueError, match="63 channels do not fit 64"):
+        whole.merge(SpectrumSums(63))
+    with pytest.raises(ValueError, match="no spectrum"):
+        SpectrumSums(8).result()
