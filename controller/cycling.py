@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PROTECTIONS = ("limit", "invalid", "open-circuit voltage outside")  # how a program says why it gave up
 SILENCE_PERIODS = 3
 IDLE_S = 0.1
+LEASE_MARGIN_S = 10.0  # for the answer to the start of a program; of the wall, when lab time runs fast
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Cycling:
         self._recorder = recorder
         self.error = error
         self.now = CellState(charge_coulomb=base_charge_coulomb)
+        self._lease_s = 0.0  # 0: a program that drives nothing needs none
+        self._holds_s = 0.0  # lab seconds for which a package is the present state of the cell
         self._previous: tuple[float, float] | None = None
         self._previous_charge: float | None = None
 
@@ -96,9 +99,16 @@ class Cycling:
             raise Refused(f"energising the cell is refused: {refusal}", device="cell")
         self._previous = self._previous_charge = None
         self.now.step_charge_coulomb = self.now.step_s = 0.0
-        await self._cell.start(program)
-        self._guard.expect_cell(True, interval_s)
+        self._lease_s = 0.0
+        if not isinstance(program, Ocv):
+            self._lease_s = SILENCE_PERIODS * interval_s + LEASE_MARGIN_S
+            if self._clock.speed > 1.0:
+                self._lease_s = max(self._lease_s, LEASE_MARGIN_S * self._clock.speed)
+        self._renew()
+        self._holds_s = self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s) * self._clock.speed
         try:
+            await self._cell.start(program)
+            self._guard.expect_cell(True, interval_s)
             return await self._follow(until, interval_s)
         finally:
             self._guard.expect_cell(False)
@@ -106,9 +116,20 @@ class Cycling:
                 began_s = self._clock.now_s()
                 await asyncio.shield(asyncio.ensure_future(self._cell.stop()))
                 self._went_on((began_s + self._clock.now_s()) / 2)
+            self._guard.release("cell")  # open by now
             self.now.state = "open circuit"
             self.now.voltage_v = self.now.current_a = None  # nobody measures it now
             self._recorder.cell_opened(self.now)
+
+    def measured(self) -> tuple[float | None, float | None]:
+        """Return voltage (V) and current (A) as measured now; None when unknown or no longer fresh."""
+        if self._clock.now_s() - self.now.at_lab_s > self._holds_s:
+            return None, None
+        return self.now.voltage_v, self.now.current_a
+
+    def _renew(self) -> None:
+        if self._lease_s:
+            self._guard.lease("cell", self._lease_s, Action.OPEN_CIRCUIT)
 
     async def _follow(self, until: Callable[[CellState], str | None], interval_s: float) -> str:
         timeout_s = max(self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s), IDLE_S)
@@ -126,6 +147,7 @@ class Cycling:
                 self._recorder.fault("cell", str(error))
                 continue
             silent_since = time.monotonic()
+            self._renew()
             if isinstance(heard, CellEvent):
                 self._recorder.cell_event(heard)
                 if heard.kind is CellEventKind.FINISHED:

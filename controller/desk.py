@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from controller.safety import ActionResult
 
 
+def not_cleared(trip_id: str, acknowledge: str) -> dict[str, Any]:
+    """Return the answer to a ``clear`` that did nothing."""
+    if not acknowledge:
+        return {"ok": False, "error": f"{trip_id} is not latched"}
+    how = f'operando clear {trip_id} --acknowledge "..."'
+    text = f"{trip_id} asks a person at the station: {acknowledge} Say what you found: {how}"
+    return {"ok": False, "error": text}
+
+
 class Desk:
     """Speaks for one host; decides nothing about safety itself."""
 
@@ -34,6 +43,9 @@ class Desk:
         if verb == "pause":
             host.sequence.pause(f"paused by {by}")
         elif verb == "proceed":
+            held = host.guard.holds()
+            if held:
+                return {"ok": False, "error": f"the pause must not end yet: {held}"}
             host.sequence.proceed()
         elif verb == "stop":
             host.sequence.finish_early()
@@ -41,9 +53,12 @@ class Desk:
             host.abort(by)
         elif verb == "clear":
             trip_id = str(request.get("id", ""))
-            cleared = host.guard.clear(trip_id)
-            await host.journal.clear_latch(trip_id, by)
-            return {"ok": cleared, "text": f"{trip_id} {'cleared' if cleared else 'is not latched'}"}
+            found = str(request.get("acknowledge", ""))
+            trip = host.guard.latched.get(trip_id)
+            if not host.guard.clear(trip_id, found):
+                return not_cleared(trip_id, trip.acknowledge if trip else "")
+            await host.journal.clear_latch(trip_id, f"{by}: {found}" if found else by)
+            return {"ok": True, "text": f"{trip_id} cleared"}
         else:
             return {"ok": False, "error": f"unknown request {verb!r}"}
         return {"ok": True, "text": f"{verb}: accepted"}
@@ -59,15 +74,17 @@ class Desk:
         """Return what is known now; None where it is not known."""
         host = self._host
         cell = host.cycling.now
+        voltage_v, current_a = host.cycling.measured()
+        beam_a, blanked = host.beamline.now()
         scan = host.sequence.scan_status()
         return {
             "run": host.run_id, "lab_s": host.clock.now_s(), "elapsed_s": host.clock.now_s() - host.began_s,
             "t": time.time(), "speed": host.clock.speed,
             "state": host.sequence.state, "paused": host.sequence.paused, "step": host.sequence.where(),
             "estimate_s": host.sequence.estimate_s, "temperature_k": host.heating.temperature_k(),
-            "target_k": host.heating.target_k, "voltage_v": cell.voltage_v, "current_a": cell.current_a,
-            "cell_state": cell.state, "charge_coulomb": cell.charge_coulomb, "beam_a": host.beam_a,
-            "blanked": host.blanked, "scan": scan,
+            "target_k": host.heating.target_k, "voltage_v": voltage_v, "current_a": current_a,
+            "cell_state": cell.state, "charge_coulomb": cell.charge_coulomb, "beam_a": beam_a,
+            "blanked": blanked, "scan": scan,
             "quantities": host.products["progress"].get("quantities", {}),
             "counts": host.products["progress"].get("counts", {}),
             "alarms": [t.text for t in host.guard.latched.values()],

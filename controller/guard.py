@@ -2,20 +2,29 @@
 
 It is fed every reading as it arrives, keeps its own counters, and shares no state with PID, cycling or the
 sequence. It decides; ``controller.safety`` carries out. No I/O, no asyncio: time comes in by argument or by
-the clock it was given, so every rule can be tested without waiting.
+the clock it was given, so every rule can be tested without waiting. What concerns one instrument over time is
+in ``guard_heater`` and ``guard_cell``; leases are in ``guard_leases``.
 
 Deadlines follow the lab-clock rule of the clock (``wall_timeout_s``), measured with the monotonic clock.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Protocol
 
+from controller.guard_cell import CellCheck
+from controller.guard_heater import HeaterCheck
+from controller.guard_leases import Leases
+from controller.guard_types import Action as Action  # what others import from here
+from controller.guard_types import Condition as Condition
+from controller.guard_types import Finding
+from controller.guard_types import GuardRules as GuardRules
+from controller.guard_types import InterlockRow as InterlockRow
+from controller.guard_types import Trip as Trip
 from drivers.clock import Clock
 from drivers.roles import CellSample, HeaterReading, IoReading
 
@@ -23,69 +32,11 @@ STALE_PERIODS = 3
 INVALID_COUNT = 3  # consecutive bad temperature readings, as 3-D printers do with a MAX31865
 CELL_INVALID_COUNT = 2  # NaN or overload in two consecutive packages, protocol sheet 04
 LIMIT_COUNT = 2  # consecutive readings beyond a hard limit
+RECENT, RECENT_INVALID, RECENT_BEYOND = 20, 10, 4  # of the last readings: what comes and goes counts, too
 RATE_WINDOW_S = 20.0  # lab seconds over which a temperature rate is taken: 1 K noise must not trip it
 RATE_MARGIN_K = 2.0  # a rate counts only when the rise over the window exceeds the limit by this much
-
-
-class Action(StrEnum):
-    """What a trip asks for."""
-
-    HOLD = "hold"
-    OPEN_CIRCUIT = "open_circuit"
-    HEATER_OFF = "heater_off"
-    BLANK = "blank"
-    SHUTTER = "shutter"
-    SAFE = "safe"
-
-
-@dataclass(frozen=True)
-class Trip:
-    """One protective decision; ``text`` names channel, value, limit and time in plain words."""
-
-    id: str
-    channel: str
-    value: float | str | None
-    limit: float | str | None
-    unit: str
-    action: Action
-    text: str
-    lab_s: float
-    wall_s: float
-    latch: bool = True
-
-
-@dataclass(frozen=True)
-class GuardRules:
-    """Hard limits of the station, in SI, and the period of every guarded device in lab seconds."""
-
-    temperature_low_k: float
-    temperature_high_k: float
-    temperature_rate_k_per_s: float
-    voltage_low_v: float
-    voltage_high_v: float
-    current_a: float
-    charge_coulomb: float
-    period_s: Mapping[str, float]  # keys heater, io, cell
-
-
-class Condition(Protocol):
-    """An interlock row's condition, parsed from the station file."""
-
-    def holds(self, values: Mapping[str, float | bool | None]) -> bool | None:
-        """Return whether the row is met, None when an input is unknown."""
-        ...
-
-
-@dataclass(frozen=True)
-class InterlockRow:
-    """One row of the interlock matrix."""
-
-    name: str
-    text: str
-    condition: Condition
-    grace_s: float
-    action: Action
-    latch: bool
+SHUTTER_S, SHUTTER_WALL_S = 2.0, 1.0  # the read-back may contradict the command so long, twice its travel
+DRIVEN = ("cc", "cv", "eis")  # phases in which the potentiostat drives the cell
 
 
 @dataclass
@@ -96,7 +47,17 @@ class _Watch:
     since_s: float
     expected: bool = True
     invalid: int = 0
-    beyond: dict[str, int] = field(default_factory=dict)
+    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
+    beyond: dict[str, deque[bool]] = field(default_factory=dict)
+
+    def bad(self, invalid: bool, allowed: int) -> str | None:
+        """Count one reading; return in words when too many were invalid, in a row or coming and going."""
+        self.invalid = self.invalid + 1 if invalid else 0
+        self.recent.append(invalid)
+        if self.invalid >= allowed:
+            return f"{self.invalid} times in a row"
+        flaps = sum(self.recent)
+        return f"{flaps} times of {len(self.recent)}" if invalid and flaps >= RECENT_INVALID else None
 
 
 class Guard:
@@ -123,38 +84,45 @@ class Guard:
             name: _Watch(clock.wall_timeout_s(STALE_PERIODS * period), now, expected=name != "cell")
             for name, period in rules.period_s.items()
         }
-        self._leases: dict[str, tuple[float, Action]] = {}
+        self._leases = Leases(clock)
+        self._heater = HeaterCheck(rules)
+        self._cell = CellCheck(rules.current_a)
         self._history: deque[tuple[float, float]] = deque()
         self._row_since: dict[str, float] = {}
+        self._shutter_since: float | None = None
         self._charge_coulomb = 0.0
         self._last_cell: tuple[float, float] | None = None
         self.values: dict[str, float | bool | None] = {}
         self.latched: dict[str, Trip] = {}
-        self._passing: set[str] = set()
+        self._passing: dict[str, str] = {}
 
     # --- what the drivers report -----------------------------------------------------------------------
 
     def heater(self, reading: HeaterReading) -> None:
         """Take one poll of the temperature controller."""
         watch = self._fresh("heater", reading.monotonic_s)
-        temperature_k = reading.temperature_k if reading.sensor_ok else None
+        relay = self.values.get("io.relay")
+        now_s = reading.monotonic_s * self._clock.speed
+        temperature_k, found = self._heater.reading(
+            now_s, reading.temperature_k if reading.sensor_ok else None, reading.working_setpoint_k,
+            reading.output_fraction, None if relay is None else bool(relay),
+        )  # fmt: skip
         self.values["heater.temperature"] = temperature_k
         self.values["heater.output"] = reading.output_fraction
+        self._report(found)
+        invalid = watch.bad(temperature_k is None, INVALID_COUNT)
         if temperature_k is None:
-            watch.invalid += 1
-            self._history.clear()
-            if watch.invalid >= INVALID_COUNT:
+            if invalid:
                 why = ", ".join(reading.problems) or "no reason given"
                 self._trip(
                     "heater-sensor", "heater.temperature", None, None, "K", Action.SAFE,
-                    f"temperature sensor invalid {watch.invalid} times in a row ({why})",
+                    f"temperature sensor invalid {invalid} ({why})",
                 )  # fmt: skip
             return
-        watch.invalid = 0
         rules = self._rules
         low_k, high_k = rules.temperature_low_k, rules.temperature_high_k
         self._limit(watch, "heater.temperature", temperature_k, low_k, high_k, "K", Action.SAFE)
-        self._rate(temperature_k)
+        self._rate(now_s, temperature_k)
 
     def io(self, reading: IoReading) -> None:
         """Take one poll of the beam-line I/O."""
@@ -164,6 +132,13 @@ class Guard:
         self.values["io.relay"] = reading.relay_closed
         self.values["io.shutter"] = reading.shutter_open
         self.values["io.blanked"] = reading.blanked
+        for name, good in reading.switches.items():
+            self.values[f"io.{name}"] = good
+        now = self._monotonic()
+        on = {"heater": reading.relay_closed, "beam": not reading.blanked, "shutter": reading.shutter_open}
+        self._report(self._leases.seen(now, {name: bool(state) for name, state in on.items()}))
+        self._report(self._leases.relay(now, reading.relay_closed))
+        self._shutter(now, reading)
         if not reading.permit:
             self._trip(
                 "permit", "io.permit", "absent", "present", "", Action.SAFE,
@@ -173,42 +148,42 @@ class Guard:
     def cell(self, sample: CellSample) -> None:
         """Take one data package of the potentiostat."""
         watch = self._fresh("cell", sample.monotonic_s)
-        good = sample.valid and sample.voltage_v is not None
-        self.values["cell.voltage"] = sample.voltage_v if good else None
-        self.values["cell.current"] = sample.current_a if good else None
-        if not good:
-            watch.invalid += 1
-            if watch.invalid >= CELL_INVALID_COUNT:
+        self._report(self._leases.seen(self._monotonic(), {"cell": sample.phase in DRIVEN}))
+        voltage_v, current_a = sample.voltage_v, sample.current_a
+        good = sample.valid and _number(voltage_v) and (_number(current_a) or sample.phase not in DRIVEN)
+        self.values["cell.voltage"] = voltage_v if good else None
+        self.values["cell.current"] = current_a if good and _number(current_a) else None
+        invalid = watch.bad(not good, CELL_INVALID_COUNT)
+        if not good or voltage_v is None:
+            if invalid:
                 why = ", ".join(sample.problems) or "not a number"
                 self._trip(
                     "cell-invalid", "cell.voltage", None, None, "V", Action.OPEN_CIRCUIT,
-                    f"cell reading invalid {watch.invalid} times in a row ({why})",
+                    f"cell reading invalid {invalid} ({why})",
                 )  # fmt: skip
             return
-        watch.invalid = 0
+        self._cell_limits(watch, sample, voltage_v, current_a if current_a is not None else 0.0)
+
+    def _cell_limits(self, watch: _Watch, sample: CellSample, voltage_v: float, current_a: float) -> None:
         rules = self._rules
-        voltage_v = sample.voltage_v or 0.0
-        current_a = sample.current_a or 0.0
+        # At rest the circuit is open already: a cell outside its window then must not be heated either.
+        action = Action.SAFE if sample.phase == "ocv" else Action.OPEN_CIRCUIT
         self._limit(
-            watch,
-            "cell.voltage",
-            voltage_v,
-            rules.voltage_low_v,
-            rules.voltage_high_v,
-            "V",
-            Action.OPEN_CIRCUIT,
-        )
-        self._limit(
-            watch, "cell.current", current_a, -rules.current_a, rules.current_a, "A", Action.OPEN_CIRCUIT
-        )
-        if self._last_cell is not None and sample.elapsed_s > self._last_cell[0]:
-            step_s = sample.elapsed_s - self._last_cell[0]
-            self._charge_coulomb += 0.5 * (current_a + self._last_cell[1]) * step_s
-        self._last_cell = (sample.elapsed_s, current_a)
+            watch, "cell.voltage", voltage_v, rules.voltage_low_v, rules.voltage_high_v, "V", action
+        )  # fmt: skip
+        most_a = rules.current_a
+        self._limit(watch, "cell.current", current_a, -most_a, most_a, "A", Action.OPEN_CIRCUIT)
+        if sample.phase in DRIVEN:
+            then_s, then_a = self._last_cell or (0.0, current_a)
+            self._charge_coulomb += 0.5 * (current_a + then_a) * max(0.0, sample.elapsed_s - then_s)
+            self._last_cell = (max(then_s, sample.elapsed_s), current_a)
         self._limit(
             watch, "cell.charge", self._charge_coulomb, -rules.charge_coulomb, rules.charge_coulomb, "C",
             Action.OPEN_CIRCUIT,
         )  # fmt: skip
+        temperature_k = self.values.get("heater.temperature")
+        found = self._cell.package(sample.elapsed_s, sample.phase, voltage_v, current_a, temperature_k)
+        self._report(found)
 
     def begin(self) -> None:
         """Start watching: polling begins now, every device has one deadline to be heard first."""
@@ -229,6 +204,8 @@ class Guard:
         watch.since_s = self._monotonic()
         watch.invalid = 0
         self._last_cell = None
+        self._cell.begin()
+        self._forget("cell")
 
     def go_on_from(self, charge_coulomb: float) -> None:
         """Count the charge from what an interrupted run had passed: its limit holds for both together."""
@@ -241,14 +218,18 @@ class Guard:
     # --- leases ----------------------------------------------------------------------------------------
 
     def lease(self, output: str, lifetime_s: float, action: Action) -> None:
-        """Allow ``output`` to stay energised for ``lifetime_s`` lab seconds; renew by calling again."""
-        self._leases[output] = (self._monotonic() + self._clock.wall_timeout_s(lifetime_s), action)
+        """Allow ``output`` to stay energised for ``lifetime_s`` lab seconds; renew by calling again.
+
+        While anything is latched, leases are renewed, for the run is ending, but none is given anew.
+        """
+        if not self.latched or self._leases.held(output):
+            self._leases.give(output, self._monotonic(), lifetime_s, action)
 
     def release(self, output: str) -> None:
         """The output is off by its owner's hand: the lease is no longer needed."""
-        self._leases.pop(output, None)
+        self._leases.end(output)
 
-    # --- time ------------------------------------------------------------------------------------------
+    # --- the guard's own tick --------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Look at everything that shows itself by not happening: staleness, leases, interlock rows."""
@@ -262,13 +243,7 @@ class Guard:
                     f"{name}-stale", name, round(age, 3), round(watch.deadline_s, 3), "s", action,
                     f"no reading of {name} for {age:.2f} s (allowed {watch.deadline_s:.2f} s)",
                 )  # fmt: skip
-        for output, (expires, action) in list(self._leases.items()):
-            if now > expires:
-                del self._leases[output]
-                self._trip(
-                    f"{output}-lease", output, None, None, "s", action,
-                    f"the lease of {output} ran out: whoever had switched it on stopped renewing it",
-                )  # fmt: skip
+        self._report(self._leases.expired(now))
         for row in self._interlocks:
             self._evaluate(row, now)
 
@@ -280,9 +255,32 @@ class Guard:
             return None
         return "; ".join(trip.text for trip in self.latched.values())
 
-    def clear(self, trip_id: str) -> bool:
-        """Clear one latch (a local operator did this); it trips again at once if the cause persists."""
-        return self.latched.pop(trip_id, None) is not None
+    def holds(self) -> str | None:
+        """Return which causes without a latch are still there, or None: a pause must not end before."""
+        return "; ".join(self._passing.values()) or None
+
+    def refuses_target(self, target_k: float) -> str | None:
+        """Return why this set-point is outside the limits of station, chemistry and sample, or None."""
+        low_k, high_k = self._rules.temperature_low_k, self._rules.temperature_high_k
+        if low_k <= target_k <= high_k:
+            return None
+        limits = f"{low_k:.1f} to {high_k:.1f} K"
+        return f"{target_k:.1f} K is outside the limits {limits} of station, chemistry and sample"
+
+    def clear(self, trip_id: str, found: str = "") -> bool:
+        """Clear one latch (a local operator did this); it trips again at once if the cause persists.
+
+        Args:
+            trip_id: which.
+            found: what the operator has looked at; needed where the trip asks for an acknowledgement.
+
+        Returns: whether it was latched and is no longer.
+        """
+        trip = self.latched.get(trip_id)
+        if trip is None or (trip.acknowledge and not found.strip()):
+            return False
+        del self.latched[trip_id]
+        return True
 
     # --- inside ----------------------------------------------------------------------------------------
 
@@ -296,22 +294,38 @@ class Guard:
             if channel.startswith(device + "."):
                 self.values[channel] = None
 
+    def _shutter(self, now: float, reading: IoReading) -> None:
+        if not self._rules.watch_shutter or reading.shutter_open is not None:
+            self._shutter_since = None
+            return
+        if self._shutter_since is None:
+            self._shutter_since = now
+        allowed_s = max(self._clock.wall_timeout_s(SHUTTER_S), SHUTTER_WALL_S)
+        if now - self._shutter_since > allowed_s:
+            why = "; ".join(reading.problems) or "its read-back contradicts the command"
+            self._trip(
+                "shutter-stuck", "io.shutter", None, None, "", Action.SHUTTER,
+                f"the shutter is not where it was told to be for {now - self._shutter_since:.1f} s "
+                f"(allowed {allowed_s:.1f} s): {why}; the beam is blanked",
+            )  # fmt: skip
+
     def _limit(
         self, watch: _Watch, channel: str, value: float, low: float, high: float, unit: str, action: Action
     ) -> None:
-        if low <= value <= high:
-            watch.beyond[channel] = 0
+        recent = watch.beyond.setdefault(channel, deque(maxlen=RECENT))
+        beyond = not low <= value <= high
+        recent.append(beyond)
+        if not beyond:
             return
-        watch.beyond[channel] = watch.beyond.get(channel, 0) + 1
-        if watch.beyond[channel] >= LIMIT_COUNT:
+        in_a_row = len(recent) >= LIMIT_COUNT and all(list(recent)[-LIMIT_COUNT:])
+        if in_a_row or sum(recent) >= RECENT_BEYOND:
             limit, word = (high, "above") if value > high else (low, "below")
             self._trip(
                 channel.replace(".", "-"), channel, value, limit, unit, action,
                 f"{channel} = {value:.6g} {unit} is {word} the hard limit {limit:.6g} {unit}",
             )  # fmt: skip
 
-    def _rate(self, temperature_k: float) -> None:
-        now = self._clock.now_s()
+    def _rate(self, now: float, temperature_k: float) -> None:
         self._history.append((now, temperature_k))
         while self._history and now - self._history[0][0] > 1.5 * RATE_WINDOW_S:
             self._history.popleft()
@@ -329,34 +343,48 @@ class Guard:
 
     def _evaluate(self, row: InterlockRow, now: float) -> None:
         met = row.condition.holds(self.values)
+        devices = {channel.partition(".")[0] for channel in row.condition.channels}
+        unknown = {c.partition(".")[0] for c in row.condition.channels if self.values.get(c) is None}
+        if met is None and unknown == {"cell"} and not self._watches["cell"].expected:
+            met = False  # the circuit is open and nobody measures it: nothing has vanished
         if met is False:
             self._row_since.pop(row.name, None)
-            self._passing.discard(f"interlock-{row.name}")
+            self._passing.pop(f"interlock-{row.name}", None)
             return
         since = self._row_since.setdefault(row.name, now)
         # An input that vanished counts as tripped; at start-up it has one staleness deadline to appear.
-        longest = max(watch.deadline_s for watch in self._watches.values())
         grace = self._clock.wall_timeout_s(row.grace_s) if row.grace_s > 0 else 0.0
         if met is None:
-            grace = max(grace, longest)
+            watched = [self._watches[name].deadline_s for name in devices if name in self._watches]
+            grace = max([grace, *watched])
         if now - since >= grace:
             why = row.text if met else f"{row.text}: an input has no valid value"
             self._trip(
                 f"interlock-{row.name}", row.name, None, None, "", row.action, f"interlock {row.name}: {why}",
-                latch=row.latch,
+                latch=row.latch, acknowledge=row.acknowledge,
             )  # fmt: skip
+
+    def _report(self, found: Iterable[Finding]) -> None:
+        for one in found:
+            self._trip(one.id, one.channel, one.value, one.limit, one.unit, one.action, one.text)
 
     def _trip(
         self, trip_id: str, channel: str, value: float | str | None, limit: float | str | None, unit: str,
-        action: Action, text: str, *, latch: bool = True,
+        action: Action, text: str, *, latch: bool = True, acknowledge: str = "",
     ) -> None:  # fmt: skip
         if trip_id in self.latched or trip_id in self._passing:
             return
         trip = Trip(
-            trip_id, channel, value, limit, unit, action, text, self._clock.now_s(), self._wall(), latch
-        )
+            trip_id, channel, value, limit, unit, action, text, self._clock.now_s(), self._wall(), latch,
+            acknowledge,
+        )  # fmt: skip
         if latch:
             self.latched[trip_id] = trip
         else:
-            self._passing.add(trip_id)  # acts once, and again only after its cause has gone
+            self._passing[trip_id] = text  # acts once, and again only after its cause has gone
+        self._leases.revoke(action)
         self._on_trip(trip)
+
+
+def _number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

@@ -7,6 +7,7 @@ with every reading and publishes what was measured, invalid readings as invalid.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -63,12 +64,16 @@ class Heating:
             except DriverError as error:
                 self.reading = None
                 self._recorder.fault("heater", str(error))
+                if self.temperature_k() is None:  # no longer fresh: whoever looks sees that it is not known
+                    self._recorder.unknown("heater", {"temperature": "K", "output": "1"})
                 continue
             self._take(reading)
 
     def _take(self, reading: HeaterReading) -> None:
         self.reading = reading
         now_s = self._clock.now_s()
+        if self.temperature_k() is None:  # unmeasured for longer than a reading holds
+            self._in_band_since_s = None
         value = reading.temperature_k if reading.sensor_ok else None
         self._history.append((now_s, value))
         while now_s - self._history[0][0] > HISTORY_S:
@@ -82,13 +87,17 @@ class Heating:
 
     async def heat(self, to_k: float, *, ramp_k_per_s: float) -> None:
         """Close the relay and set the target; refused while anything is latched or the sensor is invalid."""
-        refusal = self._guard.refuses()
+        refusal = self._guard.refuses() or self._guard.refuses_target(to_k)
         if refusal:
             raise Refused(f"heating is refused: {refusal}", device="heater")
         if self.temperature_k() is None:
             raise Refused("heating is refused: the temperature is not known", device="heater")
         await self._heater.set_ramp_k_per_min(ramp_k_per_s * 60.0)
         await self._heater.set_target_k(to_k)
+        refusal = self._guard.refuses()  # a trip that came while the line was being waited for
+        if refusal:
+            await self._heater.off()
+            raise Refused(f"heating is refused: {refusal}", device="heater")
         self.target_k = to_k
         self._guard.lease("heater", LEASE_S, Action.HEATER_OFF)
         await self._io.set_relay(closed=True)
@@ -96,10 +105,12 @@ class Heating:
     async def off(self) -> None:
         """Heater off: set-point to its low limit and the series relay open; both are tried."""
         self.target_k = None
-        self._guard.release("heater")
-        results = await asyncio.gather(
-            self._heater.off(), self._io.set_relay(closed=False), return_exceptions=True
-        )
+        try:
+            results = await asyncio.gather(
+                self._heater.off(), self._io.set_relay(closed=False), return_exceptions=True
+            )
+        finally:
+            self._guard.release("heater")  # only now: until here it may be on
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -109,8 +120,11 @@ class Heating:
         if not self._history:
             return None
         at_s, value = self._history[-1]
-        allowed_s = self._clock.wall_timeout_s(3 * self._period_s) * self._clock.speed
-        return value if self._clock.now_s() - at_s <= allowed_s else None
+        return value if self._clock.now_s() - at_s <= self._holds_s() else None
+
+    def _holds_s(self) -> float:
+        """Return for how many lab seconds a reading is taken for the present temperature."""
+        return self._clock.wall_timeout_s(3 * self._period_s) * self._clock.speed
 
     def stable(self, target_k: float, within_k: float, for_s: float) -> bool:
         """Return whether every reading of the last ``for_s`` lab seconds was valid and inside the band."""
@@ -121,7 +135,11 @@ class Heating:
             within_k,
         ):  # what is remembered says since when; from here on it is counted
             self._band, self._in_band_since_s = (target_k, within_k), None
+            before_s = -math.inf
             for at_s, value in self._history:
+                if at_s - before_s > self._holds_s():
+                    self._in_band_since_s = None
+                before_s = at_s
                 self._in_band_since_s = _since(self._in_band_since_s, at_s, value, target_k, within_k)
         since_s = self._in_band_since_s
         return since_s is not None and self._clock.now_s() - since_s >= for_s

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.announce import Standing, description, remote_commands
+from controller.beamline import Beamline
 from controller.clock import BenchError, ScaledClock, Ticker, bench_clock
 from controller.config import (
     ConfigErrors,
@@ -65,7 +66,6 @@ from controller.verdict import (
 )
 from drivers.clock import Clock, RealClock
 from drivers.errors import DriverError
-from drivers.line import Interrupted
 
 WALL_FLOOR_S = 0.02  # no device is polled more often than this in wall time, however fast lab time runs
 GUARD_PERIOD_S = 0.1
@@ -105,11 +105,9 @@ class Host:
         self._acting: set[asyncio.Task[Any]] = set()
         self._publishing: set[asyncio.Task[None]] = set()
         self._result = asyncio.Event()
-        self.blanked: bool | None = None
         self._early = ""
         self._begun = False  # the run is in the journal, as new or as taken up again
         self.began_s = clock.now_s()
-        self.beam_a: float | None = None
         self._notes: dict[str, Any] = {}
         self._unwritten: list[tuple[int, PassOutcome, dict[str, Any]]] = []  # passes of an interrupted run
         self._underway = asyncio.Event()  # the steps have begun, from the start or from a checkpoint
@@ -198,6 +196,10 @@ class Host:
             self.bench.scanner, self.bench.io, feeds, self.guard, self.clock, self.recorder, self.reduction,
             nominal_current_a=self.station.beam.current_a, read_period_s=self._period("pige"),
             stamp=self.stamps.now, paused=lambda: self.sequence.paused,
+        )  # fmt: skip
+        self.beamline = Beamline(
+            self.bench.io, self.guard, self.clock, self.recorder, self.scanning, period_s=self._period("io"),
+            watchdog_s=self._watchdog_s(),
         )  # fmt: skip
         await asyncio.gather(self._local.start(), self._link.start(), self.reduction.start())
 
@@ -363,24 +365,7 @@ class Host:
 
     async def _poll_io(self) -> None:
         """Poll beam monitor, permit and outputs; feed the watchdog that makes them safe without us."""
-        feed_every_s = self._watchdog_feed_s()
-        fed = 0.0
-        async for _ in Ticker(self.clock, self._period("io")):
-            try:
-                if time.monotonic() - fed >= feed_every_s:
-                    fed = time.monotonic()
-                    await self.bench.io.feed_watchdog()
-                reading = await self.bench.io.read()
-            except Interrupted:  # an off command went first; the next tick reads again
-                continue
-            except DriverError as error:
-                self.beam_a = None
-                self.recorder.fault("io", str(error))
-                continue
-            self.beam_a, self.blanked = reading.beam_current_a, reading.blanked
-            self.guard.io(reading)
-            self.scanning.see_beam(reading.beam_current_a)
-            self.recorder.io(reading)
+        await self.beamline.poll()
 
     async def _keep_checkpoints(self) -> None:
         """Write every few seconds how far the run is; not before the row of an earlier attempt was read."""
@@ -494,10 +479,10 @@ class Host:
         name = self.station.io_name if role == "io" else getattr(self.station.roles, role)
         return max(self.station.devices[name or ""].period_s, WALL_FLOOR_S * self.clock.speed)
 
-    def _watchdog_feed_s(self) -> float:
-        """Return the wall seconds between two feeds: a fifth of the watchdog's time."""
+    def _watchdog_s(self) -> float:
+        """Return the time-out of the watchdog in the I/O box."""
         box = self.station.devices[self.station.io_name or ""].settings().get("watchdog") or {}
-        return self.clock.wall_timeout_s(float(box.get("timeout_s", 1.0))) / 5.0
+        return float(box.get("timeout_s", 1.0))
 
     async def _tidy(self) -> None:
         """Keep the journal within its limits, while nothing is energised."""
@@ -531,7 +516,7 @@ def _trip_of(trip_id: str, body: dict[str, Any]) -> Trip:
         trip_id, str(body.get("channel", "")), body.get("value"), body.get("limit"),
         str(body.get("unit", "")),
         Action(body.get("action", "safe")), str(body.get("text", trip_id)), float(body.get("lab_s", 0.0)),
-        float(body.get("t", 0.0)),
+        float(body.get("t", 0.0)), acknowledge=str(body.get("acknowledge", "")),
     )  # fmt: skip
 
 

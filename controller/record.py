@@ -63,6 +63,7 @@ class Recorder:
             "id": trip.id, "channel": trip.channel, "value": trip.value, "limit": trip.limit,
             "unit": trip.unit, "action": trip.action.value, "text": trip.text, "lab_s": trip.lab_s,
             "t": trip.wall_s, "latch": trip.latch,
+            **({"acknowledge": trip.acknowledge} if trip.acknowledge else {}),
         }  # fmt: skip
         self.trips.append(body)
         if trip.latch:
@@ -217,6 +218,11 @@ class Recorder:
             return
         body = state(value, e=error, unit=unit or None)
         self.post("state", module, body, topic=f"state/{module}/{name}", retain=True)
+
+    def unknown(self, module: str, units: Mapping[str, str]) -> None:
+        """Publish that these parameters of a module are not known, by name and unit."""
+        for name, unit in units.items():
+            self.state(module, name, None, unit)
 
     def flush_tele(self) -> None:
         """Publish the samples of the last second in one message; the journal has each of them."""

@@ -32,9 +32,8 @@ BEAM_LOST_S = 1.0  # lab seconds below the limit before a scan pauses
 DRAIN_READS = 64
 LEASE_LINES = 3  # lines that the beam lease covers; every line that was played renews it
 LEASE_MARGIN_S = 10.0
-BENCH_LEASE_WALL_S = (
-    10.0  # a computer that is too slow for fast lab time plays fewer lines: no reason to trip
-)
+BENCH_LEASE_WALL_S = 10.0  # a computer too slow for fast lab time plays fewer lines: no reason to trip
+SHUTTER_LEASE_S = 60.0  # longer than a pass takes to be closed and the next one to be opened
 COUNTER_MODULUS = 1 << 32
 
 
@@ -141,12 +140,32 @@ class Scanning:
             shape = asdict(raster)
         self._reduction.send({"k": "scan", "scan": scan, "name": name, "purpose": purpose, "raster": shape})
 
+    async def open_shutter(self) -> None:
+        """Open the shutter, under a lease that lines, waits and passes renew."""
+        refusal = self._guard.refuses()
+        if refusal:
+            raise Refused(f"the shutter stays closed: {refusal}", device="io")
+        self.keep_shutter()
+        await self._io.set_shutter(open_=True)
+
+    def keep_shutter(self) -> None:
+        """Renew the lease of the shutter: the scan is alive."""
+        self._guard.lease("shutter", SHUTTER_LEASE_S * max(1.0, self._clock.speed), Action.SHUTTER)
+
+    async def close_shutter(self) -> None:
+        """Close the shutter and give its lease back."""
+        try:
+            await self._io.set_shutter(open_=False)
+        finally:
+            self._guard.release("shutter")
+
     def end_scan(self) -> None:
         """Tell reduce that no more passes follow."""
         self._reduction.send({"k": "scan_end", "scan": self._scan})
 
     async def run_pass(self, raster: Raster, n: int, *, should_end: Callable[[], bool]) -> PassOutcome:
         """Play one pass; pauses inside it on beam loss or request; ends between lines when told."""
+        self.keep_shutter()
         before = await self._open_pass(n)
         self._lines = []
         self.line, self.lines_total = 0, raster.ny
@@ -181,6 +200,7 @@ class Scanning:
         finally:
             self._guard.release("beam")
             await self._end_readers(readers)
+            self.keep_shutter()
         return await self._close_pass(raster, n, before, pulses=pulses, lines_done=first, missed=missed)
 
     async def run_background(
@@ -217,6 +237,7 @@ class Scanning:
             if self.beam_lost() and not said:
                 said = True
                 self._recorder.gap("beam", "the beam is away: the scan waits, blanked", self._clock.now_s())
+            self.keep_shutter()
             await self._clock.sleep(0.5)
         if said:
             self._recorder.gap("beam", "the beam is back: the scan goes on", self._clock.now_s(), end=True)
@@ -227,6 +248,7 @@ class Scanning:
     def _on_line(self, report: LineReport) -> None:
         self._lines.append(report)
         self.line = report.line + 1
+        self.keep_shutter()
         self._guard.lease("beam", self._lease_s, Action.BLANK)
 
     async def _open_pass(self, n: int) -> dict[str, DetectorStatus]:

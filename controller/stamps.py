@@ -24,10 +24,11 @@ class Stamps:
     def now(self) -> dict[str, Any]:
         """Return the stamp of this moment; None for what is not known."""
         cell = self._cycling.now
+        voltage_v, current_a = self._cycling.measured()
         soc, soc_sigma = self.soc()
         return {
             "lab_s": self._clock.now_s(), "temperature_k": self._heating.temperature_k(),
-            "voltage_v": cell.voltage_v, "current_a": cell.current_a, "state": cell.state,
+            "voltage_v": voltage_v, "current_a": current_a, "state": cell.state,
             "charge_coulomb": cell.charge_coulomb,
             "charge_sigma_coulomb": cell.charge_sigma_coulomb(self._cycling.error),
             "charged_s": cell.charged_s, "soc": soc, "soc_sigma": soc_sigma,

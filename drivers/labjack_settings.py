@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from drivers.errors import OutOfRange
@@ -47,6 +47,7 @@ class T7Settings:
     shutter_readback: int | None = None
     permit: int | None = None  # high = permitted
     watchdog_s: int | None = None
+    switches: Mapping[str, int] = field(default_factory=dict)  # named inputs, high = good
 
     @property
     def outputs(self) -> dict[int, int]:
@@ -63,7 +64,8 @@ class T7Settings:
     @property
     def inputs(self) -> tuple[int, ...]:
         """Digital inputs."""
-        return tuple(line for line in (self.shutter_readback, self.permit) if line is not None)
+        lines = (self.shutter_readback, self.permit, *self.switches.values())
+        return tuple(line for line in lines if line is not None)
 
 
 def t7_settings(settings: Mapping[str, Any], name: str) -> T7Settings:
@@ -85,6 +87,7 @@ def t7_settings(settings: Mapping[str, Any], name: str) -> T7Settings:
         shutter_readback=_fio(shutter, "readback"),
         permit=_fio(settings.get("permit"), "fio"),
         watchdog_s=None if watchdog is None else _whole_seconds(watchdog["timeout_s"], name),
+        switches={key: int(table["fio"]) for key, table in (settings.get("switches") or {}).items()},
     )
     _check(wiring, name)
     return wiring

@@ -146,6 +146,7 @@ class LabJackT7:
             shutter_open=self._shutter(levels, problems),
             blanked=blanked,
             problems=tuple(problems),
+            switches={name: self._high(levels, line) for name, line in self._wiring.switches.items()},
         )
 
     async def feed_watchdog(self) -> None:

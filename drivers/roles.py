@@ -7,7 +7,7 @@ it never carries an older value.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -64,6 +64,7 @@ class IoReading:
     shutter_open: bool | None  # from the read-back line; None when it contradicts the command
     blanked: bool
     problems: tuple[str, ...] = ()
+    switches: Mapping[str, bool] = field(default_factory=dict)  # named inputs for interlocks; true is good
 
 
 @dataclass(frozen=True)

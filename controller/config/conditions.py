@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from controller.config.quantities import QuantityError, parse, show
@@ -89,6 +89,11 @@ class Condition:
             unknown = unknown or not any(answer is False for answer in answers)
         return None if unknown else False
 
+    @property
+    def channels(self) -> frozenset[str]:
+        """Every reading that the condition looks at."""
+        return frozenset(comparison.channel for comparison in self.comparisons())
+
     def comparisons(self) -> Iterator[Comparison]:
         """Yield every comparison."""
         for term in self.terms:
@@ -98,19 +103,21 @@ class Condition:
         return " or ".join(" and ".join(map(str, term)) for term in self.terms)
 
 
-def parse_condition(text: str, roles: Mapping[str, str]) -> Condition:
+def parse_condition(text: str, roles: Mapping[str, str], switches: Collection[str] = ()) -> Condition:
     """Parse a condition; ``roles`` maps each device name of the station to heater, cell, io or another word.
+
+    ``switches`` are the named digital inputs of the I/O box, known as switches of its own besides ``FIELDS``.
 
     Raises: QuantityError with a complaint that begins with a verb.
     """
     terms = tuple(
-        tuple(_comparison(part, roles) for part in re.split(r"\band\b", term))
+        tuple(_comparison(part, roles, switches) for part in re.split(r"\band\b", term))
         for term in re.split(r"\bor\b", text)
     )
     return Condition(terms)
 
 
-def _comparison(text: str, roles: Mapping[str, str]) -> Comparison:
+def _comparison(text: str, roles: Mapping[str, str], switches: Collection[str]) -> Comparison:
     matched = _COMPARISON.fullmatch(text)
     if matched is None:
         raise QuantityError(f"cannot be understood at {text.strip()!r}: {_SHAPE}")
@@ -118,6 +125,8 @@ def _comparison(text: str, roles: Mapping[str, str]) -> Comparison:
     if device not in roles:
         raise QuantityError(f'names the device "{device}", which this station does not have')
     fields = FIELDS.get(roles[device], {})
+    if roles[device] == "io":
+        fields = {**dict.fromkeys(switches), **fields}
     if field not in fields:
         known = ", ".join(f"{device}.{name}" for name in fields) or "nothing"
         raise QuantityError(

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from controller.config.base import Table, refuse, rules
 from controller.config.problems import did_you_mean
-from controller.config.quantities import Quantity
+from controller.config.quantities import Difference, Quantity
 
 DRIVER_GROUP = "operando.drivers"
 FOREIGN = "another driver"  # tag of the model that takes third parties' keys
@@ -24,6 +24,7 @@ DAC_HIGH_V = 5.0  # LabJack T7: DAC0 and DAC1 give about 0 to 5 V
 EUROTHERM_PERIOD_S = 0.2  # 9600 baud: 31 ms on the wire plus processing, 5 Hz at most
 
 Fio = Annotated[int, Field(ge=0, le=7)]
+SwitchName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,30}$")]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -72,12 +73,32 @@ class SensorBreak(Table):
         return value
 
 
+class Plant(Table):
+    """What an identification found of the heated holder: the guard holds the temperature against it.
+
+    One heat capacity and one loss: C dT/dt = P - G (T - ambient). ``tolerance`` is the relative error of C
+    and of G, ``lag`` how far in time the sensor may be ahead of or behind the mean temperature.
+    """
+
+    power_w: Annotated[float, Quantity("W", above=0.0, high=1000.0)] = Field(alias="power")
+    capacity_j_per_k: Annotated[float, Quantity("J/K", above=0.0, high=1e5)] = Field(alias="capacity")
+    loss_w_per_k: Annotated[float, Quantity("W/K", above=0.0, high=100.0)] = Field(alias="loss")
+    lag_s: Annotated[float, Quantity("s", low=0.0, high=300.0)] = Field(alias="lag")
+    ambient_k: Annotated[float, Quantity("K", low=253.0, high=333.0)] = Field(alias="ambient")
+    ambient_within_k: Annotated[float, Difference(above=0.0, high=30.0)] = Field(alias="ambient_within")
+    tolerance: Annotated[float, Quantity("1", above=0.0, high=0.5)] = 0.1
+    noise_k: Annotated[float, Difference(above=0.0, high=1.0)] | None = Field(alias="noise", default=None)
+    identified_by: Annotated[str, Field(min_length=2)]
+    identified_on: datetime.date
+
+
 class Eurotherm(Device):
     """Heater controller with its own Pt100 and control loop."""
 
     driver: Literal["eurotherm_3200"]
     unit_id: Annotated[int, Field(ge=1, le=254)] = 1
     sensor_break: SensorBreak
+    plant: Plant | None = None
 
     @field_validator("period_s")
     @classmethod
@@ -170,6 +191,12 @@ class Permit(Table):
     fio: Fio
 
 
+class Switch(Table):
+    """A digital input with a name, for interlock rows; high is good: a wire that breaks must read low."""
+
+    fio: Fio
+
+
 class Watchdog(Table):
     """Strict watchdog of the box: blanks the beam, opens the relay, closes the shutter."""
 
@@ -192,6 +219,7 @@ class LabJack(Device):
     relay: Relay | None = None
     shutter: Shutter | None = None
     permit: Permit | None = None
+    switches: dict[SwitchName, Switch] | None = None
     watchdog: Watchdog | None = None
 
     @model_validator(mode="after")
@@ -222,6 +250,8 @@ class LabJack(Device):
                 yield "shutter.readback", self.shutter.readback
         if self.permit is not None:
             yield "permit.fio", self.permit.fio
+        for name, switch in (self.switches or {}).items():
+            yield f"switches.{name}.fio", switch.fio
 
 
 class EnergyScale(Table):

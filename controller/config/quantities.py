@@ -65,6 +65,9 @@ KINDS: dict[str, Kind] = {
     "deg": Kind("an angle", "deg", ("45 deg",), (("deg", 1.0),)),
     "1": Kind("a percentage", "", ("5 %",), (("%", 0.01),)),
     "1/cm2": Kind("a dose (protons per area)", "1/cm**2", ("1e17 /cm2",), (("/cm2", 1.0),)),
+    "W": Kind("a power", "W", ("40 W",), (("W", 1.0), ("mW", 1e-3))),
+    "W/K": Kind("a loss of heat", "W/K", ("0.14 W/K",), (("W/K", 1.0), ("mW/K", 1e-3))),
+    "J/K": Kind("a heat capacity", "J/K", ("85 J/K",), (("J/K", 1.0),)),
     "um/V": Kind("a deflection scale", "um/V", ("100 um/V",), (("um/V", 1.0),)),
     "A/V": Kind(
         "a current per voltage",
@@ -99,6 +102,7 @@ _WORDS = {
     "N": "a force",
     "mol/m**3": "a concentration",
     "J/K": "a heat capacity",
+    "W/K": "a loss of heat",
 }
 # Spellings that everyone uses and pint reads otherwise or not at all. Only the unit's own name is replaced.
 _SPELLINGS = {"%": "percent", "µ": "u", "μ": "u", "Ω": "ohm", "²": "2", "·": "*"}

@@ -16,7 +16,7 @@ from controller.config.devices import AnyDevice
 from controller.config.files import Source
 from controller.config.problems import ConfigErrors, in_file_order
 from controller.config.quantities import Quantity
-from controller.config.station_rules import check, guard_names
+from controller.config.station_rules import check, guard_names, switch_names
 from controller.config.translate import from_pydantic
 
 LITHIUM_REST_KEV = 477.6  # 7Li(p,p'g)7Li at rest; science notes, "Line shape"
@@ -177,13 +177,24 @@ class Limits(Table):
 
 
 class Interlock(Table):
-    """One ``[[interlock]]`` row: when ``condition`` has held for ``grace``, do ``action``."""
+    """One ``[[interlock]]`` row: when ``condition`` has held for ``grace``, do ``action``.
+
+    ``acknowledge`` says what a person at the station must look at and answer before the latch is cleared.
+    """
 
     name: Name
     condition: str
     grace_s: Annotated[float, Quantity("s", low=0.0)] = Field(alias="grace")
     action: Literal["hold", "open_circuit", "heater_off", "shutter", "safe"]
     latch: bool = True
+    acknowledge: Annotated[str, Field(min_length=3, max_length=500)] | None = None
+
+    @model_validator(mode="after")
+    def _acknowledged_if_latched(self) -> Interlock:
+        with rules() as rule:
+            if self.acknowledge is not None and not self.latch:
+                rule.broken("acknowledge", "is never asked for: the row has latch = false")
+        return self
 
 
 class Tls(Table):
@@ -305,7 +316,7 @@ def station_from(source: Source) -> Station:
         problems += from_pydantic(error, source, Station)
     if problems or station is None:
         raise ConfigErrors(in_file_order(problems))
-    names = guard_names(source.data)
+    names, switches = guard_names(source.data), switch_names(source.data)
     station._source = source
-    station._conditions = tuple(parse_condition(row.condition, names) for row in station.interlocks)
+    station._conditions = tuple(parse_condition(row.condition, names, switches) for row in station.interlocks)
     return station

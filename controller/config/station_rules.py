@@ -60,6 +60,12 @@ def guard_names(raw: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
+def switch_names(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the digital inputs that interlock rows may look at."""
+    boxes = (_table(device) for device in _table(raw.get("device")).values())
+    return tuple(str(name) for box in boxes for name in _table(box.get("switches")))
+
+
 class _Rules:
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -191,7 +197,7 @@ class _Rules:
             condition, name = row.get("condition"), row.get("name")
             if isinstance(condition, str):
                 try:
-                    parse_condition(condition, names)
+                    parse_condition(condition, names, switch_names(self.raw))
                 except QuantityError as error:
                     yield self.broken(("interlock", index, "condition"), str(error))
             if isinstance(name, str):

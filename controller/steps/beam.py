@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from drivers.roles import Raster
 
 ELEMENTARY_CHARGE_C = 1.602176634e-19  # exact, SI 2019
+PAUSE_LOOK_S = 0.5  # lab seconds
 REPEAT_LIMIT = 3  # quarantined passes in a row before a scan gives up
 
 
@@ -24,14 +25,15 @@ async def scan(context: Context, step: Scan | Calibrate) -> str:
     context.scans += 1
     goal = _Goal(context, step, name)
     context.scanning.begin_scan(context.scans, name, _purpose(context, step), raster)
-    await _shutter(context, open_=True)
+    await context.scanning.open_shutter()
     had = context.had.get(context.scans, Had())  # an interrupted scan goes on under its number
     n, good, quarantined, bad_in_a_row = had.n, had.good, had.n - had.good, 0
     dose_per_cm2 = _dose_per_cm2(raster, had.charge_coulomb)
     try:
         while (reason := goal.reached(good, dose_per_cm2)) is None:
             if context.paused:
-                await context.running()
+                context.scanning.keep_shutter()
+                await context.clock.sleep(PAUSE_LOOK_S)
                 continue  # it may have been told to end meanwhile
             n += 1
             context.scan = {"name": name, "n": n, "line": 0, "lines": raster.ny, "quarantined": quarantined}
@@ -50,7 +52,7 @@ async def scan(context: Context, step: Scan | Calibrate) -> str:
     finally:
         context.scan = None
         context.scanning.end_scan()
-        await _shutter(context, open_=False)
+        await context.scanning.close_shutter()
     if quarantined:
         host.recorder.line(f'scan "{name}": {quarantined} of {n} passes quarantined and repeated')
     if reason.startswith("time limit"):
@@ -92,10 +94,6 @@ def _purpose(context: Context, step: Scan | Calibrate) -> str:
     """Return what a scan is for, by the experiment file."""
     experiment = context.host.experiment
     return next(experiment.purpose(placed) for placed in experiment.walk() if placed.step is step)
-
-
-async def _shutter(context: Context, *, open_: bool) -> None:
-    await context.host.bench.io.set_shutter(open_=open_)
 
 
 class _Goal:

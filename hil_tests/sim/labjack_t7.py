@@ -40,7 +40,8 @@ IDENTITY = {60000: 7.0, 60002: 1.35, 60004: 1.0302}  # product, hardware, firmwa
 DEFAULTS: dict[str, Any] = {
     "x_dac": 0, "y_dac": 1, "centre_v": 2.5, "x_um_per_v": 100.0, "y_um_per_v": 200.0,
     "pixel_clock": 0, "blank": 1, "relay": 2, "shutter": 3, "shutter_readback": 4, "permit": 5,
-    "beam_ain": 0, "beam_a_per_v": 10e-12, "serial": 470012345, "response_s": 0.001, "boot_s": 4.0,
+    "vacuum": 6, "window": 7, "beam_ain": 0, "beam_a_per_v": 10e-12, "serial": 470012345,
+    "response_s": 0.001, "boot_s": 4.0,
     "shutter_s": 0.05, "interrupts": False, "stall_wall_s": math.inf,
 }  # fmt: skip
 
@@ -64,6 +65,7 @@ class LabJackT7Twin:
         self.beam = beam
         self.faults = WireFaults()
         self.permit = True
+        self.switches = {"vacuum": True, "window": True}  # contacts that are closed while all is well
         self.shutter_open = False
         self.reboots = 0
         self.stalls = 0
@@ -72,6 +74,7 @@ class LabJackT7Twin:
         self._clock = clock
         self._time_s = self._booted_s = clock.now_s()
         self._relay_was = False
+        self._stop_with_beam = False
         self._shutter_command = False
         self._shutter_due_s = math.inf
         self._reboot_s = math.inf
@@ -80,7 +83,12 @@ class LabJackT7Twin:
         s = self.settings
         self.dio = DigitalLines(
             {s["pixel_clock"]: False, s["blank"]: True, s["relay"]: False, s["shutter"]: False},
-            {s["shutter_readback"]: lambda: self.shutter_open, s["permit"]: lambda: self.permit},
+            {
+                s["shutter_readback"]: lambda: self.shutter_open,
+                s["permit"]: lambda: self.permit,
+                s["vacuum"]: lambda: self.switches["vacuum"],
+                s["window"]: lambda: self.switches["window"],
+            },
             self._lines_changed,
         )
         self.deflector = Deflector(beam, self.dio, s)
@@ -142,7 +150,8 @@ class LabJackT7Twin:
         Kinds: those of the wire; ``unplug``, ``replug``; ``half_open`` (connections that are there hear and
         say nothing any more, new ones work); ``reset`` with ``boot_s``; ``relay`` or ``shutter``
         with ``stuck`` closed, open or nothing (mended); ``permit`` with ``given`` true or false;
-        ``beam_loss`` with ``lost`` true or false; ``stream_stop``.
+        ``switch`` with ``name`` vacuum or window and ``good`` true or false;
+        ``beam_loss`` with ``lost`` true or false; ``stream_stop`` (``beam_on``: when the beam is on next).
         """
         kind = fault.get("kind")
         if self.faults.knows(kind):
@@ -158,10 +167,16 @@ class LabJackT7Twin:
             self._stick(str(kind), fault.get("stuck"))
         elif kind == "permit":
             self.permit = bool(fault.get("given", False))
+        elif kind == "switch":
+            if fault["name"] not in self.switches:
+                raise ValueError(f"no such switch of the I/O: {fault['name']!r}")
+            self.switches[str(fault["name"])] = bool(fault.get("good", False))
         elif kind == "beam_loss":
             self.beam.lost = bool(fault.get("lost", True))
         elif kind == "stream_stop":
-            self.stream.stop()
+            self._stop_with_beam = bool(fault.get("beam_on", False))
+            if not self._stop_with_beam:
+                self.stream.stop()
         else:
             raise ValueError(f"no such fault of the I/O: {kind!r}")
 
@@ -253,6 +268,10 @@ class LabJackT7Twin:
             )
             self._time_s = end_s
             self._lines_changed()
+            if self._stop_with_beam and self.shutter_open and not self.blanked():
+                self._stop_with_beam = False
+                self.stream.stop()
+                count = 0
         if until_s > self._time_s:
             self.beam.process(until_s - self._time_s)
             self.deflector.rest(self._time_s, until_s, self.analogue.dac_v, shutter_open=self.shutter_open)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hil_tests.sim.physics.components import LITHIUM
+from hil_tests.sim.physics.holder import Holder
 from hil_tests.sim.scenario import World
 
 LIMITS = {
@@ -42,7 +43,7 @@ def station_file(world: World, place: Place) -> str:
         '[station]\nname = "bench"\n',
         _bench(place),
         _lines(place),
-        _heater_and_cell(),
+        _heater_and_cell(world),
         _io(),
         *(_detector(name, world.file["electronics"][name]) for name in ("pixe", "pige")),
         '[roles]\nheater = "heater"\ncell = "cell"\nscanner = "io"\npixe = "pixe"\npige = "pige"\n',
@@ -50,6 +51,10 @@ def station_file(world: World, place: Place) -> str:
         "[limits]\n" + "".join(f"{name} = {value}\n" for name, value in LIMITS.items()),
         '[[interlock]]\nname = "permit"\ncondition = "io.permit == false"\ngrace = "0 s"\n'
         'action = "safe"\nlatch = true\n',
+        '[[interlock]]\nname = "vacuum"\ncondition = "io.vacuum == false"\ngrace = "0 s"\naction = "safe"\n'
+        'acknowledge = "the gauge and the beam line: what had raised the pressure?"\n',
+        '[[interlock]]\nname = "window"\ncondition = "io.window == false"\ngrace = "0 s"\naction = "safe"\n'
+        'acknowledge = "the exit window: is it whole?"\n',
         '[broker]\nkind = "embedded"\n',
         "[remote]\nenabled = false\n",
     ]
@@ -81,14 +86,15 @@ def _lines(place: Place) -> str:
     return "\n".join(text)
 
 
-def _heater_and_cell() -> str:
-    return """[device.heater]
+def _heater_and_cell(world: World) -> str:
+    return f"""[device.heater]
 driver = "eurotherm_3200"
 line = "heater"
 unit_id = 1
 period = "0.25 s"
-sensor_break = { setting = "latching", safe_output = "0 %", \
-confirmed_by = "virtual bench", confirmed_on = 2026-01-01 }
+sensor_break = {{ setting = "latching", safe_output = "0 %", \
+confirmed_by = "virtual bench", confirmed_on = 2026-01-01 }}
+plant = {{ {_plant(world.holder)} }}
 
 [device.cell]
 driver = "palmsens_emstat4"
@@ -96,6 +102,18 @@ line = "cell"
 model = "es4_hr"
 period = "1 s"
 """
+
+
+def _plant(holder: Holder) -> str:
+    """Return what an identification would find: one heat capacity, one loss, as seen by the sensor."""
+    p = holder.parameters
+    through_cell = p.joint_w_per_k * p.cell_loss_w_per_k / (p.joint_w_per_k + p.cell_loss_w_per_k)
+    return (
+        f'power = "{p.max_power_w:g} W", capacity = "{p.plate_j_per_k + p.cell_j_per_k:g} J/K", '
+        f'loss = "{p.plate_loss_w_per_k + through_cell:.4g} W/K", lag = "15 s", '
+        f'ambient = "{p.ambient_k:g} K", ambient_within = "0.5 K", tolerance = "5 %", '
+        'identified_by = "virtual bench", identified_on = 2026-01-01'
+    )
 
 
 def _io() -> str:
@@ -109,6 +127,7 @@ beam_current = { ain = 0, scale = "10 pA/V" }
 relay = { fio = 2 }
 shutter = { fio = 3, readback = 4 }
 permit = { fio = 5 }
+switches = { vacuum = { fio = 6 }, window = { fio = 7 } }
 watchdog = { timeout = "3 s" }
 """
 

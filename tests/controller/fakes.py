@@ -77,6 +77,9 @@ class FakeGuard:
     def refuses(self) -> str | None:
         return self.refusal
 
+    def refuses_target(self, target_k: float) -> str | None:
+        return None
+
     def heater(self, reading: HeaterReading) -> None:
         pass
 

@@ -66,8 +66,11 @@ def heater(time: Time, temperature_k: float | None, *, ok: bool = True) -> Heate
     return HeaterReading(time.wall_s, temperature_k, 333.0, 0.5, ok, 0, () if ok else ("sensor break",))
 
 
-def io(time: Time, *, permit: bool = True, beam_a: float | None = 24e-12) -> IoReading:
-    return IoReading(time.wall_s, beam_a, permit, True, True, False)
+def io(
+    time: Time, *, permit: bool = True, beam_a: float | None = 24e-12, relay: bool = False,
+    shutter: bool | None = False, blanked: bool = True, **switches: bool,
+) -> IoReading:  # fmt: skip
+    return IoReading(time.wall_s, beam_a, permit, relay, shutter, blanked, switches=switches)
 
 
 def cell(
@@ -230,7 +233,7 @@ def test_two_invalid_packages_open_the_circuit(guard: Guard, time: Time, trips: 
 def test_the_guard_counts_charge_by_itself(guard: Guard, time: Time, trips: list[Trip]) -> None:
     # 40 uA for 2 600 s is 0.104 C, the limit is 0.1 C
     for second in range(0, 2601, 10):
-        guard.cell(cell(time, float(second), 3.9, 40e-6))
+        guard.cell(cell(time, float(second), 3.9 + 1e-5 * second, 40e-6))
     assert ids(trips) == ["cell-charge"]
 
 
@@ -258,7 +261,7 @@ def test_a_lease_that_nobody_renews_switches_off(guard: Guard, time: Time, trips
     for _ in range(40):
         time.wall_s += 0.1
         guard.heater(heater(time, 300.0))
-        guard.io(io(time))
+        guard.io(io(time, relay=True))
         guard.tick()
     assert ids(trips) == ["heater-lease"]
     assert trips[0].action is Action.HEATER_OFF
@@ -272,7 +275,7 @@ def test_a_released_or_renewed_lease_does_nothing(guard: Guard, time: Time, trip
         if _ == 10:
             guard.release("beam")
         guard.heater(heater(time, 300.0))
-        guard.io(io(time))
+        guard.io(io(time, relay=True))
         guard.tick()
     assert trips == []
 

@@ -41,6 +41,15 @@ class Scanning:
     def end_scan(self) -> None:
         pass
 
+    async def open_shutter(self) -> None:
+        await self.host.set_shutter(open_=True)
+
+    async def close_shutter(self) -> None:
+        await self.host.set_shutter(open_=False)
+
+    def keep_shutter(self) -> None:
+        pass
+
     async def run_pass(self, raster: Any, n: int, *, should_end: Callable[[], bool]) -> PassOutcome:
         self.passes += 1
         self.last_n = n
