@@ -32,11 +32,21 @@ class TraceResult:
     n_samples: int
     baselines: tuple[tuple[tuple[int, Baseline], ...], ...]
     events: tuple[Events, ...]
+    measurements: tuple[tuple[int, int], ...] = ()  # first and last sample of each, where several are pooled
 
     @property
     def n_missing(self) -> int:
-        """Samples between the first and the last that are not there."""
-        return self.last - self.first + 1 - self.n_samples if self.n_samples else 0
+        """Samples between the first and the last of a measurement that are not there."""
+        spans = self.measurements or ((self.first, self.last),)
+        return sum(last - first + 1 for first, last in spans) - self.n_samples if self.n_samples else 0
+
+    def reach(self, number: int) -> tuple[int, int]:
+        """Return the first sample and the one behind the last for which a baseline stands."""
+        size = self.rules.window
+        if size is not None:
+            return number * size, (number + 1) * size
+        first, last = self.measurements[number] if self.measurements else (self.first, self.last)
+        return first, last + 1
 
 
 class ParticleReducer:

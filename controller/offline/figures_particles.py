@@ -62,9 +62,7 @@ def trace(report: ParticleReport) -> Figure:
     for k, name in enumerate(lines):
         top.plot(when * step, high[k], color=PALETTE[k], lw=0.6, alpha=0.8, label=name)
     for number, b in report.result.baselines[0]:
-        size = report.result.rules.window
-        low = report.result.first if size is None else number * size
-        end = report.result.last if size is None else (number + 1) * size
+        low, end = report.result.reach(number)
         top.plot([low * step, end * step], [b.threshold] * 2, color=INK, lw=0.9)
     top.set_yscale("symlog", linthresh=10)
     top.set_ylim(bottom=0)
@@ -99,9 +97,9 @@ def _detail(
             f"{area:.0f}", (float(at[own].mean()), peak), xytext=(0, 2), textcoords="offset points",
             ha="center", fontsize=7.5, color=INK,
         )  # fmt: skip
-    size = report.result.rules.window
-    number = 0 if size is None else zoom[0] // size
-    b = dict(report.result.baselines[k]).get(number, report.result.baselines[k][0][1])
+    baselines = report.result.baselines[k]
+    here = (b for number, b in baselines if zoom[0] < report.result.reach(number)[1])
+    b = next(here, baselines[-1][1])
     for level, color, name in ((b.threshold, INK, "threshold"), (b.mean_counts, DATA, "background")):
         axes.axhline(level, color=color, lw=0.9)
         axes.annotate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.offline.particles_options import Options, add_arguments, open_trace, read_options
-from controller.offline.technique import Array, Axis, Job, Problems, Technique
+from controller.offline.technique import Array, Axis, Job, Merge, Problems, Technique
 from drivers.files.errors import FileError
-from drivers.files.time_traces import RecordedTrace
+from drivers.files.time_traces import RecordedTrace, TraceBlock
+from edge import particles_pool
 from edge.particles_events import ParticleReducer, TraceResult
 from edge.particles_lithium import Diverging, diverging, held_back, inactive
 from edge.particles_pairs import Pairs, coincidences, event_ratio, null_sigma
@@ -60,12 +61,13 @@ class Calibration:
 class ParticleReport:
     """A reduced trace."""
 
-    def __init__(self, trace: RecordedTrace, options: Options) -> None:
+    def __init__(self, trace: RecordedTrace, options: Options, result: TraceResult | None = None) -> None:
+        """Reduce a trace, or take what is ``result`` of it."""
         from controller.offline.particles_text import data_of, text_of
 
         self.trace, self.options = trace, options
         self.dwell_s = options.dwell_s or trace.dwell_s
-        self.result = reduce_trace(trace, options)
+        self.result = result or reduce_trace(trace, options)
         self.ratios = ratios_of(self.result, options, self.dwell_s)
         self.calibration = calibrate(options) if options.cells else None
         self.areas = [self._areas(k) for k in range(len(self.result.lines))]
@@ -215,6 +217,46 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
     return [Job(path, (path, *extra), partial(_reduce, path, options)) for path in args.files]
 
 
+def _part(args: argparse.Namespace, file: Path) -> dict[str, Any]:
+    """Return the events of one of several measurements of a sample."""
+    options, trace = read_options(args), open_trace(file)
+    dwell_s = options.dwell_s or trace.dwell_s
+    return particles_pool.state(reduce_trace(trace, options)) | {"file": file.name, "dwell_s": dwell_s}
+
+
+def _pool(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> ParticleReport:
+    """Put the events of several measurements together."""
+    options = read_options(args)
+    dwell_s = parts[0]["dwell_s"]
+    for part in parts[1:]:
+        for name, what in (("dwell_s", "times per sample"), ("lines", "lines")):
+            if part[name] != parts[0][name]:
+                raise ValueError(f"{part['file']} and {parts[0]['file']} have different {what}")
+    rules = options.rules(dwell_s)
+    results = [particles_pool.restored(part, rules) for part in parts]
+    gap = particles_pool.GAP
+    if options.coincidence_s is not None and dwell_s:
+        gap += round(options.coincidence_s / dwell_s)
+    trace = _one_after_another(args.files, options, particles_pool.shifts(results, gap))
+    return ParticleReport(trace, options, particles_pool.pooled(results, gap))
+
+
+def _one_after_another(files: Sequence[Path], options: Options, shifts: Sequence[int]) -> RecordedTrace:
+    """Return several traces as one, for the figure."""
+    traces = [open_trace(file) for file in files]
+    names = columns_of(traces[0], options)[1]
+
+    def blocks() -> Iterator[TraceBlock]:
+        for trace, shift in zip(traces, shifts, strict=True):
+            chosen, _ = columns_of(trace, options)
+            for block in trace.blocks():
+                yield TraceBlock(block.first + shift, block.samples[chosen])
+
+    notes = [note for trace in traces for note in trace.notes]
+    said = f"{len(files)} measurements: " + ", ".join(file.name for file in files)
+    return RecordedTrace(files[0], names, traces[0].dwell_s, blocks, (*dict.fromkeys(notes), said))
+
+
 def _row(data: Mapping[str, Any]) -> dict[str, Any]:
     row = {f"{line['name']} events": line["events"] for line in data["lines"]}
     if data["ratio"] is not None:
@@ -231,6 +273,7 @@ TECHNIQUE = Technique(
     example="operando reduce particles cell.csv --lines Li,Mn --cells cells.csv --out results",
     add_arguments=add_arguments,
     jobs=_jobs,
+    merge=Merge(_part, _pool),
     each=True,
     row=_row,
 )

@@ -139,3 +139,33 @@ def test_wrong_lists_of_cells_are_named(tmp_path: Path, text: str, expected: str
     with pytest.raises(FileError) as caught:
         read_cells(path)
     assert expected in str(caught.value)
+
+
+def test_measurements_of_one_sample_are_one_result(capsys, drawn: Path, tmp_path: Path):
+    """Events are those of each file by itself, with its own background; what they hold counts together."""
+    files = [drawn / "cycled.npz", drawn / "soc61.npz"]
+    words = ("--cells", drawn / "cells.csv")
+    code, out, err = run(capsys, *files, *words, "--json")
+    assert (code, err) == (0, "")
+    apart = json.loads(out)["files"]
+    code, out, err = run(capsys, *files, *words, "--merge", "--out", tmp_path)
+    assert (code, err) == (0, "")
+    assert "note: 2 measurements: cycled.npz, soc61.npz" in out
+    (one,) = json.loads((tmp_path / "result.json").read_text())["files"]
+    assert one["samples"] == 1_000_000
+    assert one["missing_samples"] == 0
+    for k, line in enumerate(one["lines"]):
+        assert line["events"] == sum(entry["lines"][k]["events"] for entry in apart)
+        backgrounds = [b["mean"]["value"] for b in line["baselines"]]
+        assert backgrounds == [entry["lines"][k]["baselines"][0]["mean"]["value"] for entry in apart]
+        assert [b["window"] for b in line["baselines"]] == [0, 1]
+    assert one["ratio"]["coincident"] == sum(entry["ratio"]["coincident"] for entry in apart)
+    assert one["diverging"]["above"] == sum(entry["diverging"]["above"] for entry in apart)
+    assert one["diverging"]["particles"] == sum(entry["diverging"]["particles"] for entry in apart)
+    assert one["diverging"]["fraction"]["sigma_stat"] < apart[0]["diverging"]["fraction"]["sigma_stat"]
+    assert [entry["file"] for entry in one["inputs"]] == ["cycled.npz", "soc61.npz"]
+    assert (tmp_path / "cycled-trace.png").stat().st_size > 10_000
+    np.savez_compressed(tmp_path / "slow.npz", Li=np.ones(2000, "u2"), Mn=np.ones(2000, "u2"), dwell_s=1e-3)
+    code, _, err = run(capsys, files[0], tmp_path / "slow.npz", "--merge")
+    assert code == 2
+    assert "different times per sample" in err
