@@ -22,6 +22,8 @@ REACHES = (
     "shutter closed",
     "goes on",
     "refused",
+    "no heat, the rest off",
+    "beam blanked, heat and cell off",
 )
 CONDITIONS = ("guard", "control blocked", "control stopped", "host killed")
 STRIKES = ("target", "set", "process", "do")  # one of these keys says what kind of strike a table is
@@ -43,6 +45,7 @@ class Row:
     journal: tuple[str, ...] = ()  # kinds of rows that must be there
     told: str = ""  # regular expression
     exit: tuple[int, ...] = (4,)
+    stay_s: float = 0.0  # lab seconds that the beam may stay on one place, from the strike to the end; 0: any
     unreachable: str = ""  # this output cannot confirm that it is off
     speed: float = CLAIMED_SPEED
     setting: str = ""  # what is other than usual at this station: a key of fault_settings.SETTINGS

@@ -266,7 +266,18 @@ class World:
         self.fault("heater", "reset", boot_s=0.0)  # its sensor-break alarm latches until it is switched off
         self.fault("heater", "stuck_output", fraction=None)
         self.fault("heater", "runaway", watt=0.0)
-        self.fault("cell", "overload", count=0)
+        self.fault("heater", "deaf", given=False)
+        for kind, nothing in (
+            ("overload", "count"),
+            ("nan", "count"),
+            ("set_error", "volt"),
+            ("contact", "ohm"),
+        ):
+            self.fault("cell", kind, **{nothing: 0})
+        for kind in ("relay", "shutter"):
+            self.fault("io", kind)
+        for name in ("vacuum", "window"):
+            self.fault("io", "switch", name=name, good=True)
         self.fault("io", "permit", given=True)
         self.fault("io", "beam_loss", lost=False)
         self.put("holder.stuck_power_w", 0.0)

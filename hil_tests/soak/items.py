@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 
-from hil_tests.soak import fuzz
+from hil_tests.soak import catalogue, fuzz
 from hil_tests.soak.fresh_user import fresh_user
 from hil_tests.soak.runner import ROOT, Failed, Item, Workshop
 from hil_tests.soak.runs import Run, chi_square_bound, on_the_bench
@@ -90,6 +90,7 @@ ITEMS: dict[str, Item] = {
     "moeller2021": moeller2021,
     "quickstart-seeds": quickstart_seeds,
     "system-benchmark": system_benchmark,
+    **dict(catalogue.items()),
     **dict(fuzz.items()),
 }
 
