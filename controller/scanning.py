@@ -257,6 +257,8 @@ class Scanning:
         for feed in self.feeds.values():
             await feed.detector.stop()
             await self._drain(feed, n - 1, send=False)
+            if (await feed.detector.status()).rebooted:
+                await self._prepare_again(feed, n - 1)
             feed.begin()
             before[feed.name] = await feed.detector.status()
             feed.raw.begin_pass(self._scan, n)
@@ -269,6 +271,12 @@ class Scanning:
         for feed in self.feeds.values():
             await feed.detector.start()
         return before
+
+    async def _prepare_again(self, feed: Feed, n: int) -> None:
+        """Configure a detector that has lost its configuration; the pass it was lost in does not count."""
+        self._recorder.fault(feed.name, f"{feed.name} has rebooted: it is prepared again")
+        await feed.detector.prepare()
+        await self._drain(feed, n, send=False)
 
     async def _close_pass(
         self, raster: Raster | None, n: int, before: dict[str, DetectorStatus], *,

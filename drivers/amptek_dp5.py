@@ -9,19 +9,21 @@ never asked for again; a processor that rebooted has lost its configuration and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from drivers import amptek_packets as packets
 from drivers.clock import Clock
 from drivers.errors import BadReply, DriverError, NoReply, OutOfRange, Refused
-from drivers.line import Line
+from drivers.line import Interrupted, Line
 from drivers.roles import DetectorStatus, Identity, ListChunk, Role
 
 T = TypeVar("T")
 
 TIMEOUT_S = 1.0  # Amptek's own for Ethernet
-OFF_ATTEMPTS = 3  # at most three, as in Amptek's code; disabling twice is harmless
+ATTEMPTS = 3  # at most three, as in Amptek's code; only for what is harmless twice: disabling, the status
+LIST_READS = 64  # replies that the list may need to run empty with counting disabled
+BIAS_CHANGED = 0.05  # of the detector bias, from here on it is another one
 LIFETIME_S = 3600.0  # preset real time of one start, unless the settings say otherwise
 LONGEST_PRESET_S = 4_294_967.0  # real time is counted in 32-bit milliseconds
 FRAME_SYNC = 3
@@ -66,6 +68,7 @@ class AmptekDp5:
         self._preset_s = 0.0
         self._last_real_s = 0.0
         self._sharing_asked = False
+        self._bias_v: float | None = None  # as it was when it was first prepared
 
     # --- who it is ---------------------------------------------------------------------------------------
 
@@ -87,19 +90,27 @@ class AmptekDp5:
     async def prepare(self) -> list[str]:
         """Stop counting, keep other computers away, configure, verify, clear.
 
+        It may be called again for a processor that has rebooted, but never switches a bias on then.
+
         Raises:
-            Refused: no list-mode option, or list mode cannot be set to frame numbers.
+            Refused: no list-mode option, list mode cannot be set to frame numbers, or the detector bias is
+                not what it was before a reboot.
             BadReply: another kind of processor, or the configuration read back differs.
         """
         self._prepared = False
         self._check_detector(await self._status())
+        again = self._rebooted and self._bias_v is not None
+        if again and any(name in self._commands for name in BIAS):
+            raise Refused("has rebooted: only a person switches its bias on again", device=self.name)
         await self._command(packets.REFUSE_SHARING)
         self._sharing_asked = False
         await self.stop()
         await self.configure({"MCAC": str(self._channels), **self._commands})
         await self._set_list_mode()
+        await self._empty_list()
         await self.clear()
         await self._renew(0.0)
+        await self._check_bias(again=again)
         self._rebooted = False
         self._prepared = True
         return [
@@ -163,7 +174,7 @@ class AmptekDp5:
     async def stop(self) -> None:
         """Disable counting and verify it."""
         self._counting = False
-        await self._command(packets.DISABLE)
+        await _at_most(ATTEMPTS, lambda: self._command(packets.DISABLE))
         if (await self._status()).mca_enabled:
             raise BadReply("was told to stop and still counts", device=self.name)
 
@@ -198,14 +209,7 @@ class AmptekDp5:
         """Stop counting, before whatever else wants the line. Bias and cooling stay."""
         self._line.interrupt()
         self._counting = False
-        for attempt in range(1, OFF_ATTEMPTS + 1):
-            try:
-                await self._command(packets.DISABLE, urgent=True)
-            except (NoReply, BadReply):
-                if attempt == OFF_ATTEMPTS:
-                    raise
-            else:
-                return
+        await _at_most(ATTEMPTS, lambda: self._command(packets.DISABLE, urgent=True))
 
     async def close(self) -> None:
         """Release the line."""
@@ -223,7 +227,7 @@ class AmptekDp5:
 
     async def _status(self) -> packets.Status:
         """Read the status; remember what its reading clears."""
-        status = await self._ask(packets.STATUS, packets.parse_status)
+        status = await _at_most(ATTEMPTS, lambda: self._ask(packets.STATUS, packets.parse_status))
         if status.rebooted or status.real_s < self._last_real_s:
             self._rebooted = True
             self._prepared = self._counting = False
@@ -244,6 +248,22 @@ class AmptekDp5:
         if self._sharing_asked:
             problems.append("another computer asks to share the interface")
         return problems
+
+    async def _check_bias(self, *, again: bool) -> None:
+        """Remember the detector bias; after a reboot it must be what it was."""
+        bias_v = (await self._status()).high_voltage_v
+        before_v = bias_v if self._bias_v is None else self._bias_v
+        if again and abs(bias_v - before_v) > BIAS_CHANGED * abs(before_v):
+            text = f"has rebooted and its bias is {bias_v:g} V instead of {before_v:g} V"
+            raise Refused(text, device=self.name)
+        self._bias_v = bias_v
+
+    async def _empty_list(self) -> None:
+        """Read what an earlier host left: in a full list there is no room for the record of a clear."""
+        for _ in range(LIST_READS):
+            if not (await _at_most(ATTEMPTS, self.read_words)).words:
+                return
+        raise BadReply("its list does not run empty with counting disabled", device=self.name)
 
     async def _set_list_mode(self) -> None:
         """Frame numbers and the wanted clock; the commands are sent only where the status says otherwise.
@@ -311,6 +331,18 @@ class AmptekDp5:
             if error.device:
                 raise
             raise type(error)(error.message, device=self.name, request=request, reply=error.reply) from error
+
+
+async def _at_most(attempts: int, exchange: Callable[[], Awaitable[T]]) -> T:
+    """Do an exchange again after a missing or damaged reply."""
+    for _ in range(attempts - 1):
+        try:
+            return await exchange()
+        except Interrupted:
+            raise
+        except (NoReply, BadReply):
+            continue
+    return await exchange()
 
 
 def _same(wanted: str, got: str | None) -> bool:

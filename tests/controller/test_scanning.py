@@ -67,6 +67,13 @@ class FakeDetector:
     async def clear(self) -> None:
         pass
 
+    async def prepare(self) -> list[str]:
+        self.rebooted = False
+        self.slow = 0
+        self.frame = 0
+        self.words = frame_word(0)
+        return []
+
     async def status(self) -> DetectorStatus:
         return DetectorStatus(0.0, self.slow, self.slow, 0.0, 0.0, self.enabled, True, self.rebooted, True)
 
@@ -87,6 +94,7 @@ class FakeScanner:
         self.detectors = detectors
         self.clock = clock
         self.blanked = 0
+        self.at_line: Callable[[], object] = bool
 
     async def blank(self) -> None:
         self.blanked += 1
@@ -103,6 +111,7 @@ class FakeScanner:
         for line in range(first_line, raster.ny):
             if should_stop():
                 break
+            self.at_line()
             for _ in range(raster.nx + 1):
                 for detector in self.detectors:
                     detector.pulse()
@@ -200,10 +209,18 @@ async def test_a_lost_event_is_found_by_the_slow_counter(setup: Setup) -> None:
 
 async def test_fifo_overflow_and_reboot_are_named(setup: Setup) -> None:
     setup.pixe.overflow = True
-    setup.pige.rebooted = True
+    setup.scanner.at_line = lambda: setattr(setup.pige, "rebooted", True)
     outcome = await setup.run()
     assert "FIFO overflowed" in outcome.why
     assert "pige rebooted" in outcome.why
+
+
+async def test_a_detector_that_rebooted_is_prepared_again_before_the_next_pass(setup: Setup) -> None:
+    assert (await setup.run()).good
+    setup.pige.rebooted = True
+    assert (await setup.run()).good
+    assert not setup.pige.rebooted
+    assert "pige: pige has rebooted: it is prepared again" in setup.recorder.lines
 
 
 async def test_a_lost_datagram_voids_the_pass_but_the_next_one_counts(setup: Setup) -> None:

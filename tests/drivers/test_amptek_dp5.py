@@ -46,6 +46,8 @@ class FakePort:
         self.fifo = b""
         self.overflow = False
         self.sharing = False
+        self.bias_v = 0.0
+        self.lose = 0  # replies that do not come
         self.drop: set[tuple[int, int]] = set()  # these requests get no reply
         self.drop_datagram: int | None = None  # this datagram of list data is lost
         self.refuse: dict[tuple[int, int], tuple[int, bytes]] = {}
@@ -75,6 +77,9 @@ class FakePort:
         self.sent.append(data)
         pid = (data[2], data[3])
         if pid in self.drop:
+            return
+        if self.lose:
+            self.lose -= 1
             return
         answer = self.answer(pid, data[6:-2])
         datagrams = [answer[i : i + 520] for i in range(0, len(answer), 520)]
@@ -120,6 +125,7 @@ class FakePort:
         data[20:24] = struct.pack("<I", self.real_ms)
         data[24:26] = b"\x68\x61"
         data[26:30] = struct.pack("<I", 4711)
+        data[30:32] = struct.pack(">h", round(2 * self.bias_v))
         data[35] = 0x20 * self.running | 0x80 * self.preset_reached
         data[36] = 0x20 * self.rebooted
         data[37] = 5
@@ -183,12 +189,13 @@ async def test_prepare(port):
     driver = driver_on(port, commands={"TPEA": "4.8"}, lifetime_s=600.0)
     notes = await driver.prepare()
     assert port.requests() == [
-        "0101", "f021", "f003", "0101", "2002", "2003", "0101", "f001", "f016", "2002", "2003",
+        "0101", "f021", "f003", "0101", "2002", "2003", "0101", "0309", "f001", "f016", "2002", "2003",
+        "0101",
     ]  # fmt: skip
     assert port.sent[1] == bytes.fromhex("f5 fa f0 21 00 00 fd 00")
     assert port.sent[4] == packet(0x20, 0x02, b"MCAC=2048;TPEA=4.8;")
     assert port.sent[5] == packet(0x20, 0x03, b"MCAC=?;TPEA=?;")
-    assert port.sent[9] == packet(0x20, 0x02, b"PRER=600.0;")
+    assert port.sent[10] == packet(0x20, 0x02, b"PRER=600.0;")
     assert not port.running
     assert "no watchdog" in notes[0]
     assert "600 s" in notes[0]
@@ -314,6 +321,52 @@ async def test_a_reboot_is_remembered_until_it_is_prepared_again(port):
     await driver.prepare()
     await driver.start()
     assert not (await driver.status()).rebooted
+
+
+async def test_after_a_reboot_no_bias_is_switched_on(port):
+    port.config["HVSE"] = "-110"
+    driver = await ready(port, commands={"HVSE": "-110"})
+    port.rebooted = True
+    assert (await driver.status()).rebooted
+    port.sent.clear()
+    with pytest.raises(Refused, match="only a person switches its bias on again"):
+        await driver.prepare()
+    assert port.requests() == ["0101"]
+    with pytest.raises(Refused, match="does not start"):
+        await driver.start()
+
+
+async def test_after_a_reboot_the_bias_must_be_what_it_was(port):
+    port.bias_v = -500.0
+    driver = await ready(port)
+    port.rebooted = True
+    await driver.status()
+    port.bias_v = -0.5
+    with pytest.raises(Refused, match=r"its bias is -0\.5 V instead of -500 V"):
+        await driver.prepare()
+    with pytest.raises(Refused, match="does not start"):
+        await driver.start()
+    port.bias_v = -495.0
+    await driver.prepare()
+    await driver.start()
+
+
+async def test_what_an_earlier_host_left_in_the_list_is_read_before_the_timer_is_cleared(port):
+    """In a full list is no room for the record of the clear: the frames would seem to go on."""
+    port.fifo = bytes(4 * 8192)
+    driver = await ready(port)
+    assert (await driver.read_words()).words == b""
+
+
+async def test_a_lost_reply_to_stop_or_status_is_asked_for_again(port):
+    driver = await ready(port)
+    await driver.start()
+    port.lose = 2
+    await driver.stop()
+    assert not port.running
+    port.lose = 3
+    with pytest.raises(NoReply):
+        await driver.status()
 
 
 async def test_a_reboot_is_seen_even_if_its_flag_was_lost(port):
