@@ -94,9 +94,8 @@ class _Rules:
                     ("device", name, "line"),
                     f"is a {kind} line, and {device['driver']} needs {' or '.join(kinds)}",
                 )
-            unit = (
-                _word(device.get("unit_id", 1)) if device.get("driver") == "eurotherm_3200" else "whole line"
-            )
+            modbus = device.get("driver") == "eurotherm_3200" or "unit_id" in device  # also from elsewhere
+            unit = _word(device.get("unit_id", 1)) if modbus else "whole line"
             others = users.setdefault(line, {})
             if others and (unit in others or "whole line" in (unit, *others)):
                 other = others.get(unit) or next(iter(others.values()))

@@ -482,6 +482,17 @@ def test_a_third_party_driver_keeps_its_own_keys(monkeypatch):
     assert station.devices["box"].settings() == {"colour": "red", "period_s": 2.0}
 
 
+def test_a_modbus_unit_with_a_driver_from_elsewhere_may_share_a_line(monkeypatch):
+    point = EntryPoint("acme_box", "acme:Box", device_tables.DRIVER_GROUP)
+    monkeypatch.setattr(device_tables, "entry_points", lambda group: [point])
+    text = (HERE / "station.toml").read_text()
+    box = '[device.box]\ndriver = "acme_box"\nline = "heater"\nunit_id = 2\nperiod = "2 s"\n'
+    assert "box" in station_from(from_text(text + box, "station.toml")).devices
+    for wrong in (box.replace("unit_id = 2", "unit_id = 1"), box.replace("unit_id = 2\n", "")):
+        with pytest.raises(ConfigErrors, match="only Modbus units with different unit_id share one"):
+            station_from(from_text(text + wrong, "station.toml"))
+
+
 def test_what_the_guard_calls_a_device():
     raw = {
         "device": {"oven": {"driver": "eurotherm_3200"}, "spare": {"driver": "eurotherm_3200"},
