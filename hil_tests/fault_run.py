@@ -64,6 +64,10 @@ class Scene:
     things: dict[str, Any] = field(default_factory=dict)  # what a setting has made: a broker, a recorder
 
 
+class NotStruck(AssertionError):
+    """The run did not come to where the fault strikes: nothing is known of the row."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """What was seen."""
@@ -108,7 +112,7 @@ def allowed_s(row: Row, condition: str) -> float:
 
 
 def play(row: Row, condition: str, world: World, folder: Path) -> Measured:
-    """Play a row to its end and check everything it says. Raises AssertionError."""
+    """Play a row to its end and check everything. Raises AssertionError, NotStruck before the strike."""
     later: list[Callable[[], None]] = []
     things: dict[str, Any] = {}
     run: Run | None = None
@@ -117,7 +121,10 @@ def play(row: Row, condition: str, world: World, folder: Path) -> Measured:
         if row.setting:
             world = {**SETTINGS, **fault_stages.SETTINGS}[row.setting](world, folder, things, later)
         before = world.outputs()
-        run = STAGES[row.when](world, folder)
+        try:
+            run = STAGES[row.when](world, folder)
+        except AssertionError as error:
+            raise NotStruck(str(error)) from error
         scene = Scene(row, world, run, folder, later, things)
         world.put("beam.longest_stay_s", 0.0)
         since_s = time.monotonic()

@@ -65,10 +65,12 @@ def _sums(rows: Sequence[Row], results: Mapping[tuple[str, str], Mapping[str, An
     met = sum(result["met"] for result in played)
     dates = sorted(result["date"] for result in played)
     trees = ", ".join(sorted({result["tree"] for result in played}))
+    loads = [result["load"] for result in played]
     machines = "; ".join(sorted({result["machine"] for result in played}))
     return (
         f"{len(rows)} rows, {len(asked)} plays asked for; {len(played)} played, {met} met, "
-        f"{len(played) - met} not met.\n{dates[0]} to {dates[-1]}, {machines}; state of the tree {trees}."
+        f"{len(played) - met} not met.\n{dates[0]} to {dates[-1]}, {machines}, "
+        f"load average {min(loads):g} to {max(loads):g}; state of the tree {trees}."
     )
 
 
