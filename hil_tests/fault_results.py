@@ -20,11 +20,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hil_tests.fault_rows import CONDITIONS, FOLDER, Row, load
+from hil_tests.fault_rows import CLAIMED_SPEED, CONDITIONS, FOLDER, Row, load
 from hil_tests.fault_run import Measured, NotStruck, play
 from hil_tests.harness import World, warm_scenario
 from hil_tests.soak.runner import tree_state
@@ -100,9 +100,13 @@ def to_play(
                 yield row, condition
 
 
-def measure(row: Row, condition: str, benches: Benches, folder: Path, tree: str) -> dict[str, Any]:
-    """Play a row; return its result, also when it failed."""
-    began = time.monotonic()
+def measure(
+    row: Row, condition: str, benches: Benches, folder: Path, tree: str, speed: float = CLAIMED_SPEED
+) -> dict[str, Any]:
+    """Play a row, no faster than ``speed`` if times are claimed; return its result, also when it failed."""
+    began, name = time.monotonic(), digest(row)
+    if row.speed <= CLAIMED_SPEED:
+        row = replace(row, speed=min(row.speed, speed))
     result: dict[str, Any] = {"group": row.group, "name": row.name, "condition": condition}
     try:
         measured = _played(row, condition, benches, folder)
@@ -117,7 +121,8 @@ def measure(row: Row, condition: str, benches: Benches, folder: Path, tree: str)
             "trips": list(measured.trips),
         }  # fmt: skip
     return {
-        **result, "took_s": round(time.monotonic() - began, 1), "row": digest(row), "tree": tree,
+        **result, "took_s": round(time.monotonic() - began, 1), "row": name, "tree": tree,
+        "speed": row.speed,
         "machine": machine(), "load": round(os.getloadavg()[0], 1), "date": time.strftime("%Y-%m-%d %H:%M"),
     }  # fmt: skip
 
@@ -158,6 +163,7 @@ def play_all(
     again: bool = False,
     scratch: Path | None = None,
     ends: float = float("inf"),
+    speed: float = CLAIMED_SPEED,
 ) -> list[dict[str, Any]]:
     """Play what has no result yet and append it; stop before ``ends`` (monotonic). Return the new results."""
     new: list[dict[str, Any]] = []
@@ -167,7 +173,7 @@ def play_all(
         for number, (row, condition) in enumerate(to_play(rows, conditions, {} if again else read(results))):
             if time.monotonic() > ends:
                 break
-            result = measure(row, condition, benches, folder / f"row{number}", tree)
+            result = measure(row, condition, benches, folder / f"row{number}", tree, speed)
             with results.open("a") as stream:
                 stream.write(json.dumps(result) + "\n")
             new.append(result)
@@ -205,6 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--row", action="append", default=[], help="name of a row; may be repeated")
     parser.add_argument("--conditions", default=",".join(CONDITIONS))
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--speed", type=float, default=CLAIMED_SPEED, help="no faster, on a busy machine")
     parser.add_argument("--again", action="store_true", help="also what has a result")
     args = parser.parse_args(arguments)
     if args.what == "table":
@@ -216,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     known_open = {row.name for row in rows if row.open}
-    new = play_all(rows, args.conditions.split(","), args.results, again=args.again)
+    new = play_all(rows, args.conditions.split(","), args.results, again=args.again, speed=args.speed)
     return int(any(not result["met"] and result["name"] not in known_open for result in new))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hil_tests.fault_rows import CONDITIONS, Row, load
+from hil_tests.fault_rows import CLAIMED_SPEED, CONDITIONS, Row, load
 
 PAGE = Path(__file__).parent / "FAULTS.md"
 HEAD = """# The fault catalogue, as measured
@@ -35,7 +35,7 @@ TITLES = {
 def page(rows: Sequence[Row], results: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     """Return the page."""
     mine = {key: result for key, result in results.items() if key[0] in {row.name for row in rows}}
-    parts = [HEAD.format(speeds=_speeds(rows), sums=_sums(rows, mine))]
+    parts = [HEAD.format(speeds=_speeds(mine), sums=_sums(rows, mine))]
     for group in dict.fromkeys(row.group for row in rows):
         of_group = [row for row in rows if row.group == group]
         parts.append(f"## {TITLES.get(group, group)}\n")
@@ -51,8 +51,8 @@ def write(results: Mapping[tuple[str, str], Mapping[str, Any]], path: Path = PAG
     return path
 
 
-def _speeds(rows: Sequence[Row]) -> str:
-    speeds = sorted({row.speed for row in rows})
+def _speeds(results: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    speeds = sorted({result["speed"] for result in results.values()}) or [CLAIMED_SPEED]
     return f"at {' or '.join(f'{speed:g}' for speed in speeds)} lab seconds a second"
 
 

@@ -29,7 +29,7 @@ def result(row: Row, condition: str, **more: object) -> dict[str, object]:
     usual = {
         "group": row.group, "name": row.name, "condition": condition, "met": True, "reached_wall_s": 0.31,
         "allowed_wall_s": 1.0, "exit": 4, "trips": ["permit"], "row": digest(row), "tree": "abc",
-        "machine": "m", "load": 0.5, "date": "2026-01-01 10:00",
+        "machine": "m", "load": 0.5, "speed": 10.0, "date": "2026-01-01 10:00",
     }  # fmt: skip
     return {**usual, **more}
 
