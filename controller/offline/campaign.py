@@ -77,7 +77,8 @@ def plan(args: argparse.Namespace, module: str, jobs: Sequence[Job], *, send: bo
         if args.chosen.each:
             files = tuple(path for path in everything if _is_part(path, inputs)) or everything
         try:
-            tasks.append(_task(args, module, files, inputs, made.get(files, 0), send=send))
+            alone = argparse.Namespace(**(vars(args) | dict(job.own))) if args.chosen.each else args
+            tasks.append(_task(alone, module, files, inputs, made.get(files, 0), send=send))
         except (OSError, ValueError) as error:
             problems.append(f"{job.file}: {error}")
         made[files] = made.get(files, 0) + 1
@@ -89,10 +90,12 @@ def plan(args: argparse.Namespace, module: str, jobs: Sequence[Job], *, send: bo
 def plan_parts(args: argparse.Namespace, module: str, *, send: bool) -> list[Task]:
     """Return a task per file, for ``--merge``; raises Problems."""
     tasks, problems = [], []
+    merge = args.chosen.merge
+    also = () if merge is None or merge.alone else tuple(absolute(path) for path in merge.also(args))
     for file in args.files:
         path = absolute(file)
         try:
-            tasks.append(_task(args, module, (path,), (path,), -1, send=send))
+            tasks.append(_task(args, module, (path,), tuple(dict.fromkeys((path, *also))), -1, send=send))
         except (OSError, ValueError) as error:
             problems.append(f"{file}: {error}")
     if problems:

@@ -180,7 +180,8 @@ def _provenance(options: Options) -> dict[str, Any]:
         "beam_kev": setup.energy_kev, "angle_deg": pinhole.angle_deg, "sheet_mm": pinhole.sheet_mm,
         "camera_mm": pinhole.detector_mm, "pitch_mm": pinhole.pitch_mm, "beam": pinhole.beam,
         "threshold_kev": options.threshold_kev, "mode": "add" if options.add_pairs else "discriminate",
-        "ring": options.ring, "bin_kev": options.bins.width_kev, "dark": str(options.dark),
+        "ring": options.ring, "bin_kev": options.bins.width_kev,
+        "dark": options.dark.name if isinstance(options.dark, Path) else str(options.dark),
         "priors": {"gain": setup.priors.gain, "offset_kev": setup.priors.offset_kev,
                    "angle_deg": setup.priors.angle_deg},
         "inputs": [path.name for path in options.inputs],
@@ -239,7 +240,8 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
         return [Job(files[0], files + options.inputs, lambda: _run(files, options, options.attenuation))]
 
     def job(file: Path, factor: float) -> Job:
-        return Job(file, (file, *options.inputs), lambda: _run((file,), options, (factor,)))
+        own = {"attenuation": repr(factor)}
+        return Job(file, (file, *options.inputs), lambda: _run((file,), options, (factor,)), own)
 
     return [job(file, factor) for file, factor in zip(args.files, options.attenuation, strict=True)]
 
@@ -261,8 +263,6 @@ def _part(args: argparse.Namespace, file: Path) -> Mapping[str, Any]:
 def _merge(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> ComptonReport:
     """Add the counts of all files and analyse the sum."""
     options = read_options(args)
-    if options.mixing is not None:
-        raise ValueError("--unmix wants one file per depth region: --merge makes one of all")
     first = hexitec_frames.read(args.files[0], options.shape)
     tables, dark, usable = prepare(first, options)
     total = Compton(tables, add_pairs=options.add_pairs, ring=options.ring)
@@ -272,7 +272,7 @@ def _merge(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> Comp
         total.merge(one)
     notes = (f"{len(parts)} files added",)
     recorded = finish(args.files[0], first.kind, total, dark, usable, options, notes)
-    return make_report([recorded], options, options.attenuation[:1])
+    return make_report([recorded], options, options.attenuation)
 
 
 def _row(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -291,5 +291,6 @@ TECHNIQUE = Technique(
     "frames (raw uint16, flight stream, HDF5) or .hxt histograms",
     'operando reduce compton region1.bin --dark dark.bin --gain m.txt --offset c.txt --threshold "3 keV"'
     " --mode discriminate --lithium nmc811 --out results",
-    add_arguments, _jobs, Merge(_part, _merge), _row,
+    add_arguments, _jobs, Merge(_part, _merge, lambda args: read_options(args).inputs), _row,
+    each=True,
 )  # fmt: skip

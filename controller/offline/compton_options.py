@@ -49,11 +49,12 @@ class Options:
     attenuation: tuple[float, ...]
     mixing: Mixing | None
     threads: int
+    tables: tuple[Path, ...] = ()  # from which line and mixing were read
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """Return the files beside FILES that go in."""
-        candidates = (self.dark, self.gain, self.offset, self.calibration, self.mask)
+        candidates = (self.dark, self.gain, self.offset, self.calibration, self.mask, *self.tables)
         return tuple(one for one in candidates if isinstance(one, Path))
 
 
@@ -164,7 +165,7 @@ def read_options(args: argparse.Namespace) -> Options:
         args.calibration, take(lambda: _pair(args.corner, ",", "--corner"), (0, 0)), args.mask, threshold,
         EnergyBins(width, round(top / width)), args.mode == "add", args.ring,
         Setup(energy, pinhole, priors, line), take(lambda: _factors(args), ()),
-        take(lambda: _mixing(args), None), args.threads,
+        take(lambda: _mixing(args), None), args.threads, _tables(args),
     )  # fmt: skip
     if problems:
         raise Problems(problems)
@@ -210,8 +211,18 @@ def _line(text: str | None) -> Any:
     return calibrate(table[:, 0], table[:, 1], source=Path(text).name)
 
 
+def _tables(args: argparse.Namespace) -> tuple[Path, ...]:
+    """Return the files that --lithium and --unmix name."""
+    named = ((args.lithium, NMC811), (args.unmix, HUANG_2024))
+    return tuple(Path(text) for text, known in named if text not in (None, known))
+
+
+def _merged(args: argparse.Namespace) -> bool:
+    return bool(getattr(args, "merge", False))
+
+
 def _factors(args: argparse.Namespace) -> tuple[float, ...]:
-    n = len(args.files)
+    n = 1 if _merged(args) else len(args.files)
     if args.attenuation is None:
         return (1.0,) * n
     words = [str(f) for f in ATTENUATION] if args.attenuation == "huang2022" else args.attenuation.split(",")
@@ -220,13 +231,16 @@ def _factors(args: argparse.Namespace) -> tuple[float, ...]:
     except ValueError:
         raise ValueError(f"--attenuation {args.attenuation!r}: numbers separated by commas wanted") from None
     if len(values) != n or not all(0.0 < value < 100.0 for value in values):
-        raise ValueError(f"--attenuation: {n} positive factors wanted, one for each of FILES")
+        each = "one for the sum" if _merged(args) else "one for each of FILES"
+        raise ValueError(f"--attenuation: {n} positive factors wanted, {each}")
     return values
 
 
 def _mixing(args: argparse.Namespace) -> Mixing | None:
     if args.unmix is None:
         return None
+    if _merged(args):
+        raise ValueError("--unmix wants one file per depth region: --merge makes one of all")
     mixing = huang_2024() if args.unmix == HUANG_2024 else read_mixing(Path(args.unmix))
     if len(args.files) != len(mixing.regions):
         raise ValueError(

@@ -21,6 +21,7 @@ from edge.gamma import GammaResult, MeasuredLine, reduce_germanium
 from edge.gamma_be7 import ALPHA, Be7Result, find_be7
 from edge.gamma_broad import BroadResult, reduce_broad
 from edge.gamma_lines import BROAD_SETS, CALIBRATION_SETS
+from edge.gamma_unexplained import Residual, Unexplained, find_unexplained
 from edge.spectra import SpectrumSums
 
 SUMMARY_LINES = ("K-40 1460.8", "Cs-137 661.7")
@@ -44,6 +45,7 @@ class GammaReport:
     germanium: GammaResult | None = None
     be7: Be7Result | None = None
     broad: BroadResult | None = None
+    residual: Residual | None = None
 
     def figures(self, fmt: str) -> Iterator[tuple[str, bytes]]:
         """Yield (name, picture) of each figure."""
@@ -115,6 +117,7 @@ def _germanium(spectrum: RecordedSpectrum, head: dict[str, Any], options: GammaO
             be7, why = find_be7(spectrum.counts, result, alpha=options.alpha), ""
         except ValueError as error:
             why = str(error)
+    residual = find_unexplained(spectrum.counts, result)
     first, last = recorded.range_kev(spectrum.counts.size)
     data = head | {
         "detector": "germanium", "source": result.source,
@@ -122,8 +125,10 @@ def _germanium(spectrum: RecordedSpectrum, head: dict[str, Any], options: GammaO
         "calibration": fit_report(result.corrected) | {"lines": [m.line.name for m in result.calibration]},
         "lines": [_line(m) for m in result.lines],
         "be7": _be7(be7) if be7 else {"decided": False, "why": why},
+        "unexplained": _unexplained(residual),
     }  # fmt: skip
-    return GammaReport(data, _germanium_text(data, result, be7, why), spectrum, result, be7)
+    text = "\n".join([_germanium_text(data, result, be7, why), *_unexplained_text(residual)])
+    return GammaReport(data, text, spectrum, result, be7, residual=residual)
 
 
 def _line(m: MeasuredLine) -> dict[str, Any]:
@@ -212,6 +217,50 @@ def _be7_text(result: Be7Result) -> list[str]:
         f"    subtracted before: {share.line.name} keV {part} counts, predicted from "
         f"{share.reference.name} keV, and {len(result.shares) - 1} other neighbours",
     ]
+
+
+def _unexplained(residual: Residual | None) -> dict[str, Any]:
+    if residual is None:
+        return {"searched": False, "why": "too few lines to know the resolution"}
+    return {
+        "searched": True, "alpha": residual.alpha, "above_kev": residual.lowest_kev,
+        "lines": [_peak(one) for one in residual.lines],
+        "weaker_lines_of_the_nuclides": [_peak(one) for one in residual.weaker],
+    }  # fmt: skip
+
+
+def _peak(one: Unexplained) -> dict[str, Any]:
+    d = one.decision
+    return {
+        "energy": quantity(one.energy_kev, one.energy_sigma_kev, one.energy_sigma_sys_kev, "keV"),
+        "area": quantity(d.value, d.sigma_stat, d.sigma_sys, "counts"),
+        "significance": finite(one.significance), "decision_threshold": d.threshold,
+        "candidates": list(one.candidates),
+    }  # fmt: skip
+
+
+def _unexplained_text(residual: Residual | None) -> list[str]:
+    """Return the table of peaks that no nuclide of the analysis has."""
+    if residual is None:
+        return ["  unexplained lines: not searched, too few lines to know the resolution"]
+    also = f"  {len(residual.weaker)} further peaks are weaker lines of its nuclides, as strong as expected"
+    if not residual.lines:
+        return [
+            f"  no line above {residual.lowest_kev:.0f} keV is left that its nuclides do not explain",
+            also,
+        ]
+    heads = ("unexplained / keV", "net area / counts", "sigma of zero", "threshold", "might be")
+    rows = [
+        (
+            pm(one.energy_kev, one.energy_sigma_kev, one.energy_sigma_sys_kev, digits=2),
+            pm(one.decision.value, one.decision.sigma_stat, one.decision.sigma_sys, digits=0),
+            f"{one.significance:.1f}",
+            f"{one.decision.threshold:.0f}",
+            "; ".join(one.candidates) or "nothing listed",
+        )
+        for one in residual.lines
+    ]
+    return [f"  {len(rows)} lines that no nuclide of the analysis has:", table(heads, rows), also]
 
 
 def _broad(spectrum: RecordedSpectrum, head: dict[str, Any], options: GammaOptions) -> GammaReport:
@@ -334,5 +383,5 @@ _SOURCES = tuple(dict.fromkeys([*CALIBRATION_SETS, *BROAD_SETS]))
 TECHNIQUE = Technique(
     "gamma", "Gamma spectra: lines, energies corrected by the spectrum itself, the decision on 7Be.",
     any_file.FORMATS, "operando reduce gamma soil.Spe background.Spe --out results", _add_arguments, _jobs,
-    Merge(_part, _sum), _row, each=True,
+    Merge(_part, _sum, alone=True), _row, each=True,
 )  # fmt: skip

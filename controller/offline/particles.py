@@ -213,8 +213,13 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
             wrong.append(str(error))
     if wrong:
         raise Problems(wrong)
-    extra = (*([args.cells] if args.cells else []), *(cell.path for cell in options.cells))
+    extra = _extra(args, options)
     return [Job(path, (path, *extra), partial(_reduce, path, options)) for path in args.files]
+
+
+def _extra(args: argparse.Namespace, options: Options) -> tuple[Path, ...]:
+    """Return the files of the calibration."""
+    return (*([args.cells] if args.cells else []), *(cell.path for cell in options.cells))
 
 
 def _part(args: argparse.Namespace, file: Path) -> dict[str, Any]:
@@ -273,7 +278,7 @@ TECHNIQUE = Technique(
     example="operando reduce particles cell.csv --lines Li,Mn --cells cells.csv --out results",
     add_arguments=add_arguments,
     jobs=_jobs,
-    merge=Merge(_part, _pool),
+    merge=Merge(_part, _pool, lambda args: _extra(args, read_options(args))),
     each=True,
     row=_row,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from controller.offline import radiography_options
 from controller.offline.radiography_options import Options
-from controller.offline.radiography_run import Radiographs
+from controller.offline.radiography_run import Radiographs, summed
 from controller.offline.radiography_summary import Summary, hardening, slopes, summary
 from controller.offline.radiography_text import text_of
-from controller.offline.technique import Array, Axis, Job, Problems, Technique
+from controller.offline.technique import Array, Axis, Job, Merge, Problems, Technique
 from controller.offline.values import finite, quantity
 from drivers.files import images
 from drivers.files.errors import FileError
+from edge.radiography import ImageSums
 from edge.radiography_depth import Line, transmission_map
 from edge.uncertainty import Estimate
 
@@ -31,7 +33,7 @@ class RadiographyReport:
     def __init__(self, run: Radiographs) -> None:
         self.run = run
         self.options = run.options
-        self.states = [summary(run, number) for number in range(len(run.options.samples))]
+        self.states = [summary(run, number) for number in range(len(run.options.states))]
         self.data: Mapping[str, Any] = _data(run, self.states)
         self.text = text_of(run, self.states)
 
@@ -183,8 +185,11 @@ def _state_data(one: Summary) -> dict[str, Any]:
 
 
 def _run(options: Options) -> RadiographyReport:
-    run = Radiographs(options)
-    report = RadiographyReport(run)
+    return _report(Radiographs(options))
+
+
+def _report(run: Radiographs) -> RadiographyReport:
+    report, options = RadiographyReport(run), run.options
     if options.save_mask is not None:
         mask = run.mask
         images.write_mask(
@@ -194,6 +199,30 @@ def _run(options: Options) -> RadiographyReport:
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
+    options = _checked(args)
+    return [Job(options.samples[0], options.inputs, partial(_run, options))]
+
+
+def _part(args: argparse.Namespace, file: Path) -> dict[str, Any]:
+    """Return the sums of one of several files of exposures of one state."""
+    sums, full_adu = summed([file])
+    return sums.state() | {"file": file.name, "full_adu": full_adu}
+
+
+def _merge(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> RadiographyReport:
+    """Add the exposures of all files, in their order, and reduce the one state that they show."""
+    options = _checked(args)
+    total = ImageSums.restored(parts[0])
+    for part in parts[1:]:
+        try:
+            total.merge(ImageSums.restored(part, total.n_frames))
+        except ValueError as error:
+            raise ValueError(f"{part['file']}: {error}") from error
+    return _report(Radiographs(options, total.result(), min(part["full_adu"] for part in parts)))
+
+
+def _checked(args: argparse.Namespace) -> Options:
+    """Return the options; raises Problems with all that is wrong with them and with the files."""
     options, wrong = radiography_options.parse_options(args)
     paths = [*args.files, *args.open, *args.dark, *args.reference, *args.black_body, *args.black_body_open]
     sizes: dict[tuple[int, int], str] = {}
@@ -217,14 +246,15 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
         ]
     if wrong or options is None:
         raise Problems(list(dict.fromkeys(wrong)))
-    return [Job(options.samples[0], options.inputs, partial(_run, options))]
+    return options
 
 
 TECHNIQUE = Technique(
     name="radiography",
     help="Neutron images to transmission, 6Li per area and volume, profiles per state of charge.",
-    files="TIFF images of the sample, one state each (several pages: exposures of one state)",
+    files="TIFF images of the sample, one state each (several pages, or --merge: exposures of one state)",
     example='operando reduce radiography cell.tif --open open.tif --dark dark.tif --air "30:80, 700:790"',
     add_arguments=radiography_options.add_arguments,
     jobs=_jobs,
+    merge=Merge(_part, _merge, lambda args: _checked(args).inputs, alone=True),
 )

@@ -61,6 +61,12 @@ class Options:
     mask: Path | None = None
     save_mask: Path | None = None
     spot_sigma: float = 6.0
+    merged: bool = False  # all samples are exposures of one state
+
+    @property
+    def states(self) -> tuple[tuple[Path, ...], ...]:
+        """The files of each state."""
+        return (self.samples,) if self.merged else tuple((path,) for path in self.samples)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -182,7 +188,7 @@ def parse_options(args: argparse.Namespace) -> tuple[Options | None, list[str]]:
         wavelength_angstrom=wavelength, maxwell_k=maxwell,
         path_cm=path if path else (math.pi * diameter / 4 if diameter else None), diameter_cm=diameter,
         matrix_per_cm=matrix or 0.0, transport=transport, mask=args.mask, save_mask=args.save_mask,
-        spot_sigma=args.spot_sigma,
+        spot_sigma=args.spot_sigma, merged=_merged(args),
     ), []  # fmt: skip
 
 
@@ -209,10 +215,11 @@ def _conflicts(
     wrong = []
     if bool(args.black_body) != bool(args.black_body_open):
         wrong.append("--black-body and --black-body-open belong together")
-    if args.black_body and len(args.black_body) not in (1, len(args.files)):
-        wrong.append(f"--black-body: 1 or {len(args.files)} files are needed, got {len(args.black_body)}")
-    if labels and len(labels) != len(args.files):
-        wrong.append(f"--soc: {len(args.files)} values are needed, one per sample, got {len(labels)}")
+    states = 1 if _merged(args) else len(args.files)
+    if args.black_body and len(args.black_body) not in (1, states):
+        wrong.append(f"--black-body: 1 or {states} files are needed, got {len(args.black_body)}")
+    if labels and len(labels) != states:
+        wrong.append(f"--soc: {states} values are needed, one per state, got {len(labels)}")
     if args.wavelength and args.maxwell:
         wrong.append("--wavelength and --maxwell exclude each other")
     if args.diameter and args.path:
@@ -226,6 +233,10 @@ def _conflicts(
     if transport and not (args.diameter or args.path):
         wrong.append("--gradient needs --diameter or --path")
     return wrong
+
+
+def _merged(args: argparse.Namespace) -> bool:
+    return bool(getattr(args, "merge", False))
 
 
 def rectangle(name: str, text: str) -> Region:

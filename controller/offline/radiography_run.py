@@ -54,12 +54,36 @@ class State:
     profile: Profile | None
 
 
+def summed(paths: Sequence[Path]) -> tuple[ImageSums, int]:
+    """Return the sums of all frames of some files, and the lowest of their full scales in ADU.
+
+    Raises:
+        ValueError: if they differ in size, or hold nothing.
+    """
+    sums, full_adu = None, 65535
+    for path in paths:
+        recorded = images.read(path)
+        full_adu = min(full_adu, recorded.full_adu)
+        if sums is None:
+            sums = ImageSums(recorded.ny, recorded.nx)
+        for frame in recorded.frames():
+            try:
+                sums.add(frame)
+            except ValueError as error:
+                raise FileError(path, "", f"an exposure that fits ({error})") from error
+    if sums is None:
+        raise ValueError("no image was given")
+    return sums, full_adu
+
+
 class Radiographs:
     """A set of radiographs with their common dark, open beam, reference, mask and noise."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, first: Exposure | None = None, full_adu: int = 65535) -> None:
+        """Prepare; ``first`` is the exposure of the first state where it was summed before."""
         self.options = options
-        self.full_adu = 65535
+        self.full_adu = full_adu
+        self._summed = first
         self.state = lru_cache(maxsize=1)(self._state)
         self._grid = lru_cache(maxsize=2)(self._read_grid)
 
@@ -80,24 +104,13 @@ class Radiographs:
 
     def exposure(self, paths: Sequence[Path]) -> Exposure:
         """Sum all frames of some files. Raises ValueError if they differ in size."""
-        sums: ImageSums | None = None
-        for path in paths:
-            recorded = images.read(path)
-            self.full_adu = min(self.full_adu, recorded.full_adu)
-            if sums is None:
-                sums = ImageSums(recorded.ny, recorded.nx)
-            for frame in recorded.frames():
-                try:
-                    sums.add(frame)
-                except ValueError as error:
-                    raise FileError(path, "", f"an exposure that fits ({error})") from error
-        if sums is None:
-            raise ValueError("no image was given")
+        sums, full_adu = summed(paths)
+        self.full_adu = min(self.full_adu, full_adu)
         return sums.result()
 
     @cached_property
     def _first(self) -> Exposure:
-        return self.exposure([self.options.samples[0]])
+        return self._summed or self.exposure(self.options.states[0])
 
     @cached_property
     def _first_mask(self) -> PixelMask:
@@ -197,7 +210,7 @@ class Radiographs:
     def _state(self, number: int) -> State:
         """Reduce one sample. Raises ValueError."""
         options = self.options
-        exposure = self._first if number == 0 else self.exposure([options.samples[number]])
+        exposure = self._first if number == 0 else self.exposure(options.states[number])
         mask = self._first_mask if number == 0 else self.state_mask(exposure)
         plain, reference = beam(exposure, self.dark, mask), self.reference_beam(mask)
         sample, against = plain, reference
@@ -214,9 +227,9 @@ class Radiographs:
             along = profile(
                 sample, against, self.setting, options.along, bin_px=options.bin_px, strips=options.strips
             )
-        label = options.labels[number] if options.labels else options.samples[number].stem
+        label = options.labels[number] if options.labels else options.states[number][0].stem
         return State(
-            options.samples[number], label, exposure.n_frames, sample, plain, dose(plain, self.setting),
+            options.states[number][0], label, exposure.n_frames, sample, plain, dose(plain, self.setting),
             regions, before, along,
         )  # fmt: skip
 

@@ -160,7 +160,8 @@ def _merged(args: argparse.Namespace) -> Result:
     if problems:
         raise Problems(problems)
     report = merge.finish(args, [unpack(one.product) for one in answers if one.product is not None])
-    return Result(args.files[0], tuple(args.files), produce(report, args.figures if args.out else None))
+    inputs = tuple(dict.fromkeys((*args.files, *merge.also(args))))
+    return Result(args.files[0], inputs, produce(report, args.figures if args.out else None))
 
 
 def _part(args: argparse.Namespace, file: Path) -> Answer:

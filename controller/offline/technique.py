@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,11 +78,14 @@ class Job:
         file: what the result is named after.
         inputs: all files that go in; each is named with its sha256 in result.json.
         run: makes the report; ValueError when these data cannot be reduced.
+        own: options that stand for those of the command line when this job's files are given alone (one of
+            several values, say), so that a worker of a campaign need not see the others.
     """
 
     file: Path
     inputs: tuple[Path, ...]
     run: Callable[[], Report]
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,14 @@ class Merge:
             when it cannot be read.
         finish: adds the sums up, in the order of FILES, and makes the report. ValueError when they do not
             belong together.
+        also: the files besides FILES that go in: named in result.json too.
+        alone: ``part`` reads nothing but its file; else a worker of a campaign gets ``also`` with every part.
     """
 
     part: Callable[[argparse.Namespace, Path], Mapping[str, Any]]
     finish: Callable[[argparse.Namespace, Sequence[Mapping[str, Any]]], Report]
+    also: Callable[[argparse.Namespace], Sequence[Path]] = lambda args: ()
+    alone: bool = False
 
 
 @dataclass(frozen=True)

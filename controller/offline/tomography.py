@@ -275,5 +275,5 @@ TECHNIQUE = Technique(
     "tomography", "Tomography: projections to slices; volumes to porosity, tortuosity, roughness and maps.",
     f"projections (HDF5, APS data exchange), or a volume: {volumes.FORMATS}",
     'operando reduce tomography volume.npz --voxel "3.24 um" --regions 3 --tortuosity z',
-    _add_arguments, _jobs, Merge(_part, _merge), each=True,
+    _add_arguments, _jobs, Merge(_part, _merge, alone=True), each=True,
 )  # fmt: skip

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from controller.offline import compton_text, reduce
+from controller.offline import campaign, compton_text, reduce
+from controller.offline.campaign_work import work
+from controller.offline.product import unpack, unpack_product
 from tests.data_sets import need
 from tests.drivers.files.test_hexitec import hxt
 from tests.edge import compton_model as model
@@ -156,6 +158,31 @@ def test_merged_files_are_their_sum(cell, capsys, tmp_path):
     for key in ("number", "hits", "singles", "discarded_hits", "acceptance_mean"):
         assert merged["frames"][key] == whole["frames"][key]
     assert merged["S"]["value"] == pytest.approx(whole["S"]["value"], rel=0.01)  # the pattern began anew
+
+
+def test_on_a_cluster_a_worker_gets_its_own_file_and_its_own_factor(cell, capsys):
+    """Also with files that are sent, and when the files are parts of one measurement."""
+    files = [cell / "one.bin", cell / "three.bin"]
+    words = ["compton", *map(str, files), *options(cell, "--attenuation", "1.015,1.005")]
+    together = run(capsys, *words[1:])
+    args = reduce.build_parser(words).parse_args(words)
+    tasks = campaign.plan(args, "controller.offline.compton", args.chosen.jobs(args), send=True)
+    beside = [cell / name for name in ("dark.bin", "m.txt", "c.txt")]
+    for task, file, entry in zip(tasks, files, together, strict=True):
+        assert task.files == (file,)
+        assert [path for path, _ in task.inputs] == [file, *beside]
+        data = unpack_product(work(campaign._with_content(task)).product).data
+        assert data == {name: value for name, value in entry.items() if name != "inputs"}
+    words = ["compton", *map(str, files), *options(cell, "--attenuation", "1.015"), "--merge"]
+    (merged,) = run(capsys, *words[1:])
+    assert [entry["file"] for entry in merged["inputs"]] == [path.name for path in (*files, *beside)]
+    args = reduce.build_parser(words).parse_args(words)
+    parts = campaign.plan_parts(args, "controller.offline.compton", send=True)
+    assert all([path for path, _ in part.inputs][1:] == beside for part in parts)
+    states = [unpack(work(campaign._with_content(part)).product) for part in parts]
+    data = args.chosen.merge.finish(args, states).data
+    assert data["S"] == merged["S"]
+    assert data["frames"] == merged["frames"]
 
 
 def test_a_histogram_file(capsys, tmp_path):

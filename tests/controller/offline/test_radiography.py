@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
+from controller.offline import reduce
 from controller.offline.figures_radiography import areal
 from controller.offline.radiography import TECHNIQUE, RadiographyReport
 from controller.offline.radiography_lithium import lithium
@@ -182,3 +184,29 @@ def test_all_problems_at_once(tmp_path):
         assert part in text
     with pytest.raises(Problems, match="not inside 290 x 550"):
         TECHNIQUE.jobs(arguments(crop_words("--region", "far = 1:5000, 1:2")))
+
+
+def test_exposures_of_one_state_in_several_files_are_one_state(tmp_path, capsys):
+    """Files of one, two and one page, merged: what a file of four pages says."""
+    words = crop_words("--region", "step 2.5 = 86:170, 290:540, 2.5 mm", "--soc", "50 %")
+    image = next(images.read(Path(words[0])).frames()).astype(np.int64)
+    rng = np.random.default_rng(4)
+    pages = [rng.binomial(image, 0.9).astype(np.uint16) for _ in range(4)]
+    paths = []
+    for name, part in (("a", pages[:1]), ("b", pages[1:3]), ("c", pages[3:]), ("all", pages)):
+        paths.append(str(tmp_path / f"{name}.tif"))
+        tifffile.imwrite(paths[-1], np.stack(part), photometric="minisblack", metadata=None)
+    assert reduce.main(["radiography", paths[3], *words[1:], "--json"]) == 0
+    (whole,) = json.loads(capsys.readouterr().out)["files"]
+    assert reduce.main(["radiography", *paths[:3], *words[1:], "--merge", "--json"]) == 0
+    (merged,) = json.loads(capsys.readouterr().out)["files"]
+    assert [entry["file"] for entry in merged["inputs"]][:4] == ["a.tif", "b.tif", "c.tif", "crop_ob.tif"]
+    (state,) = merged["states"]
+    assert state["frames"] == 4
+    for entry in (whole, merged):
+        entry["states"][0].pop("file")
+        for name in ("file", "inputs"):
+            entry.pop(name)
+    assert merged == whole
+    assert reduce.main(["radiography", *paths[:2], *words[1:-1], "0 %, 50 %", "--merge"]) == 2
+    assert "--soc: 1 values are needed" in capsys.readouterr().err
