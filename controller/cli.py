@@ -165,6 +165,12 @@ def _add_talk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     clear.set_defaults(verb="clear")
     clear.add_argument("id", help="the id of the trip, as status shows it")
+    clear.add_argument(
+        "--acknowledge",
+        default="",
+        metavar="TEXT",
+        help="what you found, where the trip asks a person to look",
+    )
     clear.add_argument("--station-name", default="bench")
     clear.add_argument("--json", action="store_true")
     _add_state(clear)

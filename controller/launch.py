@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from controller.config import ConfigErrors, Experiment, check_files, load_experiment
+from controller.finishing import FINISH_S, missing
 from controller.local import LocalError, ask, watch
 from controller.offline.files_out import write_text
 from controller.paths import StateDir, StationBusy, StationLock
 
 START_S = 60.0
 LISTENS_S = 15.0  # a supervisor that has just been started may take this long to answer
+ANSWER_S = 1.0
+SILENT_S = 20.0  # a supervisor that is silent for so long is frozen; the slowest disk lets it answer before
 ORPHAN_S = 15.0  # what a control without its supervisor needs to make everything safe and to end
 EXIT_FILES, EXIT_INSTRUMENT, EXIT_ABORTED = 2, 3, 5
 
@@ -103,9 +106,27 @@ def bench(args: argparse.Namespace) -> int:
             return process.wait()
 
 
-def module(name: str, arguments: Sequence[str]) -> int:
-    """Run an offline module in a process of its own: this one never loads the numerical libraries."""
-    return subprocess.run([sys.executable, "-m", name, *arguments], check=False).returncode
+def module(
+    name: str,
+    arguments: Sequence[str],
+    *,
+    limit_s: float | None = None,
+    late: Callable[[], str] | None = None,
+) -> int:
+    """Run an offline module in a process of its own: this one never loads the numerical libraries.
+
+    Args:
+        name: of the module.
+        arguments: its command line.
+        limit_s: wall seconds it may take; then it is ended.
+        late: returns what to tell when it was.
+    """
+    try:
+        done = subprocess.run([sys.executable, "-m", name, *arguments], check=False, timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        print(late() if late is not None else f"{name} took longer than {limit_s} s", file=sys.stderr)
+        return EXIT_INSTRUMENT
+    return done.returncode
 
 
 # --- inside --------------------------------------------------------------------------------------------
@@ -233,9 +254,30 @@ def _follow(
             if not as_json:
                 _show(_events(state, process), watch_file)
                 watch_file = None
-            return process.wait()
+            return _ended(process, state)
         except KeyboardInterrupt as error:
             asked = str(error)
+
+
+def _ended(process: subprocess.Popen[bytes], state: StateDir) -> int:
+    """Wait for the supervisor to end; one that lives and answers nobody is ended from here.
+
+    Control has made everything safe by then, or the watchdog of the I/O box has: a frozen supervisor neither
+    beats nor feeds. It holds the station's lock, so it must not stay.
+    """
+    heard = time.monotonic()
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(ANSWER_S)
+        try:
+            ask(state.socket("supervisor"), {"do": "status"}, timeout_s=ANSWER_S)
+            heard = time.monotonic()
+        except LocalError:
+            if time.monotonic() - heard > SILENT_S:
+                text = f"the supervisor has not answered for {SILENT_S:g} s: it is frozen, and is ended"
+                print(text, file=sys.stderr)
+                process.kill()
+                return process.wait()
 
 
 def _remove(run_dir: Path) -> None:
@@ -249,7 +291,13 @@ def _events(state: StateDir, process: subprocess.Popen[bytes]) -> Iterator[dict[
     began = time.monotonic()
     while process.poll() is None:
         with contextlib.suppress(LocalError):
-            yield from watch(state.socket("control"), timeout_s=1.0)
+            heard = time.monotonic()
+            for event in watch(state.socket("control"), timeout_s=1.0):
+                if event is not None:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > SILENT_S:
+                    return  # frozen: its supervisor would have ended it, if that were not frozen, too
+                yield event
             return
         if time.monotonic() - began > START_S:
             return
@@ -328,5 +376,7 @@ def _orphaned(state: StateDir, run_dir: Path, how: str) -> int:
             "the beam and closes the shutter; the cell's program ends by its own limits. Look at them.",
             file=sys.stderr,
         )
-    module("controller.offline.finish", [str(run_dir)])
+    module(
+        "controller.offline.finish", [str(run_dir)], limit_s=FINISH_S, late=lambda: missing(run_dir, FINISH_S)
+    )
     return EXIT_INSTRUMENT

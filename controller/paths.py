@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,9 @@ class StationLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(fd, 4096).decode(errors="replace") or "an unknown process"
+            holder = _holder(os.read(fd, 4096))
             os.close(fd)
-            raise StationBusy(f"this station is already run by {holder} (lock {self._path})") from None
+            raise StationBusy(f"this station is already in use: {holder} (lock {self._path})") from None
         os.ftruncate(fd, 0)
         os.write(fd, json.dumps(info).encode())
         self._fd = fd
@@ -86,3 +87,18 @@ class StationLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _holder(written: bytes) -> str:
+    """Return in a sentence who holds a lock, from what it wrote there."""
+    try:
+        info = json.loads(written)
+        doing = info.get("doing") or (f"a run of {info['experiment']}" if "experiment" in info else "a run")
+        since = info.get("since")
+        began = (
+            "" if since is None else f", since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}"
+        )
+        pid = f" (process {info['pid']})" if "pid" in info else ""
+    except (ValueError, TypeError, AttributeError, OverflowError, OSError):
+        return "by a process that did not say what it is"
+    return f"{doing}{pid}{began}"

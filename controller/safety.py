@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import asdict, dataclass
 
 from controller.guard import Action
-from drivers.roles import BeamlineIo, BeamScanner, Potentiostat, TemperatureController
+from drivers.errors import BadReply
+from drivers.line import Interrupted
+from drivers.roles import BeamlineIo, BeamScanner, Potentiostat, Role, TemperatureController
 
 OFF_TIMEOUT_S = 2.0  # wall seconds per device; the slowest answer is the potentiostat's abort
+READ_BACK_S, READ_BACK_POLL_S = 1.2, 0.05  # a shutter takes its time to move
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,22 @@ class ActionResult:
         return asdict(self)
 
 
+async def drive_all_off(
+    outputs: Outputs, wires: Mapping[str, asyncio.Task[None]] | None = None
+) -> list[ActionResult]:
+    """Drive every output off at the same time; ``wires`` are what each has to wait for, by output."""
+    # The I/O box first in the dict: it holds the relay, the blank and the shutter.
+    jobs = {"io": _io_off(outputs.io), "cell": outputs.cell.off(), "heater": outputs.heater.off()}
+    waits = wires or {}
+    return list(await asyncio.gather(*(_one(name, job, waits.get(name)) for name, job in jobs.items())))
+
+
 async def carry_out(outputs: Outputs, action: Action) -> list[ActionResult]:
     """Do what a trip asks for; never raises, never waits longer than ``OFF_TIMEOUT_S``."""
-    jobs: dict[str, Awaitable[None]] = {}
     if action is Action.SAFE:
-        # The I/O box first in the dict, all at the same time: it holds the relay, the blank and the shutter.
-        jobs["io"] = outputs.io.off()
-        jobs["cell"] = outputs.cell.off()
-        jobs["heater"] = outputs.heater.off()
-    elif action is Action.HEATER_OFF:
+        return await drive_all_off(outputs)
+    jobs: dict[str, Awaitable[None]] = {}
+    if action is Action.HEATER_OFF:
         jobs["relay"] = outputs.io.set_relay(closed=False)
         jobs["heater"] = outputs.heater.off()
     elif action is Action.OPEN_CIRCUIT:
@@ -57,13 +67,50 @@ async def carry_out(outputs: Outputs, action: Action) -> list[ActionResult]:
         jobs["beam"] = outputs.scanner.blank()
     elif action is Action.SHUTTER:
         jobs["beam"] = outputs.scanner.blank()
-        jobs["shutter"] = outputs.io.set_shutter(open_=False)
+        jobs["shutter"] = _shutter_off(outputs.io)
     return list(await asyncio.gather(*(_one(name, job) for name, job in jobs.items())))
 
 
-async def _one(name: str, job: Awaitable[None]) -> ActionResult:
+async def _io_off(io: BeamlineIo) -> None:
+    """Everything of the box off; confirmed only when its own read-back says so."""
+    await io.off()
+    await _seen_off(io)
+
+
+async def _shutter_off(io: BeamlineIo) -> None:
+    await io.set_shutter(open_=False)
+    await _seen_off(io, only_shutter=True)
+
+
+async def _seen_off(io: BeamlineIo, *, only_shutter: bool = False) -> None:
+    """Wait until the box reads back what was asked for. Raises BadReply when the shutter does not close."""
+    deadline = time.monotonic() + READ_BACK_S
+    while True:
+        try:
+            reading = await io.read()
+        except Interrupted:  # by another off command, which is as good
+            await asyncio.sleep(READ_BACK_POLL_S)
+            continue
+        wrong = [] if reading.shutter_open is False or not _has_shutter(io) else ["the shutter is not closed"]
+        if not only_shutter:
+            wrong += ["the relay is closed"] if reading.relay_closed else []
+            wrong += [] if reading.blanked else ["the beam is not blanked"]
+        if not wrong:
+            return
+        if time.monotonic() > deadline:
+            raise BadReply(f"was switched off, and by its read-back {', '.join(wrong)}", device="io")
+        await asyncio.sleep(READ_BACK_POLL_S)
+
+
+def _has_shutter(io: BeamlineIo) -> bool:
+    return Role.SHUTTER in getattr(io, "roles", frozenset())
+
+
+async def _one(name: str, job: Awaitable[None], wire: asyncio.Task[None] | None = None) -> ActionResult:
     began = time.monotonic()
     try:
+        if wire is not None:
+            await wire
         await asyncio.wait_for(job, OFF_TIMEOUT_S)
     except Exception as error:  # whatever happened, the other outputs must still go off
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

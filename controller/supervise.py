@@ -22,6 +22,8 @@ from typing import Any
 
 from controller import offpath
 from controller.broker import watch_line
+from controller.config import ConfigErrors, Station, load_station
+from controller.finishing import FINISH_S, missing
 from controller.local import LocalServer
 from controller.paths import StateDir, StationBusy, StationLock
 
@@ -69,6 +71,9 @@ class Supervisor:
         self._aborted_early = False
         self._main: asyncio.Task[int] | None = None
         self._telling: asyncio.Task[None] | None = None
+        self._station: Station | None = None  # read beforehand: `safe` must not wait for a file
+        self._why = ""  # control was ended from here, if it was
+        self._off_path = asyncio.Lock()  # two at once would talk over each other on every wire
 
     async def run(self) -> int:
         """Start everything, wait for control to end, leave nothing energised and nothing running."""
@@ -96,6 +101,8 @@ class Supervisor:
     async def _run(self) -> int:
         if self.args.bench:
             self.args.station = await self._start_bench(json.loads(self.args.bench))
+        with contextlib.suppress(ConfigErrors, OSError):  # control refuses it in better words
+            self._station = load_station(self.args.station)
         broker = await self._start_broker() if self.args.broker == "embedded" else self.args.broker
         self._tell_how_to_watch(broker)
         for name, command in self._helpers(broker).items():
@@ -125,7 +132,7 @@ class Supervisor:
         await asyncio.gather(*watchers, return_exceptions=True)
         ours.close()
         if code < 0 or self._acted or code not in (0, 2, 3, 4, 5, 6):
-            await self._make_safe(f"control ended with {_ending(code)}")
+            await self._make_safe(self._why or f"control ended with {_ending(code)}")
             code = EXIT_GUARD
         await self._finish()
         return code
@@ -237,7 +244,17 @@ class Supervisor:
         finish = await self._start(
             "finish", [sys.executable, "-m", "controller.offline.finish", str(self.run_dir)]
         )
-        await finish.process.wait()
+        try:
+            await asyncio.wait_for(finish.process.wait(), FINISH_S)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(
+                    finish.process.pid, signal.SIGKILL
+                )  # a session of its own: what it started ends, too
+            await finish.process.wait()
+            text = missing(self.run_dir, FINISH_S)
+            self._log(text)
+            print(text, file=sys.stderr, flush=True)
 
     # --- watching control ------------------------------------------------------------------------------
 
@@ -266,8 +283,8 @@ class Supervisor:
         while control.process.returncode is None:
             await asyncio.sleep(HEARTBEAT_S)
             if time.monotonic() - self._heard > CONTROL_FROZEN_S:
-                self._log(f"control was silent for more than {CONTROL_FROZEN_S:g} s: killed")
-                self._acted = True
+                self._acted = True  # what happened is written down when everything is off
+                self._why = f"control was silent for more than {CONTROL_FROZEN_S:g} s: killed"
                 await self._kill_control()
 
     async def _kill_control(self) -> None:
@@ -278,9 +295,11 @@ class Supervisor:
 
     async def _make_safe(self, why: str) -> list[dict[str, Any]]:
         """Drive every output off through the preloaded path and write down what was confirmed."""
-        began = time.monotonic()
-        results = await offpath.drive_off(self.args.station)
-        self._log(why, results=results, seconds=round(time.monotonic() - began, 4))
+        async with self._off_path:
+            began = time.monotonic()
+            results = await offpath.drive_off(self._station or self.args.station)
+            seconds = round(time.monotonic() - began, 4)
+        await asyncio.to_thread(self._log, why, results=results, seconds=seconds)
         return results
 
     # --- commands --------------------------------------------------------------------------------------
@@ -310,8 +329,9 @@ class Supervisor:
         except (TimeoutError, OSError, ValueError):
             pass
         self._acted = True
+        self._why = self._why or "safe was asked for and control did not confirm"
         await self._kill_control()
-        results = await self._make_safe("safe was asked for and control did not confirm")
+        results = await self._make_safe(self._why)
         return {"ok": all(r["confirmed"] for r in results), "by": "supervisor", "results": results}
 
     def _on_signal(self, name: str) -> None:

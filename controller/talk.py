@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+from controller.desk import not_cleared
 from controller.local import LocalError, ask, watch
 from controller.paths import StateDir, StationBusy, StationLock
 
 EXIT_INSTRUMENT = 3
 SAFE_TIMEOUT_S = 10.0
+SUPERVISOR_TIMEOUT_S = 7.0  # control's answer, and if there is none every output by itself
 PERSON = "a person at this machine"
 
 
@@ -25,18 +29,44 @@ def talk(args: argparse.Namespace) -> int:
         request: dict[str, Any] = {"do": args.verb, "by": PERSON}
         if args.verb == "clear":
             request["id"] = args.id
-        socket = state.socket("supervisor" if args.verb == "safe" else "control")
-        reply = ask(socket, request, timeout_s=SAFE_TIMEOUT_S)
+            request["acknowledge"] = args.acknowledge
+        if args.verb == "safe":
+            reply = _safe(state, request)
+        else:
+            reply = ask(state.socket("control"), request, timeout_s=SAFE_TIMEOUT_S)
     except LocalError as error:
         if args.verb != "clear" or not state.journal.is_file():
             print(error, file=sys.stderr)
             return EXIT_INSTRUMENT
-        reply = _clear(state, args.station_name, args.id)
+        reply = _clear(state, args.station_name, args.id, args.acknowledge)
     if args.json:
         print(json.dumps(reply, default=str))
     else:
         _print(args.verb, reply)
     return 0 if reply.get("ok") else EXIT_INSTRUMENT
+
+
+def _safe(state: StateDir, request: dict[str, Any]) -> dict[str, Any]:
+    """Tell control and the supervisor at once: whichever lives acts, and a frozen one holds up nobody.
+
+    The supervisor's answer counts, for it sees to it that control has acted; without it, control's own.
+    """
+    control = threading.Thread(target=_tell, args=(state.socket("control"), request), daemon=True)
+    control.start()
+    try:
+        return ask(state.socket("supervisor"), request, timeout_s=SUPERVISOR_TIMEOUT_S)
+    except LocalError as error:
+        try:
+            reply = ask(state.socket("control"), {"do": "safe_results"}, timeout_s=SAFE_TIMEOUT_S)
+        except LocalError:
+            raise error from None
+        reply.setdefault("text", f"safe: done by control; the supervisor did not answer ({error})")
+        return reply
+
+
+def _tell(socket: Path, request: dict[str, Any]) -> None:
+    with contextlib.suppress(LocalError):
+        ask(socket, {**request, "ack": True}, timeout_s=SAFE_TIMEOUT_S)
 
 
 def _state(args: argparse.Namespace) -> StateDir:
@@ -53,7 +83,7 @@ def _state(args: argparse.Namespace) -> StateDir:
     return state
 
 
-def _clear(state: StateDir, station: str, trip_id: str) -> dict[str, Any]:
+def _clear(state: StateDir, station: str, trip_id: str, found: str) -> dict[str, Any]:
     """Clear a latch while no host runs: one that finds a latch ends at once, so there is none to ask."""
     from controller.journal_rows import JournalError
     from controller.journal_store import Journal
@@ -63,7 +93,10 @@ def _clear(state: StateDir, station: str, trip_id: str) -> dict[str, Any]:
         lock.acquire({"doing": "operando clear"})
         with Journal.open(state.journal, station=station) as journal:
             journal.boot("clear")
-            cleared = journal.clear_latch(trip_id, PERSON)
+            asked = {latch.id: str(latch.body.get("acknowledge", "")) for latch in journal.latches()}
+            if asked.get(trip_id) and not found.strip():
+                return not_cleared(trip_id, asked[trip_id])
+            cleared = journal.clear_latch(trip_id, f"{PERSON}: {found}" if found else PERSON)
             held = [latch.id for latch in journal.latches()]
     except (StationBusy, JournalError) as error:
         return {"ok": False, "error": str(error)}
