@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from controller.offline import maps_reduce
-from controller.offline.maps_reduce import LineAsked, MapOptions
-from controller.offline.technique import Job, Problems, Report, Technique
+from controller.offline.maps_sums import LineAsked, MapOptions, sums_of
+from controller.offline.technique import Job, Merge, Problems, Report, Technique
 from controller.offline.values import KEV_PER_UNIT, parse_energy, parse_in
 from drivers.files import foreign_maps
 from drivers.files.errors import FileError
@@ -185,6 +186,21 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
     return jobs
 
 
+def _part(args: argparse.Namespace, file: Path) -> Mapping[str, Any]:
+    """Return the counts of one of several frames of a raster."""
+    return sums_of(foreign_maps.read(file, args.dataset, args.axes), _options(args))
+
+
+def _merge(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> Report:
+    """Reduce the sum of the frames."""
+    return maps_reduce.reduce_sums(parts, _options(args))
+
+
+def _beside(args: argparse.Namespace) -> list[Path]:
+    """Return the binary files of the imzML among FILES."""
+    return [path for file in args.files for path in _inputs(file)[1:]]
+
+
 def _inputs(path: Path) -> tuple[Path, ...]:
     """Return the file and, for imzML, the binary file beside it."""
     beside = path.with_suffix(".ibd")
@@ -195,5 +211,5 @@ TECHNIQUE = Technique(
     "maps", "Maps from others (EDS, micro-XRF, ToF-SIMS): net counts, adaptive regions, ratios, with errors.",
     foreign_maps.FORMATS,
     'operando reduce maps eds.h5 --lines "O, Al, Si, K, Fe" --uncertainty "5 %" --ratio "Al/Si"',
-    _add_arguments, _jobs, each=True,
+    _add_arguments, _jobs, Merge(_part, _merge, _beside), each=True,
 )  # fmt: skip

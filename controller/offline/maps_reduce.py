@@ -1,87 +1,26 @@
-"""One map of others reduced: windows and counts, regions, and the report."""
+"""A map of others reduced, or several frames of one raster: windows and counts, regions, and the report."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.offline.maps_sums import Counted, MapOptions, Sums, added, counted, sums_of
 from controller.offline.technique import Array, Axis
 from controller.offline.values import finite, pm, quantity, table
 from drivers.files.foreign_maps import ForeignMap
-from drivers.files.recordings import RecordedMap
-from drivers.files.recordings_images import RecordedImages, RecordedMassMap
 from edge.binning import Goal, painted
-from edge.foreign_maps import (
-    LineMap,
-    MassSums,
-    RegionTable,
-    Window,
-    channel_windows,
-    divide,
-    line_map,
-    make_window,
-)
-from edge.spectra import MapSums
+from edge.foreign_maps import RegionTable, divide
 from edge.xrf_reduce import centre_of_mass
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-DEFAULT_HALF = {"keV": 0.085, "Da": 0.05}
 CLEAR_SIGMA = 3.0  # a ratio is compared where its denominator is clear
-MAX_IMAGES = 12  # of a stack without --lines
-MASS_BINS = 4000  # of the sum spectrum that is drawn
-
-
-@dataclass(frozen=True)
-class LineAsked:
-    """A line as a person names it; a centre is needed on a spectral axis, not for named images."""
-
-    name: str
-    centre: float | None
-    unit: str | None
-
-
-@dataclass(frozen=True)
-class MapOptions:
-    """What a person may choose."""
-
-    lines: tuple[LineAsked, ...] = ()
-    half: tuple[float, str] | None = None
-    background: bool = True
-    regions: str = "quadtree"
-    relative: float | None = 0.05
-    minimum: float | None = None
-    guide: str | None = None
-    ratios: tuple[tuple[str, str], ...] = ()
-    rectangle: tuple[int, int, int, int] | None = None
-    gain_kev: float | None = None
-    offset_kev: float = 0.0
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """The sum spectrum of a map, for the figure."""
-
-    axis: Floats
-    counts: NDArray[np.int64]
-    unit: str
-    windows: tuple[Window, ...]
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What was counted, whatever the file was."""
-
-    lines: tuple[LineMap, ...]
-    live_s: Floats | None
-    spectrum: Spectrum | None
-    size_um: tuple[float, float] | None  # height, width
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -138,23 +77,23 @@ def _axes(counted: Counted, shape: tuple[int, ...]) -> tuple[Axis, ...]:
 
 def reduce_map(recorded: ForeignMap, options: MapOptions) -> MapReport:
     """Reduce one map. Raises ValueError when the lines do not fit the file or it holds no counts."""
-    if isinstance(recorded, RecordedImages):
-        counted = _images(recorded, options)
-    elif isinstance(recorded, RecordedMassMap):
-        counted = _masses(recorded, options)
-    else:
-        counted = _spectra(recorded, options)
-    shape = counted.lines[0].gross.shape
-    inside = _inside(shape, options)
-    inside_sum = {line.name: float(line.net[inside].sum()) for line in counted.lines}
+    return reduce_sums([sums_of(recorded, options)], options)
+
+
+def reduce_sums(parts: Sequence[Sums], options: MapOptions) -> MapReport:
+    """Reduce the sums of one map, or of several frames of one raster. Raises ValueError."""
+    sums = added(parts)
+    found = counted(sums, options)
+    inside = _inside(found.lines[0].gross.shape, options)
+    inside_sum = {line.name: float(line.net[inside].sum()) for line in found.lines}
     name = options.guide or min(inside_sum, key=lambda n: inside_sum[n])
-    guide = next((line for line in counted.lines if line.name == name), None)
+    guide = next((line for line in found.lines if line.name == name), None)
     if guide is None:
         raise ValueError(f"there is no map {name!r}: {', '.join(inside_sum)}")
     goal = Goal(options.minimum or 0.0, options.relative if options.relative is not None else math.inf)
-    found = divide(counted.lines, guide, goal, inside, options.regions, counted.live_s)
-    data = _data(recorded, counted, found, options, name)
-    return MapReport(data, _text(data), counted, found, options, name)
+    table = divide(found.lines, guide, goal, inside, options.regions, found.live_s)
+    data = _data(sums["file"], found, table, options, name)
+    return MapReport(data, _text(data), found, table, options, name)
 
 
 def _inside(shape: tuple[int, ...], options: MapOptions) -> Mask:
@@ -168,103 +107,7 @@ def _inside(shape: tuple[int, ...], options: MapOptions) -> Mask:
     return inside
 
 
-def _windows(options: MapOptions, unit: str) -> tuple[Window, ...]:
-    wrong = [line.name for line in options.lines if line.centre is None or line.unit != unit]
-    if wrong or not options.lines:
-        what = f"no place in {unit} for {', '.join(wrong)}" if wrong else "the file holds spectra"
-        raise ValueError(f'{what}: give --lines "NAME=VALUE {unit}, ..."')
-    half, given = options.half or (DEFAULT_HALF[unit], unit)
-    if given != unit:
-        raise ValueError(f"the half-width is in {given}, the axis of this file in {unit}")
-    centres = [line.centre for line in options.lines if line.centre is not None]
-    return tuple(
-        make_window(line.name, line.centre, half, centres, options.background)
-        for line in options.lines
-        if line.centre is not None
-    )
-
-
-def _spectra(recorded: RecordedMap, options: MapOptions) -> Counted:
-    energy = (options.offset_kev, options.gain_kev) if options.gain_kev is not None else recorded.energy_kev
-    if energy is None:
-        raise ValueError('the file has no energy calibration: give --gain "10 eV" (and --offset "0 eV")')
-    place = np.arange(recorded.n_channels) + recorded.centre
-    axis = np.polynomial.polynomial.polyval(place, energy)
-    windows = _windows(options, "keV")
-    inside = channel_windows(windows, axis)
-    shape = (recorded.ny, recorded.nx)
-    table = np.broadcast_to(inside[:, None, :], (inside.shape[0], recorded.n_detectors, recorded.n_channels))
-    sums = MapSums(recorded.ny * recorded.nx, recorded.n_detectors, table)
-    for block in recorded.blocks():
-        sums.add(block.pixel, block.detector, block.channel, block.counts)
-    maps = sums.maps.sum(axis=1).reshape(len(windows), 3, *shape)
-    widths = inside.sum(axis=1).reshape(len(windows), 3)
-    lines = tuple(line_map(w, maps[k], list(widths[k])) for k, w in enumerate(windows))
-    live = None
-    if recorded.dwell_s is not None and recorded.dead_fraction is not None:
-        live = recorded.dwell_s * (1.0 - recorded.dead_fraction.astype(np.float64)).sum(axis=2)
-    size = (recorded.height_um, recorded.width_um)
-    known = (float(size[0]), float(size[1])) if size[0] and size[1] else None
-    spectrum = Spectrum(axis, sums.spectra.sum(axis=0), "keV", windows)
-    return Counted(lines, live, spectrum, known, recorded.notes)
-
-
-def _masses(recorded: RecordedMassMap, options: MapOptions) -> Counted:
-    windows = _windows(options, "Da")
-    low, high = math.inf, -math.inf
-    for spectrum in recorded.spectra():
-        if spectrum.mass.size:
-            low, high = min(low, float(spectrum.mass.min())), max(high, float(spectrum.mass.max()))
-    if not low < high:
-        raise ValueError("the file holds no spectra")
-    sums = MassSums(
-        recorded.nx * recorded.ny, windows, np.linspace(low, np.nextafter(high, np.inf), MASS_BINS + 1)
-    )
-    for spectrum in recorded.spectra():
-        sums.add(spectrum.pixel, spectrum.mass, spectrum.intensity)
-    if sums.not_counts:
-        raise ValueError(
-            f"{sums.not_counts} of {recorded.n_values} intensities are no whole numbers: their error is not "
-            "known (export counts, not normalised intensities)"
-        )
-    maps = sums.maps.reshape(len(windows), 3, recorded.ny, recorded.nx)
-    lines = []
-    for k, w in enumerate(windows):
-        widths = [w.high - w.low, 0.0, 0.0]
-        for first, last in w.bands:
-            widths[1 if last <= w.low else 2] = last - first
-        lines.append(line_map(w, maps[k], widths))
-    axis = 0.5 * (sums.edges[1:] + sums.edges[:-1])
-    pitch = recorded.pitch_um
-    size = None if pitch is None else (pitch[0] * recorded.ny, pitch[1] * recorded.nx)
-    return Counted(tuple(lines), None, Spectrum(axis, sums.spectrum, "Da", windows), size, recorded.notes)
-
-
-def _images(recorded: RecordedImages, options: MapOptions) -> Counted:
-    wanted = [line.name for line in options.lines] or list(recorded.names[:MAX_IMAGES])
-    missing = [name for name in wanted if name not in recorded.names]
-    if missing:
-        known = ", ".join(recorded.names[:MAX_IMAGES])
-        raise ValueError(f"no map named {', '.join(missing)}; the file holds {known}")
-    lines = []
-    for name in wanted:
-        plane = recorded.plane(recorded.names.index(name))
-        counts = plane.astype(np.float64)
-        if not np.isfinite(counts).all() or (counts < 0).any() or (counts != np.floor(counts)).any():
-            raise ValueError(
-                f"map {name!r} holds values that are no counts: their counting error is not known"
-            )
-        gross = counts.astype(np.int64)
-        lines.append(LineMap(name, gross, np.zeros(gross.shape), counts, (0.0, 0.0)))
-    pitch = recorded.pitch_um
-    size = None if pitch is None else (pitch[0] * recorded.ny, pitch[1] * recorded.nx)
-    notes = (*recorded.notes, "maps as delivered: no background is subtracted")
-    return Counted(tuple(lines), None, None, size, notes)
-
-
-def _data(
-    recorded: ForeignMap, counted: Counted, found: RegionTable, options: MapOptions, guide: str
-) -> dict[str, Any]:
+def _data(file: str, counted: Counted, found: RegionTable, options: MapOptions, guide: str) -> dict[str, Any]:
     ny, nx = found.labels.shape
     windows = {w.name: w for w in counted.spectrum.windows} if counted.spectrum else {}
     lines = []
@@ -285,7 +128,7 @@ def _data(
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = found.sigma[chosen] / found.net[chosen]
     data: dict[str, Any] = {
-        "file": recorded.path.name, "nx": nx, "ny": ny, "lines": lines, "size_um": counted.size_um,
+        "file": file, "nx": nx, "ny": ny, "lines": lines, "size_um": counted.size_um,
         "live_s": None if counted.live_s is None else float(counted.live_s.sum()),
         "regions": {
             "way": options.regions, "guide": guide, "wanted_relative": options.relative,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from controller.offline.maps import parse_lines
-from controller.offline.maps_reduce import LineAsked, MapOptions, MapReport, reduce_map
+from controller.offline.maps_reduce import MapReport, reduce_map
+from controller.offline.maps_sums import LineAsked, MapOptions
 from drivers.files import foreign_maps
 from edge.binning import Goal
 from edge.foreign_maps import MassSums, Window, channel_windows, divide, line_map, make_window
