@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 
-from hil_tests.soak import catalogue, fuzz
+from hil_tests.soak import catalogue, durability, fuzz
 from hil_tests.soak.fresh_user import fresh_user
 from hil_tests.soak.runner import ROOT, Failed, Item, Workshop
 from hil_tests.soak.runs import Run, chi_square_bound, on_the_bench
@@ -91,6 +91,7 @@ ITEMS: dict[str, Item] = {
     "quickstart-seeds": quickstart_seeds,
     "system-benchmark": system_benchmark,
     **dict(catalogue.items()),
+    **dict(durability.items()),
     **dict(fuzz.items()),
 }
 
