@@ -88,7 +88,7 @@ def random_journey(world: World, station: Path, folder: Path, seed: str, kinds: 
         elif wait_running(journey, 60.0):
             time.sleep(rng.uniform(0.0, STEPS_S))
         if run.process.poll() is not None:
-            journey.finished()
+            journey.check(journey.finished())
             break
         at_s = time.monotonic() - started
         lost = KINDS[kind](journey)

@@ -3,7 +3,7 @@
 Simulated: every write of SQLite since the last sync of its file is kept, dropped or torn, each by itself, in
 sectors of 512 bytes; a file that was only appended to ends anywhere between its last sync and its present
 end, or has zeros there; a file that was renamed without a sync of its content is empty, and without one of
-its folder it may bear its old name. Not simulated: a disk that lies about a sync, and damage to what was safe.
+its folder it may bear its old name. Not simulated: a disk that lies about a sync; damage to what was safe.
 """
 
 from __future__ import annotations

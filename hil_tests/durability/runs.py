@@ -219,7 +219,7 @@ class Journey:
         return [pid for role in roles for pid in processes_of(self.folder, ROLES[role])]
 
     def check(self, code: int) -> None:
-        """Assert that a run has ended in order; TooSlow when this machine did not answer the guard in time."""
+        """Assert that a run has ended in order; TooSlow when this machine was late for the guard."""
         run = self.run
         assert run is not None
         lines = run.lines()
@@ -240,7 +240,7 @@ class Journey:
     def finish(self) -> int:
         """Take the run up until it has ended in order; return the last exit code."""
         while True:
-            run = self.go()
+            self.go()
             code = self.finished()
             self.check(code)
             if self.ended():

@@ -56,8 +56,8 @@ def writing_functions() -> frozenset[str]:
     found: set[str] = set()
     for file in PLUMBING:
         for node in ast.parse((CONTROLLER / file).read_text()).body:
-            journals = isinstance(node, ast.AsyncFunctionDef) and _names(node) & writing_methods()
-            found |= {node.name} if journals else set()  # type: ignore[union-attr]
+            if isinstance(node, ast.AsyncFunctionDef) and _names(node) & writing_methods():
+                found.add(node.name)
     return frozenset(found)
 
 

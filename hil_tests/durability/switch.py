@@ -25,7 +25,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hil_tests.durability.sites import PLUMBING, REPOSITORY, Site, sites
+from hil_tests.durability.sites import PLUMBING, Site, sites
+from hil_tests.harness import REPOSITORY
 
 OPENING = "opening"  # the writer thread makes the tables of a new journal
 

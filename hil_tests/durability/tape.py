@@ -87,7 +87,7 @@ class Recorder:
             if event == "os.rename":
                 self.put("mv", str(Path(arguments[0]).absolute()), to=str(Path(arguments[1]).absolute()))
 
-        os.fsync = fsync
+        os.fsync = fsync  # type: ignore[assignment]
         sys.addaudithook(heard)
 
     def _wrap_sqlite(self) -> None:
@@ -98,8 +98,8 @@ class Recorder:
         library.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
         library.sqlite3_vfs_find.argtypes = [ctypes.c_char_p]
         vfs = library.sqlite3_vfs_find(None).contents
-        true_open = _OPEN(ctypes.cast(vfs.open, ctypes.c_void_p).value)
-        true_delete = _DELETE(ctypes.cast(vfs.delete, ctypes.c_void_p).value)
+        true_open = _OPEN(_address(vfs.open))
+        true_delete = _DELETE(_address(vfs.delete))
 
         def opened(of: int, name: bytes | None, file: int, flags: int, out: Any) -> int:
             result = int(true_open(of, name, file, flags, out))
@@ -125,7 +125,7 @@ class Recorder:
         true = _Methods.from_address(address)
         ours = _Methods.from_buffer_copy(true)
         write, cut, sync = (
-            kind(ctypes.cast(getattr(true, name), ctypes.c_void_p).value)
+            kind(_address(getattr(true, name)))
             for kind, name in ((_WRITE, "write"), (_CUT, "cut"), (_SYNC, "sync"))
         )
 
@@ -148,6 +148,10 @@ class Recorder:
         self._kept += [write, cut, sync, ours.write, ours.cut, ours.sync]
         self._wrapped[address] = ours
         return ours
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def record(path: Path) -> Recorder:
