@@ -118,19 +118,18 @@ def find_peaks(
 def _filtered(y: Floats, widths: Floats, first: int) -> Floats:
     """Return the significance of a peak at each channel (zero where the kernel leaves the spectrum)."""
     score = np.zeros(y.size)
-    kernels: dict[int, Floats] = {}
-    for channel in range(max(first, 2), y.size - 2):
-        key = round(4 * max(widths[channel], 1.0))
-        if key not in kernels:
-            kernels[key] = _kernel(key / 4)
-        kernel = kernels[key]
+    keys = np.rint(4 * np.maximum(widths, 1.0)).astype(np.int64)
+    for key in np.unique(keys):
+        kernel = _kernel(float(key) / 4)
         half = kernel.size // 2
-        if channel - half < first or channel + half >= y.size:
+        own = np.flatnonzero(keys == key)
+        own = own[(own >= max(first + half, 2)) & (own < y.size - max(half, 2))]
+        if own.size == 0:
             continue
-        part = y[channel - half : channel + half + 1]
-        variance = float(kernel**2 @ part)
-        if variance > 0:
-            score[channel] = float(kernel @ part) / np.sqrt(variance)
+        part = y[own[0] - half : own[-1] + half + 1]
+        height = np.correlate(part, kernel, "valid")[own - own[0]]
+        variance = np.correlate(part, kernel**2, "valid")[own - own[0]]
+        score[own] = np.where(variance > 0, height / np.sqrt(np.where(variance > 0, variance, 1.0)), 0.0)
     local = np.zeros(y.size, bool)
     local[1:-1] = (score[1:-1] >= score[:-2]) & (score[1:-1] > score[2:])
     return np.where(local, score, 0.0)

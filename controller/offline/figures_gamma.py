@@ -60,6 +60,13 @@ def germanium_spectrum(report: GammaReport, result: GammaResult) -> Figure:
         axes.text(
             place, top * 2.6, m.line.name, rotation=90, ha="center", va="bottom", fontsize=6.8, color=LINE
         )
+    unknown = [one for one in report.residual.lines if one.energy_kev < end] if report.residual else []
+    for k, one in enumerate(unknown):
+        height = float(y[max(0, round(one.channel) - 2) : round(one.channel) + 3].max())
+        label = "no nuclide of the analysis has it" if k == 0 else None
+        axes.plot([one.energy_kev], [height * 1.6], "v", ms=4, color=WARM, label=label)
+    if unknown:
+        axes.legend(loc="lower left", fontsize=7.5)
     width = float(result.corrected.scale.gain_kev(y.size / 2))
     axes.set_xlabel("energy / keV (corrected)")
     axes.set_ylabel(f"counts per channel of {width:.3f} keV")

@@ -14,7 +14,7 @@ from edge.calibration import EnergyScale
 from edge.gamma import GammaResult, reduce_germanium
 from edge.gamma_be7 import Be7Result, find_be7, fit_efficiency, predict_shares
 from edge.gamma_broad import reduce_broad
-from edge.gamma_lines import BE7, COMPTON_EDGE_CS137_KEV, INTERFERENCES, LINES, line
+from edge.gamma_lines import BE7, BROAD_SETS, COMPTON_EDGE_CS137_KEV, INTERFERENCES, LINES, line
 from edge.peaks import fit_templates, gaussian
 from tests.data_sets import GPL, need, reference
 
@@ -276,6 +276,28 @@ def test_a_scintillator_spectrum_without_a_pattern_is_refused():
         reduce_broad(np.random.default_rng(2).poisson(50, 1000))
     with pytest.raises(ValueError, match="unknown source"):
         reduce_broad(np.ones(1000), source="moon dust")
+
+
+@pytest.mark.parametrize(
+    ("file", "source"), [("nai_background.spe", "natural"), ("csi_ba133_cs137.spe", "Ba-133 + Cs-137")]
+)
+def test_a_few_counts_more_or_less_do_not_change_what_a_scintillator_shows(file: str, source: str):
+    """Once a single count below the discriminator moved the start of the search, and a fit was refused."""
+    counts, rng = counts_of(file), np.random.default_rng(5)
+    changed = []
+    for channel, more in [(5, 3), (0, 1), (*rng.integers(0, counts.size, 1), 2)]:
+        changed.append(counts.copy())
+        changed[-1][channel] += more
+    changed.append(rng.binomial(counts, 0.98))
+    changed.append(counts + rng.poisson(0.02 * counts))
+    changed.append(counts + rng.poisson(0.01, counts.size))
+    for y in changed:
+        result = reduce_broad(y)
+        assert result.source == source
+        required = BROAD_SETS[source][0]
+        assert {one.line for one in result.lines} >= set(required)
+        for one in result.lines:
+            assert abs(one.energy_kev - one.line.energy_kev) < 0.6 * one.fwhm_kev
 
 
 # --- list mode -------------------------------------------------------------------------------------------
