@@ -140,7 +140,7 @@ def play(row: Row, condition: str, world: World, folder: Path) -> Measured:
         if condition == "host killed":
             _check_stay(scene)
             return Measured(reached_s, allowed_s(row, condition), None, ())
-        code = run.ended()
+        code = _ended(row, run)
         measured = Measured(reached_s, allowed_s(row, condition), code, tuple(_trips(run)))
         _check(scene, condition, measured)
         return measured
@@ -150,6 +150,21 @@ def play(row: Row, condition: str, world: World, folder: Path) -> Measured:
         if run is not None:
             run.kill_all()
         bench.spent = bench.spent or world.spent or _hot(bench)
+
+
+def _ended(row: Row, run: Run) -> int:
+    """Wait for the end; a run that a fault ended does not wait for its report, which other tests look at."""
+    if row.reach in ("goes on", "refused"):
+        return run.ended()
+
+    def no_report() -> bool:
+        for pid in processes_of(run.folder, ROLES["finish"]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return run.process.poll() is not None
+
+    eventually(no_report, "the end of the run", tell=run.tell)
+    return run.ended()
 
 
 def _hot(world: World) -> bool:
