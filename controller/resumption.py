@@ -10,6 +10,7 @@ the one at which the next host had reached the instruments: no script runs on be
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,14 +37,14 @@ class Carried:
     text: str
 
 
-async def take_up(journal: AsyncJournal, run: str, speed: float, now_wall_s: float) -> Carried | None:
+async def take_up(journal: AsyncJournal, run: str, speed: float, cell: str) -> Carried | None:
     """Return where an interrupted run goes on, from its journal; None if it never had a checkpoint.
 
     Args:
         journal: the station's.
         run: its id.
         speed: lab seconds per second, of the interrupted run.
-        now_wall_s: wall seconds, for the age of the checkpoint.
+        cell: name of the potentiostat in the station file.
     """
 
     def look(reads: Reads) -> Carried | None:
@@ -54,7 +55,7 @@ async def take_up(journal: AsyncJournal, run: str, speed: float, now_wall_s: flo
         before += reads.latest(run, "sample", "cell", checkpoint.seq, 1)
         before.sort(key=lambda event: event.seq)
         later = reads.all_events(after=checkpoint.seq)
-        return carried_on(checkpoint, later, run, speed, now_wall_s, before=before)
+        return carried_on(checkpoint, later, run, speed, time.time(), before=before, cell=cell)
 
     return await journal.read(look)
 
@@ -105,6 +106,7 @@ def carried_on(
     now_wall_s: float,
     *,
     before: Iterable[Event] = (),
+    cell: str = "",
 ) -> Carried:
     """Return where a run goes on.
 
@@ -115,8 +117,9 @@ def carried_on(
         speed: lab seconds per second, of the interrupted run.
         now_wall_s: wall seconds, for the age of the checkpoint.
         before: the last readings and programs of the cell before the checkpoint, oldest first.
+        cell: name of the potentiostat in the station file.
     """
-    count = _Count(dict(checkpoint.body), run, speed)
+    count = _Count(dict(checkpoint.body), run, speed, cell)
     for event in before:
         count.see(event)
     for event in later:
@@ -129,9 +132,10 @@ def carried_on(
 class _Count:
     """Follows the cell through the events of a run; ``body`` is the checkpoint, brought up to date."""
 
-    def __init__(self, body: dict[str, Any], run: str, speed: float) -> None:
+    def __init__(self, body: dict[str, Any], run: str, speed: float, cell: str) -> None:
         self.body = body
         self._run = run
+        self._cell = cell
         self._speed = speed
         self._since_wall_s: float | None = None  # of the last reading; None when the circuit is open
         self._current_a: float | None = None
@@ -159,7 +163,8 @@ class _Count:
         elif event.kind == "cell_event":
             self._happened(event, counted=False)
         elif event.kind == "instruments":  # the next host has made everything safe
-            self._opened(event.wall_s, at_the_latest=True)
+            reached = event.body.get(self._cell) or {}
+            self._opened(float(reached.get("t", event.wall_s)), at_the_latest=True)
 
     def close(self) -> list[str]:
         """Return what is to be said, when all has been taken."""

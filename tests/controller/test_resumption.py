@@ -38,12 +38,14 @@ def program(seq, wall_s, charge, *, current=1e-5, **limits):
 
 
 def reached(seq, wall_s):
-    """The next host has identified the instruments and made everything safe."""
-    return event(seq, wall_s, "instruments", "host", {})
+    """The next host has made the cell safe, and then all other instruments."""
+    return event(
+        seq, wall_s + 5.0, "instruments", "host", {"emstat": {"t": wall_s}, "t7": {"t": wall_s + 5.0}}
+    )
 
 
 def on_from(later, before=()):
-    return carried_on(CHECKPOINT, later, RUN, 10.0, NOW, before=before)
+    return carried_on(CHECKPOINT, later, RUN, 10.0, NOW, before=before, cell="emstat")
 
 
 def test_without_later_readings_the_checkpoint_counts():
@@ -187,7 +189,7 @@ async def test_a_run_is_taken_up_from_its_journal(tmp_path):
     """The reading that matters stands before the checkpoint; another run's are not looked at."""
     async with await AsyncJournal.open(tmp_path / "j.sqlite", station="bench") as journal:
         await journal.boot("test")
-        assert await take_up(journal, RUN, 10.0, NOW) is None
+        assert await take_up(journal, RUN, 10.0, "emstat") is None
         body = {"phase": "cc", "charge_coulomb": 0.005, "current_a": 1e-5, "elapsed_s": 10.0}
         await journal.record("sample", "cell", body, run=RUN)
         await journal.checkpoint(RUN, "sequence", BODY)
@@ -196,5 +198,5 @@ async def test_a_run_is_taken_up_from_its_journal(tmp_path):
         results = [{"output": "cell", "confirmed": True}]
         told = {"t": at + 2.0, "run": RUN, "results": results}
         await journal.record("supervisor", "supervisor", told, run=RUN)
-        carried = await take_up(journal, RUN, 10.0, NOW)
+        carried = await take_up(journal, RUN, 10.0, "emstat")
         assert carried.body["charge_coulomb"] == pytest.approx(0.005 + 20.0 * 1e-5)
