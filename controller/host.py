@@ -220,7 +220,7 @@ class Host:
                 if error.device:
                     raise
                 raise Stopped(EXIT_INSTRUMENT, f"{name}: {error}") from error  # its line cannot be opened
-            self._notes[name] = {"identity": asdict(identity), "notes": notes}
+            self._notes[name] = {"identity": asdict(identity), "notes": notes, "t": time.time()}
         await self.recorder.event("instruments", "host", self._notes)
         refusal = self.guard.refuses()
         if refusal:
@@ -314,7 +314,7 @@ class Host:
         if self.run_id not in [run.run for run in await self.journal.open_runs()]:
             raise Stopped(EXIT_FILES, f"{self.run_id} is not an interrupted run of this station")
         uid = await close_crashed(self.journal, self.run_id, "the host ended without closing the run")
-        carried = await take_up(self.journal, self.run_id, self.clock.speed, time.time())
+        carried = await take_up(self.journal, self.run_id, self.clock.speed, self.station.roles.cell or "")
         if carried is None:
             self.recorder.line("resume: no step of this run was begun, it begins anew")
             return uid
