@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -130,7 +130,7 @@ class Circuit:
     root: Series
     names: tuple[str, ...]
     units: tuple[str, ...]
-    logarithmic: NDArray[np.bool_]
+    logarithmic: NDArray[np.bool_] = field(compare=False)  # follows from the text
 
     def impedance(self, values: Floats, frequency_hz: Floats) -> Complexes:
         """Return Z in ohm, shape (..., n), for parameters of shape (..., p)."""

@@ -102,7 +102,8 @@ class IonBeamReducer:
     def merge(self, other: IonBeamReducer) -> None:
         """Add what another reducer of the same settings has counted: other passes, or other events of a pass.
 
-        The energy scale is taken from the one that has followed it over more passes.
+        The energy scale is taken from the one that has followed it over more passes; of two alike the larger
+        one, so that the order of merging does not matter.
         """
         for (scan, n), parts in other.open.items():
             if scan not in self.scans:
@@ -120,8 +121,7 @@ class IonBeamReducer:
                 self.scans[number] = data
         self.checks.update(other.checks)
         for name, gain in other.gains.items():
-            if gain.passes > self.gains[name].passes:
-                self.gains[name] = gain
+            self.gains[name] = max(self.gains[name], gain, key=lambda g: (g.passes, g.value, g.sigma))
 
     def result(self) -> Result:
         """Return everything that can be said now."""
