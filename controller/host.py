@@ -104,10 +104,10 @@ class Host:
         self._stop_code: Stopped | None = None
         self._acting: set[asyncio.Task[Any]] = set()
         self._publishing: set[asyncio.Task[None]] = set()
-        self._result = asyncio.Event()
         self._early = ""
         self._begun = False  # the run is in the journal, as new or as taken up again
         self.began_s = clock.now_s()
+        self._entered_s = time.monotonic()  # how long it took must not depend on a clock that is set
         self._notes: dict[str, Any] = {}
         self._unwritten: list[tuple[int, PassOutcome, dict[str, Any]]] = []  # passes of an interrupted run
         self._underway = asyncio.Event()  # the steps have begun, from the start or from a checkpoint
@@ -173,7 +173,9 @@ class Host:
             self.state.socket("link"), self.journal, on_command=remote,
             on_dropped=remote.dropped if remote else None, on_end=remote.close if remote else None,
         )  # fmt: skip
-        self.reduction = Reduction(self.state.socket("reduce"), self._on_reduce, self.run_dir / "raw")
+        self.reduction = Reduction(
+            self.state.socket("reduce"), self._on_reduce, self.run_dir / "raw", on_hang=self._tell
+        )
         self.recorder = Recorder(self.journal, self.clock, self.run_id, self._local.broadcast)
         self._standing = Standing(self.recorder)
         await self._take_over_supervisor_log()
@@ -300,12 +302,7 @@ class Host:
         await self.recorder.event("safe", "host", {"results": [r.as_dict() for r in results]})
         if not outcome.complete:
             self._early = outcome.text
-        self._result.clear()
-        self.reduction.send({"k": "finish"})
-        try:
-            async with asyncio.timeout(RESULT_TIMEOUT_S):
-                await self._result.wait()
-        except TimeoutError:
+        if not await self.reduction.finish(RESULT_TIMEOUT_S):
             text = "no final result from reduce: reduce the raw files again"
             self.recorder.gap("reduce", text, self.clock.now_s())
 
@@ -329,7 +326,8 @@ class Host:
         record = {
             "run": self.run_id, "experiment": self.experiment.experiment.name, "exit_code": code,
             "station": self.station.station.name, "outcome": outcome, "speed": self.clock.speed,
-            "lab_s": self.clock.now_s() - began_s, "wall_s": time.time() - began_wall, "began": began_wall,
+            "lab_s": self.clock.now_s() - began_s, "wall_s": time.monotonic() - self._entered_s,
+            "began": began_wall,
             "steps": self.sequence.timeline, "gaps": self.recorder.gaps, "trips": self.recorder.trips,
             "counters": self._counters(), "instruments": self._notes, "charge": self.stamps.charge(),
             "confirmed_by_person": confirmed_by_person(self.station),
@@ -439,6 +437,9 @@ class Host:
         """A person ends the run."""
         self.end(EXIT_ABORTED, f"aborted by {by}")
 
+    def _tell(self, text: str) -> None:
+        self.recorder.fault("reduce", text)
+
     def _on_reduce(self, message: dict[str, Any]) -> None:
         """Take a message of the reduce process."""
         kind = message.get("k")
@@ -451,7 +452,6 @@ class Host:
             self.recorder.post("pass_checked", "reduce", message)
         elif kind == "result":
             self.products["result"] = message.get("result")
-            self._result.set()
 
     def _publish(self, message: dict[str, Any]) -> None:
         """Send a product on its way at once: a map is to be on the broker within 500 ms of its last event."""

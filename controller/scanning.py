@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -326,7 +327,9 @@ class Scanning:
 
     @staticmethod
     def _faults(feed: Feed, pulses: int, lost: int) -> list[str]:
-        why = [f"{feed.name}: {problem}" for problem in feed.problems]
+        why = []
+        for problem, times in Counter(feed.problems).items():
+            why.append(f"{feed.name}: {problem}" + (f" ({times} times)" if times > 1 else ""))
         if feed.advanced() != pulses:
             why.append(f"{feed.name} advanced by {feed.advanced()} pixels, the scanner made {pulses}")
         if lost:
