@@ -106,7 +106,8 @@ async def _device(bench: Bench, station: Station, name: str) -> dict[str, Any]:
     try:
         async with asyncio.timeout(DEVICE_TIMEOUT_S):
             await line.open()
-            identity, row["notes"] = await introduce(device)
+            identity, notes = await introduce(device)
+            row["notes"] = [*notes, *line.notes]
             row["identity"] = asdict(identity)
             row["reading"] = await _reading(bench, name)
             row["ok"] = True

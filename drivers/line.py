@@ -84,6 +84,11 @@ class Line:
         return self._port.where
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the open port, in plain words."""
+        return tuple(getattr(self._port, "notes", ()))
+
+    @property
     def character_s(self) -> float:
         """Time of one character on this line, s; 0 on a network."""
         return self._port.character_s

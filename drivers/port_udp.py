@@ -7,7 +7,7 @@ import socket
 
 from drivers.port import Inbox, PortLost
 
-RECEIVE_BUFFER_BYTES = 1 << 20  # a long reply is a burst of many small datagrams
+RECEIVE_BUFFER_BYTES = 1 << 20  # a long reply is a burst of many small datagrams, each with its overhead
 
 
 class UdpPort:
@@ -24,6 +24,7 @@ class UdpPort:
         self._port = port
         self._transport: asyncio.DatagramTransport | None = None
         self._inbox = Inbox(self.where, datagrams=True)
+        self.notes: tuple[str, ...] = ()  # what a person should know of this port, once it is open
 
     @property
     def where(self) -> str:
@@ -50,6 +51,13 @@ class UdpPort:
             raise PortLost(f"{self.where}: {error}") from error
         endpoint = transport.get_extra_info("socket")
         endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        given = endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the kernel tells the double
+        if given < RECEIVE_BUFFER_BYTES:
+            self.notes = (
+                f"the kernel gives {self.where} {given} bytes to receive into, not {RECEIVE_BUFFER_BYTES}: a "
+                "busy host may lose datagrams; as root: sysctl -w "
+                f"net.core.rmem_max={RECEIVE_BUFFER_BYTES}",
+            )
         self._transport, self._inbox = transport, inbox
 
     async def reopen(self) -> None:

@@ -5,6 +5,7 @@ import gc
 import os
 import pty
 import tty
+from pathlib import Path
 
 import pytest
 
@@ -208,6 +209,21 @@ async def test_udp_datagrams_that_wait_together_are_still_apart(udp_toy):
         await asyncio.sleep(0.001)
     assert [await port.read(0.0), await port.read(0.0), await port.read(0.0)] == [b"head", b"tail", b""]
     await port.close()
+
+
+async def test_udp_port_tells_of_a_kernel_that_gives_it_less_than_it_asks_for(udp_toy, monkeypatch):
+    line = Line("pixe", UdpPort("127.0.0.1", udp_toy.number))
+    await line.open()
+    plenty = line.notes
+    await line.close()
+    monkeypatch.setattr("drivers.port_udp.RECEIVE_BUFFER_BYTES", 1 << 30)
+    await line.open()
+    (note,) = line.notes
+    assert note.startswith(f"the kernel gives udp 127.0.0.1:{udp_toy.number} ")
+    assert note.endswith("sysctl -w net.core.rmem_max=1073741824")
+    await line.close()
+    most = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    assert bool(plenty) == (most < 1 << 20)
 
 
 async def test_udp_late_datagram_is_left_behind_on_the_old_socket(udp_toy):
