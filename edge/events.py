@@ -4,9 +4,8 @@ Windows and background bands are cut at each other's edges into disjoint *segmen
 each channel to one segment, so that every event is one increment and any window is a sum of segments.
 Segment 0 is "everything else". The last row of the count array is the beam-off pixel: parked or blanked.
 
-Events are first packed into records of eight bytes, from which every other kernel counts: bits 0-15 channel,
-16-47 pixel. So the raster is worked out once, whatever is made of the events. A piece of records never leaves
-its line, so that the spectrum of the line is one plain array.
+Events are first packed into records of eight bytes, from which every other kernel counts. A piece of records
+never leaves its line, so that the spectrum of the line is one plain array. The kernels: ``event_kernels``.
 """
 
 from __future__ import annotations
@@ -17,155 +16,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edge.event_kernels import UNDERFLOW, accumulate, pack
 from edge.lines import LineWindow
 from edge.projection import ProjectionTable, project
 from edge.settings import Detector
 
 ROW_BIN_CHANNELS = 4  # energy bins of the row spectra, in nominal channels
-STRIDE = 16  # frames that are compared at once
 PIECE = 4096  # records of the fixed buffer: 32 kB, it stays in the nearest cache
 
-RECEIVED, ON, BEFORE, PARKED, OUTSIDE, UNDERFLOW, OVERFLOW = range(7)
 TALLIES = ("received", "on", "before", "parked", "outside", "underflow", "overflow")
 
-PIXEL_SHIFT = np.uint64(16)
-CHANNEL_MASK = np.uint64(0xFFFF)
-
 Records = NDArray[np.uint64]
-
-
-@njit(
-    "UniTuple(i8, 3)(u2[::1], i8[::1], i8, i8, i8, i8, u8[::1], i8[::1])",
-    cache=True,
-    nogil=True,
-    boundscheck=False,
-)
-def pack(  # type: ignore[no-untyped-def]  # numba compiles the signature above
-    channel, frame, start, nx, ny, channels, records, tallies
-):
-    """Pack events of one line into records and tally them; return (records, next event, line).
-
-    Frame f (pulses since the pass began) belongs to line (f-1) // (nx+1), column (f-1) % (nx+1). Column nx
-    is the parked beam, f <= 0 the blanked beam before the first pulse: both go to the beam-off pixel nx ny,
-    line ny. f > ny (nx+1) is outside the raster: tallied, no record. A channel of at least ``channels``
-    becomes ``channels``, the overflow. Stops where the line changes and where ``records`` is full.
-
-    Args:
-        channel: amplitudes, uint16, shape (n,).
-        frame: pulses since the start of the pass, int64, shape (n,).
-        start: first event to look at.
-        nx: pixels per line.
-        ny: lines.
-        channels: of the detector, below 65 536.
-        records: uint64, shape (room,).
-        tallies: int64, shape (5,), the first of ``TALLIES``: those that the frame decides.
-    """
-    n = channel.size
-    pulses = ny * (nx + 1)
-    top = np.uint16(channels)
-    kept = 0
-    current = -1
-    i = start
-    while i < n and kept < records.size:
-        f = frame[i]
-        last = min(n, i + records.size - kept)
-        pixel = nx * ny
-        line = ny
-        kind = ON
-        if f <= 0:
-            kind = BEFORE
-        elif f > pulses:
-            kind = OUTSIDE
-        else:
-            row = (f - 1) // (nx + 1)
-            column = (f - 1) - row * (nx + 1)
-            if column == nx:
-                kind = PARKED
-            else:
-                line = row
-                pixel = row * nx + column
-        if kind != OUTSIDE and current >= 0 and line != current:
-            break
-        end = i + 1
-        while end + STRIDE <= last:  # frames mostly repeat: look at several at once
-            differ = np.int64(0)
-            for k in range(STRIDE):
-                differ |= frame[np.uint64(end + k)] ^ f
-            if differ != 0:
-                break
-            end += STRIDE
-        while end < last and frame[end] == f:
-            end += 1
-        tallies[kind] += end - i
-        if kind != OUTSIDE:
-            current = line
-            high = np.uint64(pixel) << PIXEL_SHIFT
-            for j in range(end - i):
-                records[np.uint64(kept + j)] = high | np.uint64(min(channel[np.uint64(i + j)], top))
-            kept += end - i
-        i = end
-    tallies[RECEIVED] += i - start
-    return kept, i, current
-
-
-@njit("void(u8[::1], u1[::1], u4[:,::1], u4[::1])", cache=True, nogil=True, boundscheck=False)
-def accumulate(records, segment_of, counts, spectrum):  # type: ignore[no-untyped-def]
-    """Add records of one line to the counts per pixel and segment and to a spectrum, in place.
-
-    Four places of the piece are worked on in turn: neighbouring events mostly fall into one pixel, and four
-    counters in flight hide the time that an increment of the same one takes.
-
-    Args:
-        records: from ``pack``, shape (n,).
-        segment_of: channel to segment, uint8, shape (channels + 1,); the last entry is the overflow.
-        counts: uint32, shape (pixels + 1, segments).
-        spectrum: of the line, or of the beam off, uint32, shape (channels + 1,).
-    """
-    segments = np.uint64(counts.shape[1])
-    flat = counts.reshape(-1)
-    quarter = records.size // 4
-    for i in range(quarter):
-        a, b = records[i], records[i + quarter]
-        c, d = records[i + 2 * quarter], records[i + 3 * quarter]
-        flat[(a >> PIXEL_SHIFT) * segments + segment_of[a & CHANNEL_MASK]] += np.uint32(1)
-        flat[(b >> PIXEL_SHIFT) * segments + segment_of[b & CHANNEL_MASK]] += np.uint32(1)
-        flat[(c >> PIXEL_SHIFT) * segments + segment_of[c & CHANNEL_MASK]] += np.uint32(1)
-        flat[(d >> PIXEL_SHIFT) * segments + segment_of[d & CHANNEL_MASK]] += np.uint32(1)
-        spectrum[a & CHANNEL_MASK] += np.uint32(1)
-        spectrum[b & CHANNEL_MASK] += np.uint32(1)
-        spectrum[c & CHANNEL_MASK] += np.uint32(1)
-        spectrum[d & CHANNEL_MASK] += np.uint32(1)
-    for i in range(4 * quarter, records.size):
-        a = records[i]
-        flat[(a >> PIXEL_SHIFT) * segments + segment_of[a & CHANNEL_MASK]] += np.uint32(1)
-        spectrum[a & CHANNEL_MASK] += np.uint32(1)
-
-
-@njit("void(u8[::1], u1[::1], u4[:,::1])", cache=True, nogil=True, boundscheck=False)
-def accumulate_maps(records, segment_of, counts):  # type: ignore[no-untyped-def]
-    """Add records to the counts per pixel and segment only, in place: when other windows are laid.
-
-    Args:
-        records: from ``pack``, shape (n,).
-        segment_of: channel to segment, uint8, shape (channels + 1,).
-        counts: uint32, shape (pixels + 1, segments).
-    """
-    segments = np.uint64(counts.shape[1])
-    flat = counts.reshape(-1)
-    quarter = records.size // 4
-    for i in range(quarter):
-        a, b = records[i], records[i + quarter]
-        c, d = records[i + 2 * quarter], records[i + 3 * quarter]
-        flat[(a >> PIXEL_SHIFT) * segments + segment_of[a & CHANNEL_MASK]] += np.uint32(1)
-        flat[(b >> PIXEL_SHIFT) * segments + segment_of[b & CHANNEL_MASK]] += np.uint32(1)
-        flat[(c >> PIXEL_SHIFT) * segments + segment_of[c & CHANNEL_MASK]] += np.uint32(1)
-        flat[(d >> PIXEL_SHIFT) * segments + segment_of[d & CHANNEL_MASK]] += np.uint32(1)
-    for i in range(4 * quarter, records.size):
-        a = records[i]
-        flat[(a >> PIXEL_SHIFT) * segments + segment_of[a & CHANNEL_MASK]] += np.uint32(1)
 
 
 class Packer:
@@ -270,7 +133,21 @@ class Segmentation:
         columns = (
             None if self.projection is None else self.projection.columns(np.asarray(centres, np.float64))
         )
-        return ChannelTables(gain, segment, bins.astype(np.uint16), channels_in, bin_channels, columns)
+        return ChannelTables(
+            gain, segment, ranges_of(segment), bins.astype(np.uint16), channels_in, bin_channels, columns
+        )
+
+
+def ranges_of(segment_of: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return rows (first channel, one beyond the last, segment), shape (rows, 3), of all but segment 0.
+
+    Args:
+        segment_of: channel to segment, shape (channels + 1,).
+    """
+    cuts = np.flatnonzero(np.diff(segment_of)) + 1
+    starts, stops = np.append(0, cuts), np.append(cuts, segment_of.size)
+    rows = np.stack([starts, stops, segment_of[starts]], axis=1).astype(np.int64)
+    return np.ascontiguousarray(rows[rows[:, 2] > 0])
 
 
 @dataclass(frozen=True)
@@ -279,6 +156,7 @@ class ChannelTables:
 
     gain: float
     lookup: NDArray[np.uint8]  # (channels + 1,): channel to segment, the last entry for the overflow
+    ranges: NDArray[np.int64]  # the same as ``ranges_of``
     bin_of: NDArray[np.uint16]
     channels_in: NDArray[np.int64]
     bin_channels: NDArray[np.int64]
@@ -304,6 +182,8 @@ class PassCounts:
 
     def __post_init__(self) -> None:
         self._packer = Packer(self.nx, self.ny, self.spectra.shape[1] - 1)
+        self._aside = np.zeros(self.spectra.shape[1], np.uint32)  # in place of a spectrum that is known
+        self._before = np.zeros(self.tables.ranges.shape[0], np.uint32)
 
     @classmethod
     def empty(cls, nx: int, ny: int, segmentation: Segmentation, gain: float) -> PassCounts:
@@ -340,10 +220,8 @@ class PassCounts:
         """
         tallies = np.zeros_like(self.by_frame) if maps_only else self.by_frame
         for line, records in self._packer.pieces(channel, frame, tallies):
-            if maps_only:
-                accumulate_maps(records, self.tables.lookup, self.segments)
-            else:
-                accumulate(records, self.tables.lookup, self.segments, self.spectra[line])
+            spectrum = self._aside if maps_only else self.spectra[line]
+            accumulate(records, self.tables.lookup, self.tables.ranges, self.segments, spectrum, self._before)
             if self.projected is not None and self.tables.columns is not None:
                 project(records, self.tables.columns, self.projected)
 
@@ -395,6 +273,5 @@ def warm() -> None:
     nothing, none16, none64 = np.zeros(0, np.uint64), np.zeros(0, np.uint16), np.zeros(0, np.int64)
     table, pixels, spectrum = np.zeros(2, np.uint8), np.zeros((1, 1), np.uint32), np.zeros(2, np.uint32)
     pack(none16, none64, 0, 1, 1, 1, nothing, np.zeros(UNDERFLOW, np.int64))
-    accumulate(nothing, table, pixels, spectrum)
-    accumulate_maps(nothing, table, pixels)
+    accumulate(nothing, table, ranges_of(table), pixels, spectrum, spectrum)
     project(nothing, np.zeros((2, 1), np.int32), np.zeros((1, 1), np.int64))

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.events import RECEIVED, TALLIES, PassCounts, Segmentation
+from edge.event_kernels import RECEIVED
+from edge.events import TALLIES, PassCounts, Segmentation
 from edge.geometry import Grid
 
 MOST_BLOCKS = 16

@@ -121,7 +121,7 @@ def kernels() -> dict[str, Function]:
 
 
 def test_there_are_kernels_to_look_at() -> None:
-    assert "events.accumulate" in kernels()
+    assert "event_kernels.accumulate" in kernels()
     assert len(kernels()) > 10
 
 

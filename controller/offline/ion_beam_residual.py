@@ -7,7 +7,8 @@ from typing import Any
 
 from controller.rawfile import read_index, read_words
 from controller.reduce.decode import PassStream
-from edge.events import UNDERFLOW, Packer
+from edge.event_kernels import UNDERFLOW
+from edge.events import Packer
 from edge.ion_beam import IonBeamReducer
 from edge.ion_beam_residual import Residual, cube_table, empty_cube, residual
 

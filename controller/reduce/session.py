@@ -17,7 +17,7 @@ from controller.reduce.messages import number, pass_end, scan_start
 from controller.reduce.products import ProductFolder, encode
 from drivers.errors import BadReply
 from edge.analysis import Analysis
-from edge.events import OUTSIDE
+from edge.event_kernels import OUTSIDE
 from edge.ion_beam import Events, IonBeamReducer, PassDone, PassStart, Settings
 from edge.report import counts_and_quantities, plain
 from edge.scan_data import PassEnd, ScanData

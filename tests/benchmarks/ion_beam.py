@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from edge.cube import Cube, bin_table
 from edge.deadtime import live_fraction, smooth_rate_hz
-from edge.events import PIECE, accumulate, accumulate_maps
+from edge.event_kernels import accumulate
+from edge.events import PIECE, ranges_of
 from edge.projection import project
 from tests.benchmarks.race import Contender, demand, race, table
 
@@ -149,13 +150,17 @@ def maps(rounds: int) -> str:
     scan = Scan.make(2048)
     counts = np.zeros((PIXELS + 1, SEGMENTS), np.uint32)
     spectra = np.zeros((NY, scan.channels + 1), np.uint32)
+    ranges, aside, before = ranges_of(scan.lookup), np.zeros_like(spectra[0]), np.zeros(SEGMENTS, np.uint32)
 
     def numpy_maps() -> NDArray[np.int64]:
         return np.bincount(scan.pixel * SEGMENTS + scan.lookup[scan.channel], minlength=PIXELS * SEGMENTS)
 
+    def maps_alone() -> None:
+        accumulate(scan.records, scan.lookup, ranges, counts, aside, before)
+
     def everything() -> NDArray[np.float64]:
         for line, spectrum in zip(scan.lines, spectra, strict=True):
-            accumulate(line, scan.lookup, counts, spectrum)
+            accumulate(line, scan.lookup, ranges, counts, spectrum, before)
         events = sum(counts[:-1, k] for k in range(SEGMENTS)).reshape(NY, NX)
         rate = smooth_rate_hz(events, np.full((NY, NX), DWELL_S * float(events.mean()) / 12.0))
         return live_fraction(rate, TAU_S)
@@ -164,7 +169,7 @@ def maps(rounds: int) -> str:
     contenders = [
         Contender(peer, numpy_maps, note="maps only"),
         *boost_maps(scan),
-        Contender(alone, lambda: accumulate_maps(scan.records, scan.lookup, counts), 4.0),
+        Contender(alone, maps_alone, 4.0),
         Contender(together, everything, 2.5, "one pass, line spectra"),
         Contender("reading", lambda: read(scan.records), note="the records, nothing else"),
     ]
@@ -175,7 +180,7 @@ def maps(rounds: int) -> str:
     if any(one.name == "boost-histogram" for one in contenders):
         text += demand(contenders, alone, "boost-histogram", 15.0)
     counts[...] = 0
-    accumulate_maps(scan.records, scan.lookup, counts)
+    maps_alone()
     return text + (
         "same counts\n" if np.array_equal(counts[:-1].ravel(), numpy_maps()) else "DIFFERENT COUNTS\n"
     )
@@ -234,12 +239,15 @@ def two_cores(rounds: int) -> str:
     bins = bin_table(1024, np.arange(1024), 1024)
     cubes = [Cube(PIXELS, 1024) for _ in range(2)]
     counts = [np.zeros((PIXELS + 1, SEGMENTS), np.uint32) for _ in range(2)]
+    windows = (scan.lookup, ranges_of(scan.lookup))
+    asides = [np.zeros(scan.channels + 1, np.uint32) for _ in range(2)]
+    befores = [np.zeros(256, np.uint32) for _ in range(2)]
     gains = np.random.default_rng(5).integers(-(1 << 20), 1 << 20, (1025, 2 * COMPONENTS)).astype(np.int32)
     sums = [np.zeros((PIXELS + 1, 2 * COMPONENTS), np.int64) for _ in range(2)]
     kinds: dict[str, Callable[[int, Any], object]] = {
         "work without memory": lambda k, records: spin(np.uint64(4 * records.size), np.uint64(k)),
         "cube": lambda k, records: cubes[k].add(records, bins),
-        "maps": lambda k, records: accumulate_maps(records, scan.lookup[:1025], counts[k]),
+        "maps": lambda k, records: accumulate(records, *windows, counts[k], asides[k], befores[k]),
         "projection": lambda k, records: project(records, gains, sums[k]),
     }
     text = []

@@ -1,0 +1,62 @@
+"""Machine operations that numba does not offer, for streams of packed events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+CHANNEL_BITS = 16  # of a record; what is above them is the pixel
+LANES = 8
+
+
+@intrinsic
+def _one_pixel_16(_context: Any, records: Any, start: Any, first: Any) -> Any:
+    """Tell whether the 16 records from ``start`` have the pixel of ``first``; the caller guarantees 16."""
+    signature = types.boolean(records, types.uint64, types.uint64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word, lane = ir.IntType(64), ir.IntType(32)
+        kind = ir.VectorType(word, LANES)
+        value = context.make_array(signature.args[0])(context, builder, arguments[0])
+        nothing = ir.Constant(kind, ir.Undefined)
+        one = builder.insert_element(nothing, arguments[2], lane(0))
+        wanted = builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(lane, LANES), [0] * LANES))
+        differ = None
+        for offset in (0, LANES):
+            bytes_on = builder.shl(builder.add(arguments[1], word(offset)), word(3))
+            where = cgutils.pointer_add(builder, value.data, bytes_on)  # type: ignore[no-untyped-call]
+            loaded = builder.load(builder.bitcast(where, kind.as_pointer()), align=8, typ=kind)
+            part = builder.xor(loaded, wanted)
+            differ = part if differ is None else builder.or_(differ, part)
+        largest = ir.Constant(kind, [(1 << CHANNEL_BITS) - 1] * LANES)
+        others = builder.bitcast(builder.icmp_unsigned(">", differ, largest), ir.IntType(LANES))
+        return builder.icmp_unsigned("==", others, ir.IntType(LANES)(0))
+
+    return signature, generate
+
+
+@intrinsic
+def _prefetch(_context: Any, words: Any, place: Any) -> Any:
+    """Ask for the cache line of words[place], 64 bits each; a place beyond the array does no harm."""
+    signature = types.void(words, types.uint64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = context.make_array(signature.args[0])(context, builder, arguments[0])
+        bytes_on = builder.shl(arguments[1], ir.IntType(64)(3))
+        where = cgutils.pointer_add(builder, value.data, bytes_on)  # type: ignore[no-untyped-call]
+        where = builder.bitcast(where, ir.IntType(8).as_pointer())
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [where.type, flag, flag, flag])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(ask, [where, flag(0), flag(3), flag(1)])  # for reading, to keep, data
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+one_pixel_16: Any = _one_pixel_16
+prefetch: Any = _prefetch
