@@ -51,7 +51,8 @@ def _prefetch(_context: Any, words: Any, place: Any) -> Any:
         where = builder.bitcast(where, ir.IntType(8).as_pointer())
         flag = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [where.type, flag, flag, flag])
-        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        name = "llvm.prefetch.p0"
+        ask = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
         builder.call(ask, [where, flag(0), flag(3), flag(1)])  # for reading, to keep, data
         return context.get_dummy_value()
 
