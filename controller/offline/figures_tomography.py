@@ -94,10 +94,8 @@ def sinogram(report: SliceReport) -> Figure:
     mirrored = 2.0 * report.centre.estimate.value - x
     middle.plot(mirrored, sino[half], color=FIT, lw=1.0, ls="--")
     middle.set_xlim(0, columns)
-    middle.text(0.03, 0.93, f"{angles[0]:.1f}°", color=LINE, transform=middle.transAxes, fontsize=9)
-    middle.text(
-        0.03, 0.85, f"{angles[half]:.1f}° mirrored", color=FIT, transform=middle.transAxes, fontsize=9
-    )
+    for at, text, color in ((0.22, f"{angles[0]:.1f}°", LINE), (0.14, f"{angles[half]:.1f}° mirrored", FIT)):
+        middle.text(0.5, at, text, color=color, transform=middle.transAxes, fontsize=9, ha="center")
     middle.set_xlabel("column")
     middle.set_ylabel("−ln T")
     middle.set_title("opposite projections", pad=3)
