@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from statistics import median
+from statistics import fmean, median
 
 from controller.guard_types import Action, Finding, GuardRules, Plant
 
@@ -34,7 +34,7 @@ GAP_PERIODS = 4.0  # a longer gap between readings: the power meanwhile is not k
 JUMP_K = 3.0  # a reading that moves by more, beyond twice the fastest allowed rate, is none
 JUMP_COUNT = 3
 FROZEN_COUNT, FROZEN_TIME_S = 20, 5.0
-FROZEN_MOVE_K = 0.5  # movement to expect before a repeated reading is called frozen
+FROZEN_MOVE_K, FROZEN_STEPS = 0.5, 10.0  # movement to expect before a repeated reading is called frozen
 RATE_WINDOW_S = 30.0
 NOISE_COUNT = 20
 NOISE_LIMIT_K = 1.5  # one sigma; the sensor in the holder is good for 1 K
@@ -49,7 +49,7 @@ class HeaterCheck:
         self._then_s: float | None = None
         self._fraction = 0.0
         self._temperature_k: float | None = None  # the last one that was believed
-        self._at_s = 0.0
+        self._seen_s = 0.0  # the last reading, believed or not
         self._jumps = 0
         self._stall = Stall(rules.plant)
         self._over_k_s = 0.0
@@ -106,13 +106,14 @@ class HeaterCheck:
         """A single reading that no heater can explain is none; three in a row are a fault."""
         before = self._temperature_k
         if before is not None:
-            allowed_k = JUMP_K + 2.0 * self._rules.temperature_rate_k_per_s * (now_s - self._at_s)
+            since_s, self._seen_s = now_s - self._seen_s, now_s
+            allowed_k = JUMP_K + 2.0 * self._rules.temperature_rate_k_per_s * since_s
             if abs(temperature_k - before) > allowed_k:
                 self._jumps += 1
                 if self._jumps < JUMP_COUNT:
                     return []
                 self._jumps = 0
-                self._temperature_k, self._at_s = temperature_k, now_s
+                self._temperature_k = temperature_k
                 return [
                     _finding(
                         "heater-jump", temperature_k - before, allowed_k, "K",
@@ -121,7 +122,7 @@ class HeaterCheck:
                     )
                 ]  # fmt: skip
         self._jumps = 0
-        self._temperature_k, self._at_s = temperature_k, now_s
+        self._temperature_k, self._seen_s = temperature_k, now_s
         return None
 
     def _over(
@@ -300,26 +301,31 @@ class Frozen:
         self._value_k = math.nan
         self._since_s = 0.0
         self._count = 0
-        self._response_k = 0.0  # what the change of power since then must have done
-        self._fraction = 0.0  # mean power before it stood still
+        self._response_k = (0.0, 0.0)  # what the change of power since then must have done, as a band
+        self._powers: deque[tuple[float, float]] = deque()  # of the same window as the slope
+        self._fraction = 0.0  # their mean, before it stood still
         self._quantum_k = math.inf  # smallest step ever seen: the resolution of the reading
 
     def check(self, now_s: float, dt_s: float, temperature_k: float, fraction: float) -> Iterator[Finding]:
         """Yield a finding when the sensor cannot be alive."""
         if temperature_k != self._value_k:
+            self._powers.append((now_s, fraction))
+            while now_s - self._powers[0][0] > RATE_WINDOW_S:
+                self._powers.popleft()
             if math.isfinite(self._value_k):
                 self._quantum_k = min(self._quantum_k, abs(temperature_k - self._value_k))
-            self._begin(now_s, temperature_k, fraction)
+            self._begin(now_s, temperature_k)
             return
         self._count += 1
         p = self._plant
-        change_w = abs(fraction - self._fraction) * p.power_w[0]
-        self._response_k += dt_s * (change_w / p.capacity_j_per_k[1])
+        change_w = sorted((fraction - self._fraction) * power_w for power_w in p.power_w)
+        low_k, high_k = self._response_k
+        self._response_k = (low_k + dt_s * _least(change_w[0], p), high_k + dt_s * _most(change_w[1], p))
         still_s = now_s - self._since_s
         if self._count < FROZEN_COUNT or still_s < FROZEN_TIME_S:
             return
-        resolved_k = 5.0 * self._quantum_k if math.isfinite(self._quantum_k) else 0.0
-        expected_k = abs(self._slope.k_per_s) * still_s + self._response_k
+        resolved_k = FROZEN_STEPS * self._quantum_k if math.isfinite(self._quantum_k) else 0.0
+        expected_k = _nearest_to_zero(*(self._slope.k_per_s * still_s + k for k in self._response_k))
         noisy = self._noise_k is not None and self._noise_k >= (0.0 if resolved_k == 0.0 else self._quantum_k)
         if noisy or expected_k > max(FROZEN_MOVE_K, resolved_k):
             why = (
@@ -333,10 +339,24 @@ class Frozen:
                 f"in {still_s:.0f} s, and {why}",
             )  # fmt: skip
 
-    def _begin(self, now_s: float, temperature_k: float, fraction: float) -> None:
+    def _begin(self, now_s: float, temperature_k: float) -> None:
         self._slope.add(now_s, temperature_k)  # only here: it keeps the rate from before the stand-still
         self._value_k, self._since_s, self._count = temperature_k, now_s, 1
-        self._response_k, self._fraction = 0.0, fraction
+        self._response_k = (0.0, 0.0)
+        self._fraction = fmean(fraction for _, fraction in self._powers)
+
+
+def _least(power_w: float, plant: Plant) -> float:
+    return power_w / plant.capacity_j_per_k[1 if power_w > 0.0 else 0]
+
+
+def _most(power_w: float, plant: Plant) -> float:
+    return power_w / plant.capacity_j_per_k[0 if power_w > 0.0 else 1]
+
+
+def _nearest_to_zero(low: float, high: float) -> float:
+    """Return the least movement that a band allows: a ramp and the end of its power may cancel."""
+    return 0.0 if low <= 0.0 <= high else min(abs(low), abs(high))
 
 
 def _rate(temperature_k: float, power_w: float, ambient_k: float, plant: Plant, *, highest: bool) -> float:
