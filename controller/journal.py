@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
+from controller.journal_prune import OUTBOX_BYTES
 from controller.journal_read import JournalReader, extract
 from controller.journal_rows import Checkpoint, Event, JournalError, Latch, Record, Run
 from controller.journal_store import Journal
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+SHRINK_TO, SHRINK_STEP = 0.9, 0.05  # of the limit of the outbox, when there is too much
 
 
 @dataclass(slots=True)
@@ -61,6 +64,7 @@ class AsyncJournal:
         on_commit: Callable[[], None] | None,
         on_error: Callable[[JournalError], None] | None,
         clock: Callable[[], float] | None,
+        outbox_bytes: int = OUTBOX_BYTES,
     ) -> None:
         self.boot_id = ""
         self.path = Path()
@@ -70,6 +74,8 @@ class AsyncJournal:
         self.on_commit = on_commit
         self.on_error = on_error
         self._group_s = group_s
+        self._outbox_bytes = outbox_bytes
+        self._shrink_above = outbox_bytes
         self._max_posts = max_posts
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -91,6 +97,7 @@ class AsyncJournal:
         on_commit: Callable[[], None] | None = None,
         on_error: Callable[[JournalError], None] | None = None,
         clock: Callable[[], float] | None = None,
+        outbox_bytes: int = OUTBOX_BYTES,
     ) -> Self:
         """Open the journal in its writer thread.
 
@@ -102,11 +109,15 @@ class AsyncJournal:
             on_commit: called in the event loop after a commit that put something into the outbox.
             on_error: called in the event loop when a commit of posted events failed.
             clock: lab time for events that are recorded without one (``clock.now_s``).
+            outbox_bytes: the most that may wait for the broker; beyond, the least important is given up.
 
         Raises:
             JournalError: it cannot be opened, or is another station's.
         """
-        self = cls(group_s=group_s, max_posts=max_posts, on_commit=on_commit, on_error=on_error, clock=clock)
+        self = cls(
+            group_s=group_s, max_posts=max_posts, on_commit=on_commit, on_error=on_error, clock=clock,
+            outbox_bytes=outbox_bytes,
+        )  # fmt: skip
         self.path = Path(path)
         ready: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._write, args=(self.path, station, ready), name="journal")
@@ -369,7 +380,21 @@ class AsyncJournal:
                         self._settle(journal, [job])
                 else:
                     self._settle(journal, list(group))
+            if journal.outbox_bytes > self._shrink_above:
+                self._shrink(journal)
         journal.close()
+
+    def _shrink(self, journal: Journal) -> None:
+        """Give up what waits beyond the limit: a bounded piece of work, after everybody has his answer."""
+        with suppress(JournalError):
+            journal.prune(
+                outbox_bytes=int(SHRINK_TO * self._outbox_bytes), outbox_age_s=math.inf,
+                telemetry_age_s=math.inf, runs_age_s=math.inf,
+            )  # fmt: skip
+        # What may never be dropped must not be looked through again and again.
+        over = journal.outbox_bytes > self._outbox_bytes
+        step = int(SHRINK_STEP * self._outbox_bytes)
+        self._shrink_above = journal.outbox_bytes + step if over else self._outbox_bytes
 
     def _settle(self, journal: Journal, jobs: list[_Job]) -> None:
         """Do one call, or write the records of several jobs in one transaction, and answer (the thread)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+OUTBOX_BYTES = 256 << 20  # the most that may wait for the broker
+
 # In this order. Data products first: their files stay on disk. Then every second batch of telemetry. Then
 # values that a newer one has replaced. Documents, alarms, questions and answers are never dropped.
 _VICTIMS = {

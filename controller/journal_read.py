@@ -11,7 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from controller.journal_rows import SCHEMA, SCHEMA_VERSION, Checkpoint, Event, JournalError, Latch, Run
+from controller.journal_rows import (
+    READABLE,
+    SCHEMA,
+    Checkpoint,
+    Event,
+    JournalError,
+    Latch,
+    Run,
+    foreign_schema,
+)
 
 _EVENT = "seq, boot, run, wall_s, lab_s, kind, module, body"
 _RUN = (
@@ -151,9 +160,9 @@ class JournalReader(Reads):
         except JournalError:
             db.close()
             raise
-        if version != str(SCHEMA_VERSION):
+        if version not in {str(number) for number in READABLE}:
             db.close()
-            raise JournalError(path, f"has schema {version}, this program reads {SCHEMA_VERSION}")
+            raise JournalError(path, foreign_schema(version))
         return reader
 
     def close(self) -> None:

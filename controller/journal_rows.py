@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA_VERSION = 1
+READABLE = frozenset({1})  # schemas whose rows the readers understand as they are
+MIGRATIONS: dict[
+    int, str
+] = {}  # by schema: the SQL that makes the next one of it, statements parted by ";\n"
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -45,6 +49,16 @@ class JournalError(Exception):
     def __init__(self, path: Path | str, message: str) -> None:
         super().__init__(f"journal {path}: {message}")
         self.path = Path(path)
+
+
+def foreign_schema(found: str | None) -> str:
+    """Return what to say about a journal of a schema that this program does not know."""
+    if found is not None and found.isdecimal() and int(found) > SCHEMA_VERSION:
+        return (
+            f"has schema {found}, from a newer version of this program, which writes {SCHEMA_VERSION}: "
+            "use that version, or another state directory; nothing was changed"
+        )
+    return f"has schema {found}, this program reads {', '.join(map(str, sorted(READABLE)))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ number it saw can neither miss a row nor meet another one under the same number.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 import uuid
@@ -17,10 +18,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from controller.journal_prune import drop_events, drop_outbox
+from controller.journal_prune import OUTBOX_BYTES, drop_events, drop_outbox
 from controller.journal_read import Reads
 from controller.journal_read import extract as _extract
-from controller.journal_rows import SCHEMA, SCHEMA_VERSION, JournalError, Record, dump
+from controller.journal_rows import (
+    MIGRATIONS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    JournalError,
+    Record,
+    dump,
+    foreign_schema,
+)
 
 
 class Journal(Reads):
@@ -31,6 +40,7 @@ class Journal(Reads):
         self.station = station
         self.boot_id = ""
         self.enqueued = 0  # messages put into the outbox since the journal was opened
+        self.outbox_bytes = 0  # that wait for the broker, files counted with their size
 
     @classmethod
     def open(cls, path: Path | str, *, station: str) -> Self:
@@ -57,6 +67,8 @@ class Journal(Reads):
     def _prepare(self) -> None:
         """Set durability, create the tables of a new file, and check that an old one is ours."""
         with self._errors():
+            if self._db.execute("SELECT count(*) FROM sqlite_master WHERE name='meta'").fetchone()[0]:
+                self._check_schema()  # before anything of a newer file is touched
             self._db.execute("PRAGMA journal_mode=WAL").fetchall()
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA journal_size_limit=16777216")
@@ -70,13 +82,25 @@ class Journal(Reads):
                         "created": repr(time.time()),
                     }
                     self._db.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
-        meta = self.meta()
-        if meta.get("schema") != str(SCHEMA_VERSION):
-            raise JournalError(
-                self.path, f"has schema {meta.get('schema')}, this program writes {SCHEMA_VERSION}"
-            )
-        if meta.get("station") != self.station:
-            raise JournalError(self.path, f"belongs to station {meta.get('station')!r}, not {self.station!r}")
+        station = self.meta().get("station")
+        if station != self.station:
+            raise JournalError(self.path, f"belongs to station {station!r}, not {self.station!r}")
+        self._migrate()
+        self.outbox_bytes = self.backlog()[1]
+
+    def _check_schema(self) -> None:
+        """Refuse a schema that is not ours and that no migration leads on from."""
+        found = self.meta().get("schema")
+        if found not in {str(number) for number in (SCHEMA_VERSION, *MIGRATIONS)}:
+            raise JournalError(self.path, foreign_schema(found))
+
+    def _migrate(self) -> None:
+        """Bring an older file to the present schema, version after version, each whole or not at all."""
+        while (version := int(self.meta()["schema"])) < SCHEMA_VERSION:
+            with self._transaction():
+                for statement in MIGRATIONS[version].split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(version + 1),))
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""
@@ -100,10 +124,12 @@ class Journal(Reads):
         """Commit everything inside, or nothing."""
         with self._errors():
             self._db.execute("BEGIN IMMEDIATE")
+            before = self.outbox_bytes
             try:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
+                self.outbox_bytes = before
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
@@ -201,6 +227,7 @@ class Journal(Reads):
             (record.topic, seq, self.boot_id, record.retain, prev, chain, kept),
         )
         self.enqueued += 1
+        self.outbox_bytes += size
 
     # -- runs, checkpoints, latches, nonces ------------------------------------------------------------------
 
@@ -288,30 +315,32 @@ class Journal(Reads):
     def acknowledge(self, ranges: Sequence[tuple[int, int]]) -> int:
         """Drop the outbox rows in the closed ranges of sequence numbers; return how many there were."""
         with self._transaction():
-            return sum(
-                self._db.execute("DELETE FROM outbox WHERE seq BETWEEN ? AND ?", pair).rowcount
-                for pair in ranges
-            )
+            sql = "DELETE FROM outbox WHERE seq BETWEEN ? AND ? RETURNING bytes"
+            sizes = [row[0] for pair in ranges for row in self._db.execute(sql, pair).fetchall()]
+            self.outbox_bytes -= sum(sizes)
+            return len(sizes)
 
     def undeliverable(self, refused: Sequence[tuple[int, str]]) -> int:
         """Drop outbox rows that can never be sent, record which and why, and publish the count."""
         gone = 0
         with self._transaction():
             for seq, why in refused:
-                row = self._db.execute("DELETE FROM outbox WHERE seq = ? RETURNING topic", (seq,)).fetchone()
+                sql = "DELETE FROM outbox WHERE seq = ? RETURNING topic, bytes"
+                row = self._db.execute(sql, (seq,)).fetchone()
                 if row is not None:
+                    self.outbox_bytes -= row[1]
                     self._insert(
                         Record("undeliverable", "journal", {"seq": seq, "topic": row[0], "why": why})
                     )
                     gone += 1
             if gone:
-                self._count_dropped({"undeliverable": gone})
+                self._count_dropped({"undeliverable": gone}, "they can never be delivered: see the journal")
         return gone
 
     def prune(
         self,
         *,
-        outbox_bytes: int = 256 << 20,
+        outbox_bytes: int = OUTBOX_BYTES,
         outbox_age_s: float = 14 * 86400.0,
         telemetry_age_s: float = 7 * 86400.0,
         runs_age_s: float = 365 * 86400.0,
@@ -329,17 +358,20 @@ class Journal(Reads):
         now = time.time()
         with self._transaction():
             dropped = drop_outbox(self._db, outbox_bytes, now - outbox_age_s, chunk)
-            self._count_dropped(dropped)
+            if dropped:
+                days = f"{outbox_age_s / 86400.0:g} days and " if math.isfinite(outbox_age_s) else ""
+                self._count_dropped(dropped, f"no more than {days}{outbox_bytes / 1e6:.3g} MB may wait")
+                self.outbox_bytes = self.backlog()[1]
             events = drop_events(self._db, now - telemetry_age_s, now - runs_age_s, chunk)
         return {**dropped, "events": events} if events else dropped
 
-    def _count_dropped(self, dropped: dict[str, int]) -> None:
-        """Add to the counters of dropped messages and publish them."""
+    def _count_dropped(self, dropped: dict[str, int], why: str) -> None:
+        """Add to the counters of dropped messages and publish them, with the reason."""
         for name, count in dropped.items():
             key = f"dropped_{name}"
             total = int(self.meta().get(key, "0")) + count
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, str(total)))
-            body = {"v": total, "t": time.time(), "e": None, "q": "good"}
+            body = {"v": total, "t": time.time(), "e": None, "q": "good", "why": why}
             self._insert(Record("dropped", "journal", body, topic=f"state/journal/{key}", retain=True))
 
     def extract(self, run: str, path: Path | str) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from controller import journal_store
 from controller.journal import AsyncJournal, Journal, JournalError, JournalReader, Record
 
 
@@ -52,12 +53,19 @@ def test_another_stations_journal_is_refused(journal, path):
         Journal.open(path, station="other")
 
 
-def test_a_journal_of_another_schema_is_refused(journal, path):
-    journal._db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
-    with pytest.raises(JournalError, match="schema 99"):
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [("99", "schema 99, from a newer version"), ("0", "has schema 0, this program reads 1")],
+)
+def test_a_journal_of_another_schema_is_refused_untouched(journal, path, schema, words):
+    journal._db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (schema,))
+    journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match=words):
         Journal.open(path, station="bench")
-    with pytest.raises(JournalError, match="schema 99"):
+    with pytest.raises(JournalError, match=words):
         JournalReader.open(path)
+    assert path.read_bytes() == before
 
 
 def test_a_file_that_is_no_journal_is_refused_by_name(tmp_path):
@@ -386,6 +394,55 @@ async def test_tidy_goes_on_until_nothing_old_is_left_but_thins_telemetry_that_w
         left = await journal.read(lambda j: [event.seq for event in j.events(kind="tele")])
         assert left == seqs[::2]
         assert await journal.tidy(0.0) == {}  # without time: one piece, here of nothing
+
+
+async def test_what_waits_stays_within_its_limit_while_the_run_goes_on(path, tmp_path):
+    """A broker that is away for weeks: every trip and document is kept, and the counts are told."""
+    wide = {"x": "y" * 988}
+    async with await AsyncJournal.open(path, station="bench", outbox_bytes=100_000) as journal:
+        await journal.boot("test")
+        for n in range(300):
+            journal.post("tele", "io", wide, topic="tele")
+            journal.post("doc/event", "documents", {"n": n}, topic="doc/event")
+            await journal.flush()
+        await journal.latch("hot", wide)
+        waiting = await journal.read(lambda j: j.outbox_bytes)
+        assert waiting == (await journal.read(lambda j: j.backlog()))[1]
+        assert waiting <= 102_000
+        told = await journal.read(lambda j: j.events(kind="dropped"))
+        assert told[-1].body["why"] == "no more than 0.09 MB may wait"
+        counts = await journal.read(lambda j: j.meta())
+        left = outbox(path)
+        assert int(counts["dropped_tele"]) == 300 - sum(row[1] == "tele" for row in left) > 150
+        assert sum(row[1] == "doc/event" for row in left) == 300
+        assert sum(row[1] == "alarm/hot" for row in left) == 1
+        assert ("state/journal/dropped_tele", 1) in {(row[1], row[3]) for row in left}
+
+
+async def test_what_may_never_be_dropped_is_not_looked_through_at_every_commit(path, monkeypatch):
+    async with await AsyncJournal.open(path, station="bench", outbox_bytes=10_000) as journal:
+        await journal.boot("test")
+        looked = []
+        prune = Journal.prune
+        monkeypatch.setattr(Journal, "prune", lambda self, **more: looked.append(1) or prune(self, **more))
+        for n in range(200):
+            await journal.record("doc/event", "documents", {"n": n, "x": "y" * 90}, topic="doc/event")
+        assert len(await journal.read(lambda j: outbox(path))) == 200
+        assert 5 < len(looked) < 40
+
+
+def test_an_older_journal_is_brought_up_to_date_in_one_step_or_not_at_all(journal, path, monkeypatch):
+    journal.record("a", "m", {"v": 1})
+    monkeypatch.setattr(journal_store, "SCHEMA_VERSION", 3)
+    steps = {1: "ALTER TABLE events ADD COLUMN more TEXT;\nCREATE INDEX i ON events (more)", 2: "nonsense"}
+    monkeypatch.setattr(journal_store, "MIGRATIONS", steps)
+    with pytest.raises(JournalError, match="nonsense"):
+        Journal.open(path, station="bench")
+    assert journal.meta()["schema"] == "2"  # the first step is whole, of the second nothing is left
+    steps[2] = "ALTER TABLE runs ADD COLUMN more TEXT"
+    with Journal.open(path, station="bench") as newer:
+        assert newer.meta()["schema"] == "3"
+        assert newer.events(kind="a")[0].body == {"v": 1}
 
 
 # -- reading beside the writer, extract ----------------------------------------------------------------------
