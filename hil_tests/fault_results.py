@@ -140,6 +140,7 @@ def _played(row: Row, condition: str, benches: Benches, folder: Path) -> Measure
 
 def shortened(said: str) -> str:
     """Return what failed and the last lines that the run itself had for people."""
+    said = said.replace("\\n", "\n")  # of a text inside a tuple
     head = said.partition("\n")[0]
     lines = said.partition("--- lines\n")[2].partition("--- left over")[0].strip().splitlines()
     return " / ".join([head, *lines[-3:]])[:LONGEST_ERROR]

@@ -127,6 +127,8 @@ def test_the_page_shows_times_failures_and_what_was_not_played(tmp_path: Path) -
 def test_a_failure_is_told_with_the_last_lines_of_the_run() -> None:
     said = "AssertionError: off: not within 3 s\n--- cli.err\nx\n--- lines\none\ntwo\n--- left over: []"
     assert shortened(said) == "AssertionError: off: not within 3 s / one / two"
+    quoted = "AssertionError: (6, '--- cli.err\\nx\\n--- lines\\none\\n--- left over: []')"
+    assert shortened(quoted) == "AssertionError: (6, '--- cli.err / one"
 
 
 def test_an_open_row_that_is_met_must_be_marked_as_met(tmp_path: Path) -> None:
