@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from drivers.errors import BadReply, DriverError, NoReply
-from drivers.owed import Owed, owed_after
+from drivers.owed import LONGEST_REPLY, Owed, owed_after
 from drivers.port import Connected, Port, PortLost, Reopenable
 from drivers.roles import LineStats
 from drivers.turn import Turn
@@ -145,6 +145,7 @@ class Line:
 
         Raises:
             NoReply: no complete reply in time, or the link is lost.
+            BadReply: more than ``LONGEST_REPLY`` bytes without a reply among them.
             Interrupted: a NoReply because of ``interrupt``.
         """
 
@@ -218,6 +219,7 @@ class Line:
         """
         async with self._exchange(device, b"", urgent=urgent):
             deadline_s = self._now() + timeout_s
+            await asyncio.sleep(0)  # many short lines in one piece must not keep the loop from all others
             while b"\n" not in self._text:
                 if self._lost is not None:
                     raise NoReply(f"link lost: {self._lost}", device=device, reply=self._text)
@@ -336,6 +338,9 @@ class Line:
                     raise
                 if answer is not None:
                     return answer
+                if (size := sum(map(len, chunks))) > LONGEST_REPLY:
+                    self.stats.bad_replies += 1
+                    raise BadReply(f"{size} bytes came on line {self.name} and no reply among them")
             elif remaining_s <= 0:
                 return None
 

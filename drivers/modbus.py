@@ -32,6 +32,7 @@ READ_HOLDING, READ_INPUT, WRITE_ONE, WRITE_SEVERAL = 3, 4, 6, 16
 MOST_READ = 125  # registers in one read, Modbus Application Protocol V1.1b3, 6.3
 MOST_WRITTEN = 123  # registers in one write, the same, 6.12
 FASTEST_SILENCE_S = 0.00175  # above 19200 baud, Modbus over Serial Line V1.02, 2.5.1.1
+LONGEST_FRAME = 256  # bytes on a serial line (Modbus over serial line V1.02, section 2.2)
 LONGEST_NOISE = 8  # bytes in front of a reply that are skipped if a good one follows
 STALE_TRANSACTIONS = 1024  # a reply to one of so many earlier requests is late, any other is wrong
 
@@ -311,8 +312,9 @@ def _rtu_frame(data: bytes) -> bytes | None:
     elif function in (5, 6, 15, 16):
         size = 8
     else:  # of unknown length: take what its checksum confirms
-        sizes = (n for n in range(4, len(data) + 1) if crc16(data[: n - 2]) == data[n - 2 : n])
-        size = next(sizes, len(data) + 1)
+        longest = range(4, min(len(data), LONGEST_FRAME) + 1)
+        sizes = (n for n in longest if crc16(data[: n - 2]) == data[n - 2 : n])
+        size = next(sizes, LONGEST_FRAME)
     return data[:size] if len(data) >= size else None
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from drivers.errors import BadReply, DriverError
 
+LONGEST_REPLY = 1 << 17  # bytes; twice the longest that any instrument sends
+
 
 @dataclass
 class Owed:
@@ -19,8 +21,11 @@ class Owed:
 
     def completed_by(self, late: bytes) -> bool:
         """Take ``late`` and say whether the reply is now here, so that nothing more has to be waited for."""
-        self.chunks.append(late)
         if self.parse is None:
+            return False
+        self.chunks.append(late)
+        if sum(map(len, self.chunks)) > LONGEST_REPLY:  # whatever comes, it is not that reply
+            self.parse, self.chunks = None, []
             return False
         try:
             return self.parse(self.chunks) is not None

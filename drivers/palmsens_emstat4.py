@@ -151,9 +151,12 @@ class EmStat4:
             Refused: no program is running and everything that happened has been told.
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
+        remaining_s = timeout_s
         while True:
             if self._happened:
                 return self._happened.popleft()
+            if remaining_s < 0:
+                raise NoReply(f"no sample within {timeout_s:g} s, only other lines", device=self.name)
             async with self._reader:
                 if self._happened:
                     continue
@@ -218,8 +221,7 @@ class EmStat4:
         deadline = asyncio.get_running_loop().time() + ABORT_S
         acknowledged = False
         while not acknowledged or self._running:
-            remaining_s = deadline - asyncio.get_running_loop().time()
-            line = await self._read(max(remaining_s, 0.0))
+            line = await self._read_until(deadline)
             if not acknowledged and line.startswith("Z"):
                 acknowledged = True
                 self._aborted = True
@@ -248,7 +250,8 @@ class EmStat4:
         """Run the script that opens the circuit and proves it; return the voltage."""
         await self._send_script(off_script(self.model))
         volt: float | None = None
-        while line := await self._read(OCV_RUN_S):
+        deadline = asyncio.get_running_loop().time() + OCV_RUN_S
+        while line := await self._read_until(deadline):
             error = decode_error(line)
             if error is not None:
                 await asyncio.sleep(PAUSE_AFTER_ERROR_S)
@@ -349,7 +352,7 @@ class EmStat4:
         seen: bytes | str = b""
         while True:
             try:
-                answer = await self._read(max(deadline - asyncio.get_running_loop().time(), 0.0))
+                answer = await self._read_until(deadline)
             except NoReply as error:
                 seen = error.reply or seen
                 if not seen:
@@ -378,6 +381,13 @@ class EmStat4:
         line = await self._line.read_line(timeout_s, device=self.name)
         text = line.translate(None, FLOW_CONTROL).rstrip(b"\r\n")
         return text.decode("ascii", errors="backslashreplace")
+
+    async def _read_until(self, deadline_s: float) -> str:
+        """Return the next line before a moment of the loop's clock; lines may not go on for ever."""
+        remaining_s = deadline_s - asyncio.get_running_loop().time()
+        if remaining_s <= 0:
+            raise NoReply("lines came, but not the one that was waited for", device=self.name)
+        return await self._read(remaining_s)
 
     def _begin_program(self) -> None:
         self._phase = self._ending = self._failure = ""
