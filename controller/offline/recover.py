@@ -53,7 +53,7 @@ def record_of(run: RunFiles) -> tuple[Record, list[str]]:
     }
     for entry in supervisor_log(run):
         notes.append(f"supervisor: {entry.get('what', '')}")
-        if "results" in entry:
+        if "results" in entry and (row is None or row.outcome is None):  # else it was resumed, and ended
             record["exit_code"] = SUPERVISOR_ACTED
             record["outcome"] = str(entry.get("what") or record["outcome"])
     if not record["steps"]:
