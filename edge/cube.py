@@ -13,44 +13,60 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from edge.machine import prefetch_to_write
+
 Floats = NDArray[np.float64]
 
 MOST_BYTES = 64_000_000
 LEAST_FACTOR = 2  # channels per bin, at least: a line of the detectors here is ten channels wide or more
 PIECE = 4096  # records that are decoded before any is counted
+ROOM = 4 * PIECE  # for cells that are carried in one call
 
 PIXEL_SHIFT, CHANNEL_MASK = np.uint64(16), np.uint64(0xFFFF)
 
 
-@njit("i8(u8[::1], u4[::1], u2[::1], u4[::1], i8[::1])", cache=True, nogil=True, boundscheck=False)
-def fill(records, bin_of, cube, keys, carried):  # type: ignore[no-untyped-def]
-    """Add packed events to a cube in place; return how many cells have gone beyond 16 bits.
+@njit(
+    "UniTuple(u8, 2)(u8[::1], u8, u4[::1], u2[::1], u4[::1], i8[::1])",
+    cache=True, nogil=True, boundscheck=False,
+)  # fmt: skip
+def fill(records, start, bin_of, cube, keys, carried):  # type: ignore[no-untyped-def]
+    """Add packed events to a cube in place; return (cells that went beyond 16 bits, first record not added).
 
-    Keys of a piece are worked out first and then incremented: two short loops overlap better than one.
+    Keys of a piece are worked out first and then incremented: two short loops overlap better than one, and
+    every cell is asked for long before its turn. Many pieces in one call: two threads that met in the
+    interpreter after each would wait for each other.
 
     Args:
-        records: from ``edge.events.pack``, uint64, shape (n,), n at most the size of ``keys``.
+        records: from ``edge.event_kernels.pack``, uint64, shape (n,).
+        start: first record to add.
         bin_of: channel to bin, uint32, shape (channels + 1,); the number of cells where there is no bin.
         cube: uint16, shape (cells + 1,), pixel by pixel; the last cell takes what is in no bin.
-        keys: scratch, uint32, shape (room,).
-        carried: takes the cells that went from 65 535 to 0 counts, int64, shape (room,).
+        keys: scratch, uint32, shape (piece,).
+        carried: takes the cells that went from 65 535 to 0 counts, int64, shape (room,), room at least piece;
+            the call ends when less than a piece is left of it.
     """
     last = np.uint64(cube.size - 1)
     bins = np.uint64(bin_of[bin_of.size - 1])  # the overflow entry holds the number of bins
-    n = records.size
-    for j in range(n):
-        record = records[j]
-        b = np.uint64(bin_of[record & CHANNEL_MASK])
-        keys[j] = np.uint32(min((record >> PIXEL_SHIFT) * bins + b, last) if b < bins else last)
-    found = 0
-    for j in range(n):
-        key = keys[j]
-        count = np.uint16(cube[key] + np.uint16(1))
-        cube[key] = count
-        if count == 0:
-            carried[found] = key
-            found += 1
-    return found
+    n, piece, room = np.uint64(records.size), np.uint64(keys.size), np.uint64(carried.size)
+    found = np.uint64(0)
+    i = start
+    while i < n and found + piece <= room:
+        m = min(piece, n - i)
+        for j in range(m):
+            record = records[i + j]
+            b = np.uint64(bin_of[record & CHANNEL_MASK])
+            key = np.uint64(min((record >> PIXEL_SHIFT) * bins + b, last) if b < bins else last)
+            prefetch_to_write(cube, key)
+            keys[j] = np.uint32(key)
+        for j in range(m):
+            key = np.uint64(keys[j])
+            count = np.uint16(cube[key] + np.uint16(1))
+            cube[key] = count
+            if count == 0:
+                carried[found] = np.int64(key)
+                found += np.uint64(1)
+        i += m
+    return found, i
 
 
 def rebin_factor(pixels: int, channels: int) -> int:
@@ -80,7 +96,7 @@ class Cube:
         if self.pixels < 0 or self.bins < 1 or 2 * self.pixels * self.bins > MOST_BYTES:
             raise ValueError(f"{self.pixels} pixels of {self.bins} bins are no cube of {MOST_BYTES} bytes")
         self.counts = np.zeros(self.pixels * self.bins + 1, np.uint16)
-        self._keys, self._carried = np.empty(PIECE, np.uint32), np.empty(PIECE, np.int64)
+        self._keys, self._carried = np.empty(PIECE, np.uint32), np.empty(ROOM, np.int64)
 
     def add(self, records: NDArray[np.uint64], bin_of: NDArray[np.uint32]) -> None:
         """Add packed events.
@@ -89,9 +105,10 @@ class Cube:
             records: shape (n,); the beam-off pixel and what is beyond are counted apart.
             bin_of: from ``bin_table``, shape (channels + 1,).
         """
-        for start in range(0, records.size, PIECE):
-            part = records[start : start + PIECE]
-            for cell in self._carried[: fill(part, bin_of, self.counts, self._keys, self._carried)]:
+        start = 0
+        while start < records.size:
+            found, start = fill(records, start, bin_of, self.counts, self._keys, self._carried)
+            for cell in self._carried[:found]:
                 self.carries[int(cell)] = self.carries.get(int(cell), 0) + 1
 
     def merge(self, other: Cube) -> None:
@@ -167,4 +184,6 @@ def bin_table(channels: int, bin_of: ArrayLike, bins: int) -> NDArray[np.uint32]
 def warm() -> None:
     """Run the kernel once on no events."""
     none = np.zeros(0, np.uint64)
-    fill(none, np.zeros(2, np.uint32), np.zeros(2, np.uint16), np.zeros(1, np.uint32), np.zeros(1, np.int64))
+    fill(
+        none, 0, np.zeros(2, np.uint32), np.zeros(2, np.uint16), np.zeros(1, np.uint32), np.zeros(1, np.int64)
+    )

@@ -39,25 +39,29 @@ def _one_pixel_16(_context: Any, records: Any, start: Any, first: Any) -> Any:
     return signature, generate
 
 
-@intrinsic
-def _prefetch(_context: Any, words: Any, place: Any) -> Any:
-    """Ask for the cache line of words[place], 64 bits each; a place beyond the array does no harm."""
-    signature = types.void(words, types.uint64)
+def _fetch(to_write: int) -> Any:
+    """Return an intrinsic that asks for a cache line, to be read only or to be written to."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = context.make_array(signature.args[0])(context, builder, arguments[0])
-        bytes_on = builder.shl(arguments[1], ir.IntType(64)(3))
-        where = cgutils.pointer_add(builder, value.data, bytes_on)  # type: ignore[no-untyped-call]
-        where = builder.bitcast(where, ir.IntType(8).as_pointer())
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [where.type, flag, flag, flag])
-        name = "llvm.prefetch.p0"
-        ask = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
-        builder.call(ask, [where, flag(0), flag(3), flag(1)])  # for reading, to keep, data
-        return context.get_dummy_value()
+    def typed(_context: Any, values: Any, place: Any) -> Any:
+        signature = types.void(values, types.uint64)
 
-    return signature, generate
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            value = context.make_array(signature.args[0])(context, builder, arguments[0])
+            each = ir.IntType(64)(signature.args[0].dtype.bitwidth // 8)
+            where = cgutils.pointer_add(builder, value.data, builder.mul(arguments[1], each))  # type: ignore[no-untyped-call]
+            where = builder.bitcast(where, ir.IntType(8).as_pointer())
+            flag = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [where.type, flag, flag, flag])
+            name = "llvm.prefetch.p0"
+            ask = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
+            builder.call(ask, [where, flag(to_write), flag(3), flag(1)])  # 3: keep it near; 1: data
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return intrinsic(typed)
 
 
 one_pixel_16: Any = _one_pixel_16
-prefetch: Any = _prefetch
+# ask for values[place] ahead of time; a place beyond the array does no harm
+prefetch, prefetch_to_write = _fetch(0), _fetch(1)

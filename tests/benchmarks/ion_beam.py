@@ -119,7 +119,7 @@ class Wide(Cube):
 
     def __post_init__(self) -> None:
         self.counts = np.zeros(self.pixels * self.bins + 1, np.uint16)
-        self._keys, self._carried = np.empty(PIECE, np.uint32), np.empty(PIECE, np.int64)
+        self._keys, self._carried = np.empty(PIECE, np.uint32), np.empty(2 * PIECE, np.int64)
 
 
 def histograms(scan: Scan, channels: int) -> list[Contender]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.cube import MOST_BYTES, Cube, bin_table, rebin_factor, warm
+from edge.cube import MOST_BYTES, ROOM, Cube, bin_table, rebin_factor, warm
 
 
 def records(pixel, channel):
@@ -33,6 +33,16 @@ def test_counts_beyond_16_bits_are_carried():
     assert cube.spectra(0, 2)[1, 2] == 200_000
     assert cube.spectra(0, 2).sum() == 200_000
     assert cube.outside == 70_000
+
+
+def test_more_cells_are_carried_at_once_than_one_call_takes():
+    cells = ROOM + 5_000
+    cube, table = Cube(cells // 4, 4), bin_table(4, np.arange(4), 4)
+    cube.counts[:cells] = 65_535
+    one_each = np.arange(cells)
+    cube.add(records(one_each // 4, one_each % 4), table)
+    assert (cube.spectra(0, cells // 4) == 65_536).all()
+    assert cube.outside == 0
 
 
 def test_merging_is_exact_in_any_order():
