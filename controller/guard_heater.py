@@ -35,6 +35,7 @@ JUMP_K = 3.0  # a reading that moves by more, beyond twice the fastest allowed r
 JUMP_COUNT = 3
 FROZEN_COUNT, FROZEN_TIME_S = 20, 5.0
 FROZEN_MOVE_K, FROZEN_STEPS = 0.5, 10.0  # movement to expect before a repeated reading is called frozen
+FROZEN_HORIZON_S = 60.0  # what is expected is expected within this
 RATE_WINDOW_S = 30.0
 NOISE_COUNT = 20
 NOISE_LIMIT_K = 1.5  # one sigma; the sensor in the holder is good for 1 K
@@ -304,6 +305,7 @@ class Frozen:
         self._response_k = (0.0, 0.0)  # what the change of power since then must have done, as a band
         self._powers: deque[tuple[float, float]] = deque()  # of the same window as the slope
         self._fraction = 0.0  # their mean, before it stood still
+        self._step_k_per_s = 0.0  # of the last step
         self._quantum_k = math.inf  # smallest step ever seen: the resolution of the reading
 
     def check(self, now_s: float, dt_s: float, temperature_k: float, fraction: float) -> Iterator[Finding]:
@@ -314,18 +316,25 @@ class Frozen:
                 self._powers.popleft()
             if math.isfinite(self._value_k):
                 self._quantum_k = min(self._quantum_k, abs(temperature_k - self._value_k))
+                self._step_k_per_s = (temperature_k - self._value_k) / max(now_s - self._since_s, 1e-3)
             self._begin(now_s, temperature_k)
             return
         self._count += 1
         p = self._plant
         change_w = sorted((fraction - self._fraction) * power_w for power_w in p.power_w)
         low_k, high_k = self._response_k
-        self._response_k = (low_k + dt_s * _least(change_w[0], p), high_k + dt_s * _most(change_w[1], p))
         still_s = now_s - self._since_s
+        if still_s <= FROZEN_HORIZON_S:  # later on the loss of heat makes up for it
+            self._response_k = (low_k + dt_s * _least(change_w[0], p), high_k + dt_s * _most(change_w[1], p))
         if self._count < FROZEN_COUNT or still_s < FROZEN_TIME_S:
             return
         resolved_k = FROZEN_STEPS * self._quantum_k if math.isfinite(self._quantum_k) else 0.0
-        expected_k = _nearest_to_zero(*(self._slope.k_per_s * still_s + k for k in self._response_k))
+        # At the top of an overshoot a reading in coarse steps stands still for long: its last step was slow.
+        going_s = min(still_s, FROZEN_HORIZON_S)
+        going_k = _nearest_to_zero(self._slope.k_per_s * going_s, self._step_k_per_s * going_s)
+        expected_k = _nearest_to_zero(
+            *(math.copysign(going_k, self._slope.k_per_s) + k for k in self._response_k)
+        )
         noisy = self._noise_k is not None and self._noise_k >= (0.0 if resolved_k == 0.0 else self._quantum_k)
         if noisy or expected_k > max(FROZEN_MOVE_K, resolved_k):
             why = (

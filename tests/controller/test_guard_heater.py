@@ -149,7 +149,8 @@ FAULTS = {
         lambda rig: setattr(rig, "frozen_c", rig.sensed_c()), ("heater-frozen",), 20.0, warming=True
     ),
     "sensor frozen, plant not known": Fault(
-        lambda rig: setattr(rig, "frozen_c", rig.sensed_c()), ("heater-frozen",), 20.0, known=False, warming=True
+        lambda rig: setattr(rig, "frozen_c", rig.sensed_c()), ("heater-frozen",), 20.0, known=False,
+        warming=True,
     ),
     "sensor noisy": Fault(_set("noise_k", 3.0), ("heater-noise", "heater-jump"), 20.0),
 }  # fmt: skip
