@@ -2,10 +2,12 @@
 
 One page is one map or one slice. Names come from ImageJ's slice labels, else "0", "1", ...; the pixel size
 from resolution and unit where both are there. Pages of other sizes or with colours are refused.
+Tiles, and strips packed with zlib or PackBits, are read by tifffile alone; LZW needs the extra ``lzw``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ UM_PER_UNIT = {
     "cm": 1e4,
     "inch": 25400.0,
 }
+WITHOUT_CODECS = (1, 8, 32773, 32946)  # plain, zlib, PackBits: the rest needs imagecodecs
 DECODER_ERRORS = (
     Exception,
 )  # a decoder of others raises what its parts raise: zlib.error, struct.error, ...
@@ -74,6 +77,9 @@ def _checked(path: Path, tiff: Any) -> RecordedImages:
         planes = _Contiguous(path, int(offset), np.dtype(order), (ny, nx))
         return RecordedImages(path, _names(meta, count), ny, nx, dtype, planes, _pitch(first, meta))
     for number, page in enumerate(tiff.pages, 1):
+        if int(page.compression) not in WITHOUT_CODECS and importlib.util.find_spec("imagecodecs") is None:
+            what = "the package imagecodecs (pip install operando[lzw]), or no compression"
+            raise FileError(path, f"page {number}", what, f"compression {int(page.compression)}")
         if page.shape != (ny, nx) or page.dtype != dtype:
             raise FileError(path, f"page {number}", f"{ny} x {nx} of {dtype}", (page.shape, str(page.dtype)))
     return RecordedImages(

@@ -202,8 +202,8 @@ IBD = bytes(16) + struct.pack("<12f", *range(12))
 
 
 def tiff() -> list[bytes]:
-    """Return a stack of two small pages, and one page, written by hand (baseline TIFF 6.0)."""
-    return [_tiff(1), _tiff(2), _tiff(1, ">")]
+    """Return small stacks and pages, one tiled, one packed with LZW, written by hand (TIFF 6.0)."""
+    return [_tiff(1), _tiff(2), _tiff(1, ">"), _tiff(1, tiled=True), _tiff(1, packed=LZW_PIXELS)]
 
 
 def masks() -> list[bytes]:
@@ -211,27 +211,60 @@ def masks() -> list[bytes]:
     return [_tiff(1, bits=8)]
 
 
-def _tiff(pages: int, order: str = "<", bits: int = 16) -> bytes:
+def _lzw(data: bytes) -> bytes:
+    """Pack bytes as LZW without compressing them: 9-bit codes, clear 256 first, end 257 last."""
+    bits = "".join(f"{code:09b}" for code in (256, *data, 257))
+    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+
+
+LZW_PIXELS = _lzw(bytes(range(8)))
+
+
+def _tiff(pages: int, order: str = "<", bits: int = 16, *, tiled: bool = False, packed: bytes = b"") -> bytes:
     out = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
+    side = 16 if tiled else 2  # a tile has at least 16 x 16 pixels
+    pixels = packed or bytes(range(bits // 2)) if not tiled else bytes(side * side * bits // 8)
     for page in range(pages):
         entries = [
             (256, 4, 2),
             (257, 4, 2),
             (258, 3, bits),
-            (259, 3, 1),
+            (259, 3, 5 if packed else 1),
             (262, 3, 1),
             (277, 3, 1),
-            (278, 4, 2),
         ]
+        entries += [(322, 4, side), (323, 4, side)] if tiled else [(278, 4, 2)]
         at = len(out) + 2 + 12 * (len(entries) + 2) + 4
-        entries += [(273, 4, at), (279, 4, bits // 2)]
+        entries += [(324 if tiled else 273, 4, at), (325 if tiled else 279, 4, len(pixels))]
         out += struct.pack(f"{order}H", len(entries))
         for tag, kind, value in sorted(entries):
-            packed = struct.pack(f"{order}HH", value, 0) if kind == 3 else struct.pack(f"{order}I", value)
-            out += struct.pack(f"{order}HHI", tag, kind, 1) + packed
-        out += struct.pack(f"{order}I", at + bits // 2 if page + 1 < pages else 0)
-        out += bytes(range(bits // 2))
+            word = struct.pack(f"{order}HH", value, 0) if kind == 3 else struct.pack(f"{order}I", value)
+            out += struct.pack(f"{order}HHI", tag, kind, 1) + word
+        out += struct.pack(f"{order}I", at + len(pixels) if page + 1 < pages else 0)
+        out += pixels
     return out
+
+
+def fits() -> list[bytes]:
+    """Return an image of unsigned numbers, one of three axes, and one in an extension (FITS 4.0)."""
+    shape = ("BITPIX  =                   16", "NAXIS   =                    2",
+             "NAXIS1  =                    3", "NAXIS2  =                    2")  # fmt: skip
+    unsigned = ("BZERO   =                32768 / unsigned", "BSCALE  =                    1")
+    cube = ("BITPIX  =                  -32", "NAXIS   =                    3",
+            "NAXIS1  =                    2", "NAXIS2  =                    2",
+            "NAXIS3  =                    2")  # fmt: skip
+    plain, empty = "SIMPLE  =                    T", ("BITPIX  =                    8", "NAXIS   =      0")
+    one = _hdu(struct.pack(">6h", *range(-3, 3)), plain, *shape, *unsigned)
+    stack = _hdu(struct.pack(">8f", *range(8)), plain, *cube)
+    extension = _hdu(
+        bytes(12), "XTENSION= 'IMAGE   '           / image", *shape, "PCOUNT  = 0", "GCOUNT  = 1"
+    )
+    return [one, stack, _hdu(b"", plain, *empty, "EXTEND  = T") + extension]
+
+
+def _hdu(data: bytes, *cards: str) -> bytes:
+    header = "".join(card.ljust(80) for card in (*cards, "END")).encode()
+    return header.ljust(-(-len(header) // 2880) * 2880) + data.ljust(-(-len(data) // 2880) * 2880, b"\0")
 
 
 def hdf5(**datasets: Any) -> bytes:

@@ -173,6 +173,11 @@ TARGETS: dict[str, Target] = {
     ),
     "hexitec-hxt": _reader("hexitec_hxt", fuzz_seeds.hexitec_hxt, b"HEXITECH"),
     "tiff-images": _reader("images", fuzz_seeds.tiff),
+    "fits-images": _reader(
+        "images", fuzz_seeds.fits, b"NAXIS   =", b"BITPIX  =", b"BZERO   =", b"XTENSION= 'IMAGE",
+        b"PCOUNT  =", b"-64", b"1E400", b"END".ljust(80),
+        ending=".fits", covers=("fits_images",), max_bytes=12_000,
+    ),
     "tiff-mask": _reader("images", fuzz_seeds.masks, read="read_mask"),
     "tiff-stack": _reader("tiff_stack", fuzz_seeds.tiff, ending=".tif", needs=("tifffile",)),
     "foreign-maps": _reader("foreign_maps", lambda: [*fuzz_seeds.npz_maps(), *fuzz_seeds.geopixe()], *NPZ),

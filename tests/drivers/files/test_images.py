@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import tracemalloc
 import zlib
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from drivers.files import images
 from drivers.files.errors import FileError
+from hil_tests.soak.fuzz_seeds import LZW_PIXELS
 from tests.data_sets import need, reference
 
 IMAGE = np.arange(12 * 17, dtype=np.uint16).reshape(12, 17) * 300
@@ -91,13 +93,79 @@ def test_the_horizontal_predictor(put):
         (tif(IMAGE)[:-100], "strips inside the file"),
         (tif(np.zeros((4, 5, 3), np.uint8), photometric="rgb"), "one grey image per page"),
         (tif(IMAGE.astype(np.float64)), "8, 16 or 32 bit whole numbers"),
-        (tif(np.zeros((32, 32), np.uint16), tile=(16, 16)), "plain or zlib-packed"),
         (tif(IMAGE, IMAGE[:-1]), "12 x 17 pixels uint16 as on page 0"),
     ],
 )
 def test_what_cannot_be_read_says_so(put, data, expected):
     with pytest.raises(FileError, match=expected):
         all_frames(put(data, "wrong.tif"))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f4"])
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "zlib"}, {"predictor": 2, "compression": "zlib"}, {"byteorder": ">"}]
+)
+def test_tiles_are_put_together(put, dtype, options):
+    """12 x 17 pixels are one tile and a bit: what a tile holds beyond the image is left out."""
+    if dtype == "f4" and "predictor" in options:
+        options = options | {"predictor": 1}
+    image = (np.arange(35 * 50).reshape(35, 50) * 7 % 251).astype(dtype)
+    buffer, options = io.BytesIO(), dict(options)
+    with tifffile.TiffWriter(buffer, byteorder=options.pop("byteorder", "<")) as out:
+        for page in (image, image[::-1]):
+            out.write(page, metadata=None, contiguous=False, tile=(16, 32), **options)
+    first, second = all_frames(put(buffer.getvalue()))
+    assert np.array_equal(first, image)
+    assert np.array_equal(second, image[::-1])
+
+
+def test_pages_of_different_tiles_are_refused(put):
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as out:
+        out.write(np.zeros((32, 32), np.uint16), metadata=None, contiguous=False, tile=(16, 16))
+        out.write(np.zeros((32, 32), np.uint16), metadata=None, contiguous=False, tile=(16, 32))
+    with pytest.raises(FileError, match="size that page 0 has"):
+        images.read(put(buffer.getvalue()))
+
+
+def lzw_page(packed: bytes, compression: int = 5) -> bytes:
+    """Return a page of 2 x 2 pixels of 16 bits, in one LZW strip."""
+    tags = [(256, 4, 2), (257, 4, 2), (258, 3, 16), (259, 3, compression), (262, 3, 1), (273, 4, 8),
+            (277, 3, 1), (278, 4, 2), (279, 4, len(packed))]  # fmt: skip
+    ifd = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", t, k, 1, v) for t, k, v in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + ifd + b"\0\0\0\0"
+
+
+def test_lzw_without_its_package_names_the_extra(put, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(FileError, match=r"pip install operando\[lzw\]"):
+        images.read(put(lzw_page(LZW_PIXELS)))
+
+
+def test_another_compression_is_refused(put):
+    with pytest.raises(FileError, match="plain, zlib or LZW"):
+        images.read(put(lzw_page(bytes(8), compression=7)))
+
+
+def test_lzw_with_its_package(put):
+    pytest.importorskip("imagecodecs", reason="the extra lzw is not installed")
+    (frame,) = all_frames(put(lzw_page(LZW_PIXELS)))
+    assert np.array_equal(frame, np.frombuffer(bytes(range(8)), "<u2").reshape(2, 2))
+    tiles = all_frames(put(tif(IMAGE, compression="lzw", predictor=2, tile=(16, 16))))
+    assert np.array_equal(tiles[0], IMAGE)
+
+
+def test_lzw_that_unpacks_to_more_or_to_nothing_is_refused(put):
+    codecs = pytest.importorskip("imagecodecs", reason="the extra lzw is not installed")
+    path = put(lzw_page(codecs.lzw_encode(bytes(64 << 20))))
+    tracemalloc.start()
+    with pytest.raises(FileError, match="8 bytes of pixels"):
+        all_frames(path)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+    for broken in (b"\x80", b"\xff" * 50, LZW_PIXELS[:4]):
+        with pytest.raises(FileError, match="pixels"):
+            all_frames(put(lzw_page(broken)))
 
 
 def test_fractions_are_refused(put):
