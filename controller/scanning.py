@@ -113,6 +113,7 @@ class Scanning:
         self._low_since: float | None = None  # monotonic
         self._monotonic = monotonic
         self._reading = False
+        self._no_room: OSError | None = None  # a full disk, usually
         self._lease_s = LEASE_MARGIN_S
         self._scan = -1
         self._lines: list[LineReport] = []
@@ -168,6 +169,7 @@ class Scanning:
         """Play one pass; pauses inside it on beam loss or request; ends between lines when told."""
         self.keep_shutter()
         before = await self._open_pass(n)
+        over = self._over(should_end)
         self._lines = []
         self.line, self.lines_total = 0, raster.ny
         self._lease_s = LEASE_LINES * raster.nx * raster.dwell_s + LEASE_MARGIN_S
@@ -177,9 +179,9 @@ class Scanning:
         first = 0
         readers = self._start_readers(n)
         try:
-            while first < raster.ny and not should_end():
-                await self._wait_for_beam(should_end)
-                if should_end():
+            while first < raster.ny and not over():
+                await self._wait_for_beam(over)
+                if over():
                     break
                 self._guard.lease("beam", self._lease_s, Action.BLANK)
                 try:
@@ -187,7 +189,7 @@ class Scanning:
                         raster,
                         first,
                         on_line=self._on_line,
-                        should_stop=lambda: self._interrupted(should_end),
+                        should_stop=lambda: self._interrupted(over),
                     )
                 except Refused:
                     if self._guard.refuses() or not self._paused():
@@ -202,6 +204,7 @@ class Scanning:
             self._guard.release("beam")
             await self._end_readers(readers)
             self.keep_shutter()
+        self._needs_room()
         return await self._close_pass(raster, n, before, pulses=pulses, lines_done=first, missed=missed)
 
     async def run_background(
@@ -211,14 +214,16 @@ class Scanning:
         await self._scanner.blank()
         self.line, self.lines_total = 0, 0
         before = await self._open_pass(n)
+        over = self._over(should_end)
         self._lines = []
         readers = self._start_readers(n)
         end_s = self._clock.now_s() + duration_s
         try:
-            while self._clock.now_s() < end_s and not should_end():
+            while self._clock.now_s() < end_s and not over():
                 await self._clock.sleep(min(1.0, max(0.0, end_s - self._clock.now_s())))
         finally:
             await self._end_readers(readers)
+        self._needs_room()
         return await self._close_pass(None, n, before, pulses=0, lines_done=0, missed=0)
 
     def close(self) -> None:
@@ -227,6 +232,16 @@ class Scanning:
             feed.raw.close()
 
     # --- inside ----------------------------------------------------------------------------------------
+
+    def _over(self, should_end: Callable[[], bool]) -> Callable[[], bool]:
+        """Return what says that a pass must end: told to, or its events cannot be written any more."""
+        return lambda: should_end() or self._no_room is not None
+
+    def _needs_room(self) -> None:
+        """Raise what kept a reader from writing: events that are not kept are not worth their dose."""
+        if self._no_room is not None:
+            error, self._no_room = self._no_room, None
+            raise OSError(error.errno, f"raw events cannot be written: {error.strerror}") from error
 
     def _interrupted(self, should_end: Callable[[], bool]) -> bool:
         return should_end() or self._paused() or self.beam_lost() or self._guard.refuses() is not None
@@ -351,6 +366,9 @@ class Scanning:
                 return
             try:
                 await self._read_once(feed, n, send=True)
+            except OSError as error:
+                self._no_room = error
+                return
             except NoReply as error:
                 feed.problems.append(str(error))
                 self._recorder.fault(feed.name, str(error))

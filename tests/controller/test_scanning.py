@@ -7,6 +7,7 @@ bits, frame << 14 | upper time.
 from __future__ import annotations
 
 import asyncio
+import errno
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -222,6 +223,20 @@ async def test_a_detector_that_rebooted_is_prepared_again_before_the_next_pass(s
     assert (await setup.run()).good
     assert not setup.pige.rebooted
     assert "pige: pige has rebooted: it is prepared again" in setup.recorder.lines
+
+
+async def test_a_full_disk_ends_the_pass_at_once(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The beam does not go on over the sample for events that nobody keeps."""
+
+    def full(words: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(setup.scanning.feeds["pige"].raw, "append", full)
+    lines: list[int] = []
+    setup.scanner.at_line = lambda: lines.append(1)
+    with pytest.raises(OSError, match="raw events cannot be written: No space left on device"):
+        await setup.scanning.run_pass(Raster(4, 300, 40.0, 30.0, 0.01), 1, should_end=lambda: False)
+    assert len(lines) < 150
 
 
 async def test_a_lost_datagram_voids_the_pass_but_the_next_one_counts(setup: Setup) -> None:
