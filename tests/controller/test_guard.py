@@ -308,6 +308,130 @@ def test_an_interlock_whose_input_vanishes_counts_as_tripped(time: Time, trips: 
     assert "no valid value" in trips[0].text
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), None])
+def test_what_is_no_number_is_no_reading(
+    guard: Guard, time: Time, trips: list[Trip], wrong: float | None
+) -> None:
+    for second in range(3):
+        guard.heater(heater(time, wrong))
+        guard.cell(CellSample(time.wall_s, float(second), "cc", 3.9, wrong))
+    assert ids(trips) == ["cell-invalid", "heater-sensor"]
+    assert guard.values["heater.temperature"] is guard.values["cell.current"] is None
+
+
+def test_a_sensor_that_comes_and_goes_is_a_broken_sensor(guard: Guard, time: Time, trips: list[Trip]) -> None:
+    for number in range(30):  # never three in a row
+        time.wall_s += 0.25
+        guard.heater(heater(time, 300.0, ok=number % 3 == 0))
+    assert ids(trips) == ["heater-sensor"]
+    assert "10 times of 15" in trips[0].text
+
+
+def test_a_value_that_comes_and_goes_beyond_its_limit_is_beyond_it(
+    guard: Guard, time: Time, trips: list[Trip]
+) -> None:
+    for second in range(10):  # never two in a row
+        guard.cell(cell(time, float(second), 4.2 if second % 2 else 3.9))
+    assert ids(trips) == ["cell-voltage"]
+
+
+def test_a_cell_outside_its_window_at_rest_is_not_heated_either(
+    guard: Guard, time: Time, trips: list[Trip]
+) -> None:
+    for second in range(2):
+        guard.cell(CellSample(time.wall_s, float(second), "ocv", 1.2, None))
+    assert [(trip.id, trip.action) for trip in trips] == [("cell-voltage", Action.SAFE)]
+
+
+def test_what_the_cell_was_is_forgotten_when_nobody_measures_it(guard: Guard, time: Time) -> None:
+    guard.expect_cell(True)
+    guard.cell(cell(time, 1.0, 3.9))
+    assert guard.values["cell.voltage"] == 3.9
+    guard.expect_cell(False)
+    assert guard.values["cell.voltage"] is guard.values["cell.current"] is None
+
+
+def test_a_set_point_beyond_the_limits_is_refused_by_the_guard(guard: Guard) -> None:
+    assert guard.refuses_target(333.0) is None
+    assert "350.0 K is outside the limits 263.0 to 343.0 K" in (guard.refuses_target(350.0) or "")
+    assert guard.refuses_target(float("nan")) is not None
+
+
+def _asking() -> InterlockRow:
+    condition = parse_condition("io.vacuum == false", {"io": "io"}, ("vacuum",))
+    return InterlockRow(
+        "vacuum", "io.vacuum == false", condition, 0.0, Action.SAFE, True, "look at the gauge"
+    )
+
+
+def test_a_trip_that_asks_for_an_answer_is_not_cleared_without(time: Time, trips: list[Trip]) -> None:
+    guard = make(time, trips, interlocks=[_asking()])
+    guard.io(io(time, vacuum=False))
+    guard.tick()
+    assert [(trip.id, trip.acknowledge) for trip in trips] == [("interlock-vacuum", "look at the gauge")]
+    assert not guard.clear("interlock-vacuum")
+    assert not guard.clear("interlock-vacuum", "  ")
+    assert guard.refuses()
+    assert guard.clear("interlock-vacuum", "valve was open, closed it")
+    guard.tick()  # and its cause is still there
+    assert ids(trips) == ["interlock-vacuum"] * 2
+
+
+def test_a_switch_that_vanishes_counts_as_tripped(time: Time, trips: list[Trip]) -> None:
+    guard = make(time, trips, interlocks=[_asking()])
+    guard.io(io(time, vacuum=True))
+    for _ in range(10):
+        time.wall_s += 0.1
+        guard.heater(heater(time, 300.0))
+        guard.tick()
+    assert "interlock-vacuum" in ids(trips)
+    assert "no valid value" in next(trip for trip in trips if trip.id == "interlock-vacuum").text
+
+
+def test_a_row_of_the_cell_sleeps_while_no_program_runs_and_not_longer(time: Time, trips: list[Trip]) -> None:
+    condition = parse_condition("cell.voltage > 4 V", {"cell": "cell"})
+    high = InterlockRow("high", "cell.voltage > 4 V", condition, 0.0, Action.OPEN_CIRCUIT, True)
+    guard = make(time, trips, interlocks=[high])
+
+    def wait(seconds: float) -> None:
+        for _ in range(round(seconds / 0.1)):
+            time.wall_s += 0.1
+            guard.heater(heater(time, 300.0))
+            guard.io(io(time))
+            guard.tick()
+
+    wait(10.0)
+    assert trips == []
+    guard.expect_cell(True)
+    wait(2.8)
+    assert trips == []
+    wait(0.4)
+    assert sorted(ids(trips)) == ["cell-stale", "interlock-high"]
+
+
+def test_a_long_interval_of_the_cell_does_not_put_off_another_row(time: Time, trips: list[Trip]) -> None:
+    """In an impedance sweep packages are minutes apart; the vacuum is still missed in a third of a second."""
+    guard = make(time, trips, interlocks=[_asking()])
+    guard.expect_cell(True, 60.0)
+    for _ in range(5):
+        time.wall_s += 0.1
+        guard.heater(heater(time, 300.0))
+        guard.io(io(time))  # without its switch
+        guard.tick()
+    assert ids(trips) == ["interlock-vacuum"]
+
+
+def test_a_pause_must_not_end_while_its_cause_is_there(time: Time, trips: list[Trip]) -> None:
+    guard = make(time, trips, interlocks=[row("heater.temperature > 340 K", latch=False)])
+    guard.heater(heater(time, 341.0))
+    guard.tick()
+    assert guard.refuses() is None
+    assert "interlock warm" in (guard.holds() or "")
+    guard.heater(heater(time, 339.0))
+    guard.tick()
+    assert guard.holds() is None
+
+
 def test_a_row_without_latch_acts_once_per_cause(time: Time, trips: list[Trip]) -> None:
     guard = make(time, trips, interlocks=[row("heater.temperature > 340 K", latch=False)])
     for temperature_k in (341.0, 341.0, 339.0, 341.0):
