@@ -15,8 +15,12 @@ from scipy.stats import beta
 
 from edge.compton_frames import EnergyBins
 from edge.compton_physics import momentum_au
+from edge.machine import prefetch
 
 Floats = NDArray[np.float64]
+AHEAD = (
+    4  # pixels from the one that is summed to the one that is fetched; rows lie too far apart to be guessed
+)
 CORE, WINGS, VAR_CORE, VAR_WINGS, COVARIANCE = range(5)
 
 
@@ -44,6 +48,8 @@ def window_sums(spectra, edges, sums):  # type: ignore[no-untyped-def]
             continue
         core, wings, core2, wings2, shared = 0.0, 0.0, 0.0, 0.0, 0.0
         ka, kb, kc, kd = np.int64(a), np.int64(b), np.int64(c), np.int64(d)
+        for k in range(ka - 1, kd + 2, 8):  # much the same window: eight bins are a cache line
+            prefetch(spectra, np.uint64((p + AHEAD) * bins + k))
         apart = min(kb - ka, kc - kb, kd - kc) >= 3 and ka >= 1 and kd + 1 < bins
         reach = 1 if apart else 0
         outer, inner = 0, 0
