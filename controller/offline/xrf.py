@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from controller.offline.recorded import one_each
-from controller.offline.technique import Array, Axis, Job, Problems, Technique
+from controller.offline.technique import Array, Axis, Job, Merge, Problems, Technique
 from controller.offline.values import finite, parse_energy, pm, quantity, scale_report, table
 from drivers.files import any_file
 from drivers.files.recordings import RecordedEvents, RecordedMap, RecordedSpectrum, Recording
 from edge.calibration import EnergyScale
-from edge.spectra import MapSums, Projection, channels_within
+from edge.spectra import MapSums, Projection, SpectrumSums, channels_within
 from edge.xray_lines import LineGroup
 from edge.xrf_reduce import ROI_HALF_KEV, XrfResult, centre_of_mass, parse_elements, reduce_xrf
 
@@ -269,7 +270,57 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--high", help="end of the fitted range; default: above the last line found")
 
 
+def _part(args: argparse.Namespace, file: Path) -> dict[str, Any]:
+    """Return counts and times of each detector of one of several files."""
+    recording = any_file.read(file)
+    spectra = [recording.spectrum()] if isinstance(recording, RecordedEvents) else recording
+    if isinstance(spectra, RecordedMap):
+        raise ValueError("maps are added by operando reduce maps --merge")  # noqa: TRY004  # of the file
+    return {
+        "file": file.name,
+        "detectors": [
+            {
+                "counts": one.counts, "live_s": one.live_s, "real_s": one.real_s, "detector": one.detector,
+                "energy_kev": list(one.energy_kev) if one.energy_kev else None, "centre": one.centre,
+            }
+            for one in spectra
+        ],
+    }  # fmt: skip
+
+
+def _merge(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> XrfReport:
+    """Add the spectra of one sample detector by detector; channels and calibration must be the same."""
+    first = parts[0]
+    sums = [SpectrumSums(one["counts"].size) for one in first["detectors"]]
+    for part in parts:
+        if len(part["detectors"]) != len(sums):
+            raise ValueError(f"{part['file']} and {first['file']} have different numbers of detectors")
+        for total, one, known in zip(sums, part["detectors"], first["detectors"], strict=True):
+            if any(one[name] != known[name] for name in ("detector", "energy_kev", "centre")):
+                raise ValueError(f"{part['file']} and {first['file']} are calibrated differently")
+            try:
+                total.add(one["counts"], one["live_s"], one["real_s"])
+            except ValueError as error:
+                raise ValueError(f"{part['file']}: {error}") from error
+    said = ("the sum of " + ", ".join(part["file"] for part in parts),)
+    merged = []
+    for total, known in zip(sums, first["detectors"], strict=True):
+        counts, live_s, real_s = total.result()
+        energy = tuple(known["energy_kev"]) if known["energy_kev"] else None
+        merged.append(RecordedSpectrum(
+            Path(str(first["file"])), counts, known["detector"], live_s, real_s, energy_kev=energy,
+            centre=known["centre"], notes=said,
+        ))  # fmt: skip
+    return reduce_recording(merged, _options(args))
+
+
 def _jobs(args: argparse.Namespace) -> list[Job]:
+    options = _options(args)
+    return one_each(args.files, lambda recording: reduce_recording(recording, options))
+
+
+def _options(args: argparse.Namespace) -> XrfOptions:
+    """Return the options; raises Problems with all that is wrong."""
     options = XrfOptions(
         groups=parse_elements(args.elements) if args.elements else None,
         offset_kev=parse_energy(args.offset) if args.offset else None,
@@ -286,11 +337,11 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
         problems.append("--high must be above --low")
     if problems:
         raise Problems(problems)
-    return one_each(args.files, lambda recording: reduce_recording(recording, options))
+    return options
 
 
 TECHNIQUE = Technique(
     "xrf", "X-ray fluorescence: elements found, areas of line groups from one fit, element maps.",
     any_file.FORMATS, 'operando reduce xrf steel.spe --gain "11.93 eV" --elements "Cr, Mn, Fe, Ni, Cu, W:L"',
-    _add_arguments, _jobs, each=True,
+    _add_arguments, _jobs, Merge(_part, _merge, alone=True), each=True,
 )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import signal
 import socket
@@ -23,7 +22,6 @@ from controller.offline.campaign_work import Task, about, absolute, differences,
 from controller.offline.product import pack, unpack, unpack_product
 from controller.offline.technique import Job, Technique
 from tests.data_sets import need
-from tests.drivers.files import makers
 
 N_FILES = 7
 SPECTRUM = "gamma/nai_background.spe"
@@ -332,37 +330,7 @@ def test_plain_values_keep_every_bit():
         pack({"a": np.array([None])})
 
 
-# --- several files that are one measurement --------------------------------------------------------------
-
-
-def test_files_that_are_parts_of_one_measurement_are_added_exactly(tmp_path, capsys):
-    """A spectrum dealt out at random to three files and merged again is the spectrum in every number."""
-    whole = need("gamma/soil_be7_ucb009.Spe", "a spectrum in three parts").read_text().split("\n")
-    at = next(n for n, line in enumerate(whole) if line.startswith("$DATA")) + 2
-    counts = np.array([int(word) for word in whole[at : at + 8192]])
-    rng = np.random.default_rng(3)
-    parts = rng.multinomial(counts, [0.5, 0.3, 0.2]).T
-    paths = []
-    for number, part in enumerate((*parts, counts)):
-        paths.append(tmp_path / f"{number}.Spe")
-        live = "900 930" if number == 3 else "300 310"
-        paths[-1].write_bytes(makers.spe(part.tolist(), live=live, calibration="0.0 0.3657 0.0 keV"))
-    assert reduce.main(["gamma", "--json", str(paths[3])]) == 0
-    (one,) = json.loads(capsys.readouterr().out)["files"]
-    assert reduce.main(["gamma", "--json", "--merge", *map(str, paths[:3])]) == 0
-    (merged,) = json.loads(capsys.readouterr().out)["files"]
-    for entry in (one, merged):
-        for name in ("file", "sha256", "inputs", "notes", "started"):
-            entry.pop(name, None)
-    assert merged == one
-    assert reduce.main(["gamma", "--merge", str(paths[0]), str(paths[0])]) == 2
-    assert "given twice" in capsys.readouterr().err
-
-
-def test_files_that_do_not_belong_together_are_not_added(files, tmp_path, capsys):
-    soil = need("gamma/soil_be7_ucb009.Spe", "soil")
-    assert reduce.main(["gamma", "--merge", str(files[0]), str(soil)]) == 2
-    assert "different numbers of channels" in capsys.readouterr().err
+# --- the summary -------------------------------------------------------------------------------------------
 
 
 def test_the_summary_has_a_line_for_every_file_in_their_order(files, alone):
