@@ -18,6 +18,7 @@ from rich.text import Text
 
 Status = dict[str, Any]
 PLAIN_PERIOD_S = 10.0
+SILENT_S = 3.0  # without a word (there are four a second) what was shown is no longer true
 
 
 def follow(events: Iterable[Status | None], console: Console) -> Status:
@@ -27,10 +28,14 @@ def follow(events: Iterable[Status | None], console: Console) -> Status:
 
 def _live(events: Iterable[Status | None], console: Console) -> Status:
     last: Status = {}
+    heard = time.monotonic()
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         for event in events:
             if event is None:
+                if last and time.monotonic() - heard > SILENT_S:
+                    live.update(panel(unanswered(last, time.monotonic() - heard)))
                 continue
+            heard = time.monotonic()
             if event.get("event") == "status":
                 last = event
                 live.update(panel(last))
@@ -42,9 +47,15 @@ def _live(events: Iterable[Status | None], console: Console) -> Status:
 def _plain(events: Iterable[Status | None], console: Console) -> Status:
     last: Status = {}
     said = 0.0
+    heard = time.monotonic()
     for event in events:
         if event is None:
+            silent_s = time.monotonic() - heard
+            if last and silent_s > SILENT_S and time.monotonic() - said >= PLAIN_PERIOD_S:
+                said = time.monotonic()
+                console.print(one_line(unanswered(last, silent_s)), highlight=False, soft_wrap=True)
             continue
+        heard = time.monotonic()
         if event.get("event") == "line":
             console.print(_line(event), highlight=False)
         elif event.get("event") == "status":
@@ -53,6 +64,13 @@ def _plain(events: Iterable[Status | None], console: Console) -> Status:
                 said = time.monotonic()
                 console.print(one_line(last), highlight=False, soft_wrap=True)
     return last
+
+
+def unanswered(last: Status, seconds: float) -> Status:
+    """Return what is known while control does not answer: nothing of what it said last, and for how long."""
+    measured = dict.fromkeys(("temperature_k", "voltage_v", "current_a", "beam_a", "blanked", "scan"))
+    text = f"the host has not answered for {seconds:.0f} s: nothing shown here is known"
+    return {**last, **measured, "quantities": {}, "alarms": [text, *last.get("alarms", [])]}
 
 
 def one_line(status: Status) -> str:
