@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hil_tests.soak.__main__ import main
 from hil_tests.soak.items import ITEMS
+from hil_tests.soak.long_run import Track, judge, slope_of
 from hil_tests.soak.runner import ROOT, Book, Failed, Skip, Workshop, tree_state
 from hil_tests.soak.runs import Run, chi_square_bound
 
@@ -124,3 +126,35 @@ def test_an_account_for_the_fresh_user_needs_root(tmp_path: Path, monkeypatch: p
     assert outcome.state == "skipped"
     assert "only root" in outcome.text
     assert json.loads((tmp_path / "abc" / "fresh-user" / "outcome.json").read_text())["state"] == "skipped"
+
+
+def test_a_slope_and_its_error() -> None:
+    """Anscombe's first set: slope 0.5001 with a standard error of 0.1179 (The American Statistician 27, 17)."""
+    x = [10.0, 8.0, 13.0, 9.0, 11.0, 14.0, 6.0, 4.0, 12.0, 7.0, 5.0]
+    y = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68]
+    assert slope_of(x, y) == (pytest.approx(0.5001, abs=1e-4), pytest.approx(0.1179, abs=1e-4))
+
+
+def _track(rss: float = 0.0, descriptors: int = 20, later_s: float = 0.0) -> Track:
+    """A process over one hour: what grows, from the middle on."""
+    hours = [n / 100.0 for n in range(101)]
+    return Track(
+        at_s=[3600.0 * at for at in hours], rss_mb=[60.0 + rss * at for at in hours],
+        descriptors=[20 if at < 0.5 else descriptors for at in hours], threads=[4] * 101,
+        late_s=[0.01 + later_s * at for at in hours], pids={7},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("grows", "words"),
+    [
+        ({}, None),
+        ({"rss": 10.0}, "grows by 10.0 MB an hour"),
+        ({"descriptors": 25}, "descriptors 20 -> 25"),
+        ({"later_s": 1.0}, "comes later"),
+    ],
+)
+def test_what_grows_in_a_long_run_is_told(grows: dict[str, Any], words: str | None) -> None:
+    table, problems = judge({"control": _track(**grows)})
+    assert len(table) == 2
+    assert (problems == []) if words is None else (words in problems[0])

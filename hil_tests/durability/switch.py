@@ -3,6 +3,7 @@
 It is put in by ``site/sitecustomize.py``, which only the tests' ``PYTHONPATH`` finds; nothing of it is in the
 host. Configured by JSON in ``OPERANDO_TEST_SWITCH``:
 
+``freeze``   instead of the rest: stop at the first look at the outbox, inside a ``read`` or ``idle``
 ``role``     the module that it is for (``controller.host``); other processes stay as they are
 ``notes``    a file: every number that the journal returned, before the caller gets it, and every site reached
 ``site``     name of a call site (``sites.py``), or none
@@ -37,7 +38,27 @@ def install(config: str, arguments: Sequence[str]) -> None:
     if told["role"] not in arguments:
         return
     os.environ.pop("OPERANDO_TEST_SWITCH")  # not for the processes that this one starts
-    Switch(told).install()
+    if "freeze" in told:
+        _freeze(told["freeze"])
+    else:
+        Switch(told).install()
+
+
+def _freeze(where: str) -> None:
+    """Stop this process for good at its first look at the outbox: inside a ``read``, or behind it."""
+    from controller.outbox import OutboxReader
+
+    rows = OutboxReader.rows
+
+    def frozen(reader: Any, *arguments: int) -> Any:
+        found = rows(reader, *arguments)
+        cursor = reader._db.execute("SELECT seq FROM events") if where == "read" else None
+        if cursor is not None:
+            cursor.fetchone()  # a row is out and others follow: SQLite holds the read open
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return found
+
+    OutboxReader.rows = frozen  # type: ignore[method-assign]
 
 
 class Switch:

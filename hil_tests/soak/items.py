@@ -8,6 +8,8 @@ import sys
 
 from hil_tests.soak import catalogue, durability, fuzz
 from hil_tests.soak.fresh_user import fresh_user
+from hil_tests.soak.long_run import long_run
+from hil_tests.soak.network import store_and_forward
 from hil_tests.soak.runner import ROOT, Failed, Item, Workshop
 from hil_tests.soak.runs import Run, chi_square_bound, on_the_bench
 
@@ -92,6 +94,8 @@ ITEMS: dict[str, Item] = {
     "system-benchmark": system_benchmark,
     **dict(catalogue.items()),
     **dict(durability.items()),
+    "store-and-forward": store_and_forward,
+    "long-run": long_run,
     **dict(fuzz.items()),
 }
 
