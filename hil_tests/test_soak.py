@@ -129,7 +129,7 @@ def test_an_account_for_the_fresh_user_needs_root(tmp_path: Path, monkeypatch: p
 
 
 def test_a_slope_and_its_error() -> None:
-    """Anscombe's first set: slope 0.5001 with a standard error of 0.1179 (The American Statistician 27, 17)."""
+    """Anscombe's first set: 0.5001 with a standard error of 0.1179 (The American Statistician 27, 17)."""
     x = [10.0, 8.0, 13.0, 9.0, 11.0, 14.0, 6.0, 4.0, 12.0, 7.0, 5.0]
     y = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68]
     assert slope_of(x, y) == (pytest.approx(0.5001, abs=1e-4), pytest.approx(0.1179, abs=1e-4))
