@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.offline import cycling_parts
 from controller.offline.cycling_bdf import write_bdf
 from controller.offline.cycling_text import text_of
-from controller.offline.technique import Array, Axis, Job, Problems, Technique
+from controller.offline.technique import Array, Axis, Job, Merge, Problems, Technique
 from controller.offline.values import finite, quantity
 from drivers.files import cycler_log
 from drivers.files.cycler_log import CyclerLog
@@ -208,7 +209,7 @@ def _data(report: CyclingReport) -> dict[str, Any]:
         },
         "cycles_start_with": WORDS[report.first],
         "sensors": dict(report.sensors),
-        "flags": report.flags,
+        "flags": report.flags, "notes": list(log.notes),
         "steps": [_step(number, one) for number, one in enumerate(report.steps, 1)],
         "before_first_cycle": [_half(one, options) for one in report.lead],
         "cycles": [_cycle(one, options) for one in report.cycles],
@@ -325,7 +326,11 @@ def _options(args: argparse.Namespace) -> tuple[Options, list[str]]:
 
 
 def _run(path: Path, options: Options) -> CyclingReport:
-    report = CyclingReport(cycler_log.read(path), options)
+    return _report(cycler_log.read(path), options)
+
+
+def _report(log: CyclerLog, options: Options) -> CyclingReport:
+    report, path = CyclingReport(log, options), log.path
     if options.bdf is not None:
         options.bdf.mkdir(parents=True, exist_ok=True)
         good = [name for name in report.log.sensors if name not in report.sensors]
@@ -348,6 +353,19 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
     return [Job(path, (path,), partial(_run, path, options)) for path in args.files]
 
 
+def _part(args: argparse.Namespace, file: Path) -> dict[str, Any]:
+    """Return one of several files of one log."""
+    return cycling_parts.part(cycler_log.read(file))
+
+
+def _merge(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> CyclingReport:
+    """Put a log in several files together and reduce it."""
+    options, wrong = _options(args)
+    if wrong:
+        raise Problems(wrong)
+    return _report(cycling_parts.joined(parts), options)
+
+
 TECHNIQUE = Technique(
     name="cycling",
     help="Logs of battery cyclers to capacities, efficiencies, CC and CV parts, incremental capacity.",
@@ -355,5 +373,6 @@ TECHNIQUE = Technique(
     example='operando reduce cycling lg_m50.txt --current-accuracy "0.02 %" --bdf converted --out results',
     add_arguments=_add_arguments,
     jobs=_jobs,
+    merge=Merge(_part, _merge, alone=True),
     each=True,
 )

@@ -25,6 +25,7 @@ def text_of(report: CyclingReport) -> str:
         f"{log.path.name}: {log.program}{' ' + log.title if log.title else ''}, {log.n} records,"
         f" {len(report.steps)} steps",
         f"  current positive = charge (file: {log.signs}); direction {report.signs.verdict}",
+        *(f"  note: {note}" for note in log.notes),
         "  errors: statistical ± systematic" + ("" if stated else "; no accuracy of the current was stated"),
         table(
             ["step", "cycle", "what", "by", "I / A", "V first", "V last", f"Q / {unit}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from controller.offline import reduce
 from controller.offline.cycling import TECHNIQUE, CyclingReport
 from controller.offline.technique import Problems
 from drivers.files import cycler_log
@@ -119,3 +121,26 @@ def test_a_log_of_rests_cannot_be_reduced(tmp_path):
     (job,) = TECHNIQUE.jobs(arguments([str(tmp_path / "rest.csv")]))
     with pytest.raises(ValueError, match="no step charges"):
         job.run()
+
+
+@pytest.mark.parametrize(("file", "header", "cuts"), [(neware, 1, (700, 701, 1500)), (maccor, 4, (250, 900))])
+def test_a_log_in_several_files_is_the_log(file, header: int, cuts: tuple[int, ...], tmp_path, capsys):
+    """Cut in the middle of steps, given in any order: every number of every step and cycle."""
+    lines = Path(file()).read_text(encoding="utf-8").splitlines(keepends=True)
+    head, records = lines[:header], lines[header:]
+    paths = []
+    for k, (first, last) in enumerate(itertools.pairwise((0, *cuts, len(records)))):
+        paths.append(tmp_path / f"{k}.csv")
+        paths[-1].write_text("".join([*head, *records[first:last]]), encoding="utf-8")
+    assert reduce.main(["cycling", file(), "--json"]) == 0
+    (whole,) = json.loads(capsys.readouterr().out)["files"]
+    assert reduce.main(["cycling", *map(str, paths[::-1]), "--merge", "--json"]) == 0
+    (merged,) = json.loads(capsys.readouterr().out)["files"]
+    assert merged["notes"] == [f"one log in {len(paths)} files: " + ", ".join(path.name for path in paths)]
+    for name in ("file", "sha256", "inputs", "notes"):
+        whole.pop(name, None)
+        merged.pop(name, None)
+    assert merged == whole
+    paths[0].write_text("".join([*head, *records[: cuts[0] + 5]]), encoding="utf-8")
+    assert reduce.main(["cycling", *map(str, paths), "--merge"]) == 2
+    assert "only a log whose test time goes on can be put together" in capsys.readouterr().err
