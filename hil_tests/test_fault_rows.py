@@ -122,6 +122,8 @@ def test_the_page_shows_times_failures_and_what_was_not_played(tmp_path: Path) -
     assert "- a (control stopped): off after 9.9 s" in text
     assert "gone" not in text
     assert "Nothing." in page([row], {})
+    (stricter,) = rows_of(tmp_path, GOOD.replace("wall_s = 1.0", "wall_s = 0.1"))
+    assert "1 rows; none has been played." in page([stricter], found)
 
 
 def test_a_failure_is_told_with_the_last_lines_of_the_run() -> None:
