@@ -21,8 +21,8 @@ CYCLE_H = 3.0  # charge, rest, discharge, rest
 SAMPLE_S = 10.0  # wall
 SETTLING = 0.2  # of the samples: caches and the first results are allowed to fill
 WATCHED = ("supervisor", "control", "reduce", "link", "broker", "bench")
-# Of the wall. A process that grew by 8 MB an hour at speed 40 would grow by 5 MB a day of the experiment. What
-# reduce keeps for good by its nature, the sums of each pass, is more than the others have.
+# Of the wall: 8 MB an hour at speed 40 would be 5 MB a day of the experiment. What reduce keeps for good by
+# its nature, the sums of each pass, is more than the others have.
 GROWTH_MB_PER_H = {"reduce": 24.0}
 GROWTH_ANY_MB_PER_H = 8.0
 MORE_DESCRIPTORS, MORE_THREADS = 2, 1  # at the end than in the beginning
@@ -129,7 +129,8 @@ def _lateness(run: Run, world: World) -> dict[str, float]:
     found["link"] = 0.0 if oldest is None else max(0.0, time.time() - oldest)
     waited = run.rows(
         "SELECT c.wall_s - p.wall_s FROM events c JOIN events p ON p.kind = 'pass' "
-        "AND c.kind = 'pass_checked' AND p.run = c.run AND json_extract(p.body, '$.scan') = json_extract(c.body, '$.scan') "
+        "AND c.kind = 'pass_checked' AND p.run = c.run "
+        "AND json_extract(p.body, '$.scan') = json_extract(c.body, '$.scan') "
         "AND json_extract(p.body, '$.n') = json_extract(c.body, '$.n') "
         "WHERE c.seq > (SELECT max(seq) FROM events) - 3000 AND p.seq > (SELECT max(seq) FROM events) - 6000 "
         "ORDER BY c.seq DESC LIMIT 1"
