@@ -315,6 +315,19 @@ class Supervisor:
 
     async def _safe(self, by: str) -> dict[str, Any]:
         """Outputs off, now: control first; one that does not take it within 100 ms is killed."""
+        with contextlib.suppress(TimeoutError, OSError, ValueError):
+            reply = await self._control_makes_safe(by)
+            if reply.get("ok"):
+                return {"ok": True, "by": "control", "results": reply.get("results")}
+        self._acted = True
+        self._why = self._why or "safe was asked for and control did not confirm"
+        await self._kill_control()
+        results = await self._make_safe(self._why)
+        return {"ok": all(r["confirmed"] for r in results), "by": "supervisor", "results": results}
+
+    async def _control_makes_safe(self, by: str) -> dict[str, Any]:
+        """Ask control; return what became of it. Raises TimeoutError when it does not take it at once."""
+        writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(CONFIRM_S):
                 reader, writer = await asyncio.open_unix_connection(str(self.state.socket("control")))
@@ -323,16 +336,10 @@ class Supervisor:
             async with asyncio.timeout(SAFE_REPLY_S):
                 writer.write(b'{"do": "safe_results"}\n')
                 reply: dict[str, Any] = json.loads(await reader.readline())
-            writer.close()
-            if reply.get("ok"):
-                return {"ok": True, "by": "control", "results": reply.get("results")}
-        except (TimeoutError, OSError, ValueError):
-            pass
-        self._acted = True
-        self._why = self._why or "safe was asked for and control did not confirm"
-        await self._kill_control()
-        results = await self._make_safe(self._why)
-        return {"ok": all(r["confirmed"] for r in results), "by": "supervisor", "results": results}
+        finally:
+            if writer is not None:
+                writer.close()
+        return reply
 
     def _on_signal(self, name: str) -> None:
         """Abort: through control when there is one, else by not starting it."""
