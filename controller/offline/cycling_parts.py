@@ -43,7 +43,8 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> CyclerLog:
         if not after["time_s"][0] > before["time_s"][-1]:
             raise ValueError(
                 f"{after['file']} begins at {after['time_s'][0]:g} s of the test, before "
-                f"{before['file']} ends ({before['time_s'][-1]:g} s): only a log whose test time goes on can be put together"
+                f"{before['file']} ends ({before['time_s'][-1]:g} s): only a log whose test time "
+                "goes on can be put together"
             )
     columns: dict[str, Any] = {name: np.concatenate([one[name] for one in ordered]) for name in NEEDED}
     for name in OPTIONAL:
