@@ -45,6 +45,7 @@ PHASE_COULOMB = CURRENT_A * PHASE_S
 PATIENCE_S = 120.0
 HOST = ("supervisor", "control", "reduce", "link", "finish")
 SIGMAS = 5.0
+BEAM_WANDER = 0.02  # of the current, from one scan to the next
 TRIES = 5  # of a command, until the run has ended
 LATE = ("no reading of", "ran out: whoever had switched it on")
 
@@ -336,7 +337,20 @@ def _passes(run: Run) -> int:
     for scan in names:
         counted = sum(end[0] == scan for end in ends)
         assert _number(reduced.get(scan, 0)) == counted, f"scan {scan}: {reduced} reduced, {ends}"
+    _counts_agree({entry["name"]: entry for entry in result["scans"]})
     return len(ends)
+
+
+def _counts_agree(scans: dict[str, dict[str, Any]]) -> None:
+    """A pass of the scan before holds as many events as one of the scan after: the cell is as it was.
+
+    Whichever of them was cut off and went on: a pass that counted twice, or half, would stand out.
+    """
+    for detector in ("pixe", "pige"):
+        found = {name: (scans[name]["events"][detector]["on"], len(scans[name]["passes"])) for name in PASSES}
+        (a, n), (b, m) = found.values()
+        sigma = math.sqrt(a / n**2 + b / m**2 + (BEAM_WANDER * a / n) ** 2)
+        assert abs(a / n - b / m) <= SIGMAS * sigma, f"{detector}: {found}"
 
 
 def _number(passes: Any) -> int:
