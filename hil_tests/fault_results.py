@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from hil_tests.fault_company import play_together
 from hil_tests.fault_rows import CLAIMED_SPEED, CONDITIONS, FOLDER, Row, load
 from hil_tests.fault_run import Measured, NotStruck, play
 from hil_tests.harness import World, warm_scenario
@@ -107,13 +109,22 @@ def measure(
     began, name = time.monotonic(), digest(row)
     if row.speed <= CLAIMED_SPEED:
         row = replace(row, speed=min(row.speed, speed))
-    result: dict[str, Any] = {"group": row.group, "name": row.name, "condition": condition}
     try:
-        measured = _played(row, condition, benches, folder)
+        measured: Measured | str = _played(row, condition, benches, folder)
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
         print(said, file=sys.stderr, flush=True)
-        result |= {"met": False, "error": shortened(said)}
+        measured = shortened(said)
+    return stamped(row, name, condition, measured, began, tree)
+
+
+def stamped(
+    row: Row, name: str, condition: str, measured: Measured | str, began: float, tree: str
+) -> dict[str, Any]:
+    """Return a result with what it was measured on; ``measured`` in words is why it was not met."""
+    result: dict[str, Any] = {"group": row.group, "name": row.name, "condition": condition}
+    if isinstance(measured, str):
+        result |= {"met": False, "error": measured}
     else:
         result |= {
             "met": True, "reached_wall_s": round(measured.reached_wall_s, 2),
@@ -171,15 +182,32 @@ def play_all(
     tree = tree_state()
     results.parent.mkdir(parents=True, exist_ok=True)
     with _benches(scratch) as (benches, folder):
-        for number, (row, condition) in enumerate(to_play(rows, conditions, {} if again else read(results))):
-            if time.monotonic() > ends:
-                break
-            result = measure(row, condition, benches, folder / f"row{number}", tree, speed)
+        pending = list(to_play(rows, conditions, {} if again else read(results)))
+        together = in_company(pending, benches, folder, tree, ends)
+        alone = (
+            measure(row, condition, benches, folder / f"row{number}", tree, speed)
+            for number, (row, condition) in enumerate(pending)
+            if (row.name, condition) not in {(result["name"], result["condition"]) for result in new}
+        )
+        for result in itertools.chain(together, alone):
             with results.open("a") as stream:
                 stream.write(json.dumps(result) + "\n")
             new.append(result)
             print(told(result), flush=True)
+            if time.monotonic() > ends:
+                break
     return new
+
+
+def in_company(
+    pending: Iterable[tuple[Row, str]], benches: Benches, folder: Path, tree: str, ends: float
+) -> Iterator[dict[str, Any]]:
+    """Yield results of rows that went on together in one run; what is left out is to be played alone."""
+    rows = [row for row, condition in pending if condition == "guard" and not row.open]
+    began = time.monotonic()
+    for row, measured in play_together(rows, benches.at, folder, ends=ends):
+        yield stamped(row, digest(row), "guard", measured, began, tree)
+        began = time.monotonic()
 
 
 def told(result: Mapping[str, Any]) -> str:

@@ -49,6 +49,7 @@ class Row:
     unreachable: str = ""  # this output cannot confirm that it is off
     speed: float = CLAIMED_SPEED
     setting: str = ""  # what is other than usual at this station: a key of fault_settings.SETTINGS
+    alone: bool = False  # not in one run with others that it must go on with
     after: tuple[str, ...] = ()  # what must be found when it is over: keys of fault_going_on.AFTER
     conditions: tuple[str, ...] = ("guard",)
     fast: bool = True  # part of make test, in condition "guard"

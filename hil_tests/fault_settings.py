@@ -84,6 +84,16 @@ def mosquitto(world: World, folder: Path, things: dict[str, Any], undo: Undo) ->
     return _with_broker(world, folder, things, undo, broker)
 
 
+def mosquitto_on_a_small_disk(world: World, folder: Path, things: dict[str, Any], undo: Undo) -> World:
+    """The same, and what it keeps is on a disk of its own, a small one. Needs root."""
+    place = folder / "mosquitto"
+    place.mkdir(parents=True)
+    mount(place, SMALL_DISK)
+    undo.append(lambda: unmount(place))
+    things["disk"] = place
+    return mosquitto(world, folder, things, undo)
+
+
 def _with_broker(world: World, folder: Path, things: dict[str, Any], undo: Undo, broker: Mosquitto) -> World:
     recorder = Foreign(
         broker.port, "viewer", USERS["viewer"], name="recorder", persistent=True,
@@ -196,6 +206,7 @@ def extend_path(folder: Path, undo: Undo) -> None:
 
 SETTINGS: dict[str, Setting] = {
     "mosquitto": mosquitto,
+    "mosquitto on a small disk": mosquitto_on_a_small_disk,
     "ports by name": ports_by_name,
     "shared bus": shared_bus,
     "shared bus, heater read once a second": shared_bus_slowly,

@@ -69,7 +69,7 @@ WIRE_KINDS = (
 
 def replugged(scene: Scene, table: Table) -> Sign:
     """Pull a cable and put it back ``after_s`` wall seconds later, under another number."""
-    target = table["target"]
+    target = table["of"]
     scene.world.fault(target, "unplug")
     back = threading.Event()
 
@@ -79,6 +79,19 @@ def replugged(scene: Scene, table: Table) -> Sign:
 
     _later(scene, float(table.get("after_s", 0.1)), plug)
     return back.is_set
+
+
+def list_overflows(scene: Scene, table: Table) -> Sign:
+    """The list of a detector holds a single word, until a pass was lost over it."""
+    scene.world.fault(table["of"], "fifo", words=1)
+
+    def noticed() -> bool:
+        bad = [row for row in scene.run.events("pass") if not row["body"]["good"]]
+        if bad:
+            scene.world.fault(table["of"], "fifo")
+        return bool(bad)
+
+    return noticed
 
 
 # --- processes -------------------------------------------------------------------------------------------
@@ -162,6 +175,32 @@ def broker_refuses(scene: Scene, table: Table) -> Sign:
     return _and_delivered(scene, float(table["lab_s"]) / scene.row.speed, mend)
 
 
+def broker_full(scene: Scene, table: Table) -> Sign:
+    """The station's broker gets so little memory that it hangs up, for ``lab_s`` lab seconds."""
+    broker = scene.things["broker"]
+    usual = broker.config.read_text()
+    link = scene.run.pid("link")
+    os.kill(link, signal.SIGSTOP)
+    time.sleep(0.5)
+    broker.kill()
+    broker.config.write_text(f"memory_limit {table['bytes']}\n{usual}")
+    broker.start()
+    os.kill(link, signal.SIGCONT)
+
+    def mend() -> None:
+        broker.kill()
+        broker.config.write_text(usual)
+        broker.start()
+
+    return _and_delivered(scene, float(table["lab_s"]) / scene.row.speed, mend)
+
+
+def broker_disk_full(scene: Scene, table: Table) -> Sign:
+    """The disk on which the station's broker keeps its messages is full for ``lab_s`` lab seconds."""
+    disk_full(scene, table)
+    return _and_delivered(scene, float(table["lab_s"]) / scene.row.speed, scene.things["ballast"].unlink)
+
+
 def broker_flooded(scene: Scene, table: Table) -> Sign:
     """A foreign client publishes as fast as it can for ``wall_s`` seconds, with the viewer's account."""
     words = eventually(
@@ -197,7 +236,7 @@ def _and_delivered(scene: Scene, down_s: float, mend: Callable[[], Any]) -> Sign
 
 def file_limit(scene: Scene, table: Table) -> None:
     """A process can append to no file any more: what a full disk is to it, also without root (EFBIG)."""
-    resource.prlimit(scene.run.pid(table["process"]), resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    resource.prlimit(scene.run.pid(table["of"]), resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
 
 
 def disk_full(scene: Scene, table: Table) -> None:
@@ -208,7 +247,7 @@ def disk_full(scene: Scene, table: Table) -> None:
             with contextlib.suppress(OSError):
                 while True:
                     ballast.write(block)
-    scene.later.append(lambda: path.unlink(missing_ok=True))
+    scene.things["ballast"] = path
 
 
 def clock_jump(scene: Scene, table: Table) -> None:
@@ -234,7 +273,7 @@ def cpu_hogs(scene: Scene, table: Table) -> Sign:
 
 def memory_gone(scene: Scene, table: Table) -> Sign | None:
     """A process gets no more memory than ``spare_mb`` beyond what it has; then it is asked to work on."""
-    role = table["process"]
+    role = table["of"]
     pid = scene.run.pid(role)
     spare = int(float(table.get("spare_mb", 0.0)) * (1 << 20))
     resource.prlimit(pid, resource.RLIMIT_AS, (_virtual_bytes(pid) + spare, resource.RLIM_INFINITY))
@@ -300,11 +339,14 @@ def _end(process: subprocess.Popen[Any]) -> None:
 
 STRIKES: dict[str, Callable[[Scene, Table], Sign | None]] = {
     "replugged": replugged,
+    "list_overflows": list_overflows,
     "power_cut": power_cut,
     "broker_down": broker_down,
     "broker_frozen": broker_frozen,
     "broker_refuses": broker_refuses,
     "broker_flooded": broker_flooded,
+    "broker_full": broker_full,
+    "broker_disk_full": broker_disk_full,
     "file_limit": file_limit,
     "disk_full": disk_full,
     "clock_jump": clock_jump,
