@@ -302,10 +302,9 @@ class Frozen:
         self._value_k = math.nan
         self._since_s = 0.0
         self._count = 0
-        self._response_k = (0.0, 0.0)  # what the change of power since then must have done, as a band
         self._powers: deque[tuple[float, float]] = deque()  # of the same window as the slope
-        self._fraction = 0.0  # their mean, before it stood still
         self._step_k_per_s = 0.0  # of the last step
+        self._going: tuple[Going, ...] = ()
         self._quantum_k = math.inf  # smallest step ever seen: the resolution of the reading
 
     def check(self, now_s: float, dt_s: float, temperature_k: float, fraction: float) -> Iterator[Finding]:
@@ -321,20 +320,15 @@ class Frozen:
             return
         self._count += 1
         p = self._plant
-        change_w = sorted((fraction - self._fraction) * power_w for power_w in p.power_w)
-        low_k, high_k = self._response_k
         still_s = now_s - self._since_s
         if still_s <= FROZEN_HORIZON_S:  # later on the loss of heat makes up for it
-            self._response_k = (low_k + dt_s * _least(change_w[0], p), high_k + dt_s * _most(change_w[1], p))
+            for going in self._going:
+                going.advance(dt_s, fraction, p)
         if self._count < FROZEN_COUNT or still_s < FROZEN_TIME_S:
             return
         resolved_k = FROZEN_STEPS * self._quantum_k if math.isfinite(self._quantum_k) else 0.0
-        # At the top of an overshoot a reading in coarse steps stands still for long: its last step was slow.
-        going_s = min(still_s, FROZEN_HORIZON_S)
-        going_k = _nearest_to_zero(self._slope.k_per_s * going_s, self._step_k_per_s * going_s)
-        expected_k = _nearest_to_zero(
-            *(math.copysign(going_k, self._slope.k_per_s) + k for k in self._response_k)
-        )
+        moved = [k for going in self._going for k in going.moved_k]
+        expected_k = _nearest_to_zero(min(moved), max(moved))
         noisy = self._noise_k is not None and self._noise_k >= (0.0 if resolved_k == 0.0 else self._quantum_k)
         if noisy or expected_k > max(FROZEN_MOVE_K, resolved_k):
             why = (
@@ -351,8 +345,31 @@ class Frozen:
     def _begin(self, now_s: float, temperature_k: float) -> None:
         self._slope.add(now_s, temperature_k)  # only here: it keeps the rate from before the stand-still
         self._value_k, self._since_s, self._count = temperature_k, now_s, 1
-        self._response_k = (0.0, 0.0)
-        self._fraction = fmean(fraction for _, fraction in self._powers)
+        # At the top of an overshoot a reading in coarse steps stands still for long: its last step was slow.
+        mean = fmean(fraction for _, fraction in self._powers)
+        self._going = tuple(
+            Going(k_per_s, fraction)
+            for k_per_s in (self._slope.k_per_s, self._step_k_per_s)
+            for fraction in (mean, self._powers[-1][1])
+        )
+
+
+class Going:
+    """Where a temperature must go from a rate that belonged to a power, as a band."""
+
+    def __init__(self, k_per_s: float, fraction: float) -> None:
+        self._k_per_s = k_per_s
+        self._fraction = fraction
+        self.moved_k = (0.0, 0.0)
+
+    def advance(self, dt_s: float, fraction: float, plant: Plant) -> None:
+        """Let ``dt_s`` pass with another power; what that adds is known as well as the plant."""
+        change_w = sorted((fraction - self._fraction) * power_w for power_w in plant.power_w)
+        low_k, high_k = self.moved_k
+        self.moved_k = (
+            low_k + dt_s * (self._k_per_s + _least(change_w[0], plant)),
+            high_k + dt_s * (self._k_per_s + _most(change_w[1], plant)),
+        )
 
 
 def _least(power_w: float, plant: Plant) -> float:
