@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,9 @@ class Host:
             stopped = self._stop_code or verdict(failure)  # a trip that just acted is the reason
             code, outcome = stopped.code, stopped.reason
             self.recorder.line(outcome)
-        await self.recorder.event("safe", "host", {"results": [r.as_dict() for r in results]})
+            print(outcome, file=sys.stderr)  # into logs/control.log: the journal may be what failed
+        confirmed = {"results": [r.as_dict() for r in results]}
+        await _leave(self.recorder.event("safe", "host", confirmed))
         unconfirmed = [r for r in results if not r.confirmed]
         if unconfirmed and code == EXIT_DONE:
             code = EXIT_INSTRUMENT
@@ -298,6 +300,7 @@ class Host:
         outcome: Outcome = await self.sequence.run()
         self.recorder.line(outcome.text)
         # Nothing stays on while the last counts are reduced, which may take a while on a busy machine.
+        self.heating.stand_down()
         results = await carry_out(self.bench.outputs, Action.SAFE)
         await self.recorder.event("safe", "host", {"results": [r.as_dict() for r in results]})
         if not outcome.complete:
@@ -334,18 +337,19 @@ class Host:
         }  # fmt: skip
         await asyncio.gather(*self._publishing, return_exceptions=True)
         if self.products["result"] is not None:
-            _write_json(self.run_dir / "result.json", self.products["result"])
+            await _leave(_write_json(self.run_dir / "result.json", self.products["result"]))
         taken_up = self._begun or not self.args.resume  # if not, the old run stays open for another attempt
         if taken_up:
-            _write_json(self.run_dir / "record.json", record)
+            await _leave(_write_json(self.run_dir / "record.json", record))
         self._local.broadcast({"event": "ended", "code": code, "text": outcome})
         self._standing.tell(self.desk.status())
-        await self.recorder.event("run", "host", {"state": "ended", "code": code, "outcome": outcome})
+        ended = {"state": "ended", "code": code, "outcome": outcome}
+        await _leave(self.recorder.event("run", "host", ended))
         if taken_up:
-            await self._end_run(code, outcome)
+            await _leave(self._end_run(code, outcome))
         await self.bench.close()
-        await asyncio.to_thread(self.scanning.close)
-        await self.reduction.stop()
+        await _leave(asyncio.to_thread(self.scanning.close))
+        await _leave(self.reduction.stop())
         await self._link.drain(2.0)
         await self._tidy()
         await asyncio.gather(self._local.stop(), self._link.stop())
@@ -520,7 +524,15 @@ def _trip_of(trip_id: str, body: dict[str, Any]) -> Trip:
     )  # fmt: skip
 
 
-def _write_json(path: Path, content: Any) -> None:
+async def _leave(step: Awaitable[object]) -> None:
+    """Do one of the last things of a run; a disk that is full keeps nobody from the others."""
+    try:
+        await step
+    except (JournalError, OSError) as error:
+        print(f"at the end of the run: {error}", file=sys.stderr)
+
+
+async def _write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, default=str))
 
 
