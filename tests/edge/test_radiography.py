@@ -86,6 +86,13 @@ def test_merging_is_exact():
             assert np.array_equal(result.mean, whole.mean)
             assert np.array_equal(result.variance, whole.variance)
             assert np.array_equal(result.halves, whole.halves)
+    odd_first = ImageSums(33, 20, 1)
+    for image in stack[1:4]:
+        odd_first.add(image)
+    alone = odd_first.result()  # frames 1 and 3 are odd, 2 is even
+    assert alone.half_frames == (1, 2)
+    assert np.array_equal(alone.halves[0], stack[2])
+    assert np.allclose(alone.halves[1], (stack[1].astype(float) + stack[3]) / 2)
     with pytest.raises(ValueError, match="frame 4 is in both"):
         merged.merge(ImageSums.restored(parts[1][1].state()))
 
