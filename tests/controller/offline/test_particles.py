@@ -163,7 +163,8 @@ def test_measurements_of_one_sample_are_one_result(capsys, drawn: Path, tmp_path
     assert one["diverging"]["above"] == sum(entry["diverging"]["above"] for entry in apart)
     assert one["diverging"]["particles"] == sum(entry["diverging"]["particles"] for entry in apart)
     assert one["diverging"]["fraction"]["sigma_stat"] < apart[0]["diverging"]["fraction"]["sigma_stat"]
-    assert [entry["file"] for entry in one["inputs"]] == ["cycled.npz", "soc61.npz"]
+    cells = [f"{name}.npz" for name in CELLS if name != "soc61"]  # it stands among FILES
+    assert [entry["file"] for entry in one["inputs"]] == ["cycled.npz", "soc61.npz", "cells.csv", *cells]
     assert (tmp_path / "cycled-trace.png").stat().st_size > 10_000
     np.savez_compressed(tmp_path / "slow.npz", Li=np.ones(2000, "u2"), Mn=np.ones(2000, "u2"), dwell_s=1e-3)
     code, _, err = run(capsys, files[0], tmp_path / "slow.npz", "--merge")
