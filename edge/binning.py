@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from edge.maps import Labels, label_sums
+from edge.maps import Box, Labels, halves_of, label_sums
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 ROUNDS = 12  # of moving the seeds to the middle of their regions
 
@@ -93,7 +92,7 @@ def quadtree(value: ArrayLike, variance: ArrayLike, inside: Mask, goal: Goal) ->
     label = 0
     while waiting:
         box = waiting.pop()
-        halves = _halves(box)
+        halves = halves_of(box)
         sums = [(v[t:b, x:r].sum(), s2[t:b, x:r].sum()) for t, b, x, r in halves]
         if halves and all(goal.reached(*pair) for pair in sums):
             waiting += halves
@@ -160,18 +159,6 @@ def _checked(value: ArrayLike, variance: ArrayLike, inside: Mask) -> tuple[Float
     if not inside.any() or not (np.isfinite(v).all() and np.isfinite(s2).all()) or s2.min() < 0.0:
         raise ValueError("a map needs pixels inside, finite values and variances that are not negative")
     return v, s2
-
-
-def _halves(box: Box) -> list[Box]:
-    """Halve a box across its longer side; a single pixel has no halves."""
-    top, bottom, left, right = box
-    if bottom - top >= right - left and bottom - top > 1:
-        middle = (top + bottom) // 2
-        return [(top, middle, left, right), (middle, bottom, left, right)]
-    if right - left > 1:
-        middle = (left + right) // 2
-        return [(top, bottom, left, middle), (top, bottom, middle, right)]
-    return []
 
 
 def _centres(flat: Labels, places: Floats, weight: Floats) -> Floats:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge.geometry import Floats, Grid, Pose, profile_bins
+from edge.geometry import Bins, Floats, Grid, Pose, profile_bins
 from edge.scan_data import Counts
 
 Labels = NDArray[np.int32]
+Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ def quadtree(counts: ArrayLike, inside: NDArray[np.bool_], minimum: float) -> La
     label = 0
     while waiting:
         top, bottom, left, right = waiting.pop()
-        halves = _halves(number, top, bottom, left, right)
-        if all(number[t:b, x:r].sum() >= minimum for t, b, x, r in halves):
+        halves = halves_of((top, bottom, left, right))
+        if halves and all(number[t:b, x:r].sum() >= minimum for t, b, x, r in halves):
             waiting += halves
             continue
         part = inside[top:bottom, left:right]
@@ -131,34 +133,42 @@ def profile(
     grid: Grid,
     parts: Sequence[tuple[Pose, Counts, Floats]],
     coefficients: Floats,
+    projected: Sequence[NDArray[Any]] = (),
+    net: Callable[[Floats], tuple[Floats, Floats]] | None = None,
 ) -> Profile:
     """Return net counts per exposure along the interface normal, passes moved onto each other by their poses.
 
     Every pixel counts whole in the bin that its centre is in, so the bins are independent. The error of their
     place, sqrt(sigma_position^2 + (mean |x - pivot| sigma_angle)^2), is carried into the value by the slope
-    of the profile.
+    of the profile. By windows net and variance are those of ``net_map``; of a line that is projected they
+    come from the projected sums of each bin, and ``background`` is what makes up the counts in the window.
 
     Args:
         grid: the raster.
         parts: per block of passes: pose, counts (pixels, segments), exposure (pixels,).
         coefficients: of the line, shape (segments,).
+        projected: per block the projected sums, shape (pixels, columns), of a line that is projected.
+        net: what makes net counts and variance of them, of shapes (bins, columns) to (bins,).
     """
     edges = profile_bins(grid, parts[0][0]).edges_um
     size = edges.size - 1
-    gross, background, band_variance = np.zeros(size), np.zeros(size), np.zeros(size)
-    exposure = np.zeros(size)
-    for pose, segments, spent in parts:
+    signal, bands = np.maximum(coefficients, 0.0), np.maximum(-coefficients, 0.0)
+    sums, exposure = np.zeros((size, coefficients.size)), np.zeros(size)
+    columns = np.zeros((size, projected[0].shape[1])) if projected else np.zeros((size, 0))
+    for k, (pose, segments, spent) in enumerate(parts):
         bins = profile_bins(grid, pose, edges)
-        counted = net_map(segments, coefficients)
-        squared = np.asarray(segments, np.float64) @ np.where(coefficients < 0.0, coefficients**2, 0.0)
-        gross += bins.sum(counted.gross)
-        background += bins.sum(counted.background)
-        band_variance += bins.sum(squared)
+        sums += _in_bins(bins, segments)
         exposure += bins.sum(spent)
+        if projected:
+            columns += _in_bins(bins, projected[k])
+    gross, background = sums @ signal, sums @ bands
+    counted, variance = gross - background, np.maximum(gross, 1.0) + sums @ bands**2
+    if net is not None:
+        counted, variance = net(columns)
+        background = gross - counted
     full = exposure > 0.2 * exposure.max(initial=0.0)  # corners of a tilted raster say little
     safe = np.where(full, exposure, np.nan)
-    value = (gross - background) / safe
-    sigma = np.sqrt(np.maximum(gross, 1.0) + band_variance) / safe
+    value, sigma = counted / safe, np.sqrt(variance) / safe
     pose = parts[0][0]
     arm_um = 0.25 * grid.width_um + abs(grid.centre_x_um - pose.pivot_x_um)
     place = np.full(size, np.hypot(pose.sigma_position_um, arm_um * pose.sigma_angle_rad))
@@ -167,12 +177,18 @@ def profile(
     return Profile(centres, gross, background, exposure, value, sigma, np.abs(slope) * place, place)
 
 
-def _halves(number: Floats, top: int, bottom: int, left: int, right: int) -> list[tuple[int, int, int, int]]:
-    """Halve a rectangle across its longer side; a single pixel is not divided."""
+def _in_bins(bins: Bins, columns: NDArray[Any]) -> Floats:
+    """Return the sum of every column over the pixels of each bin, shape (bins, columns)."""
+    return np.stack([bins.sum(column) for column in columns.T], axis=1)
+
+
+def halves_of(box: Box) -> list[Box]:
+    """Halve a box across its longer side; a single pixel has no halves."""
+    top, bottom, left, right = box
     if bottom - top >= right - left and bottom - top > 1:
         middle = (top + bottom) // 2
         return [(top, middle, left, right), (middle, bottom, left, right)]
     if right - left > 1:
         middle = (left + right) // 2
         return [(top, bottom, left, middle), (top, bottom, middle, right)]
-    return [(top, bottom, left, right), (bottom, bottom, right, right)]
+    return []

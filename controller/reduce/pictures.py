@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from edge.constants import ELEMENTARY_CHARGE_COULOMB
 from edge.deadtime import PILE_UP_FLAG, pile_up_fraction
 from edge.events import PassCounts
 from edge.geometry import layer_weights
-from edge.line_counts import coefficients
+from edge.line_counts import coefficients, window_net
 from edge.lithium import x_of
 from edge.maps import NetMap, label_sums, labels_at, net_map, profile, quadtree
 from edge.measure import observed_rates_hz, whole
@@ -96,10 +97,8 @@ def _projected(
     parts = [
         part.projected[:-1] for part in (total, running) if part is not None and part.projected is not None
     ]
-    sums = np.sum(parts, axis=0)
-    net, variance = table.net(line.element, sums, sums, analysis.slope.value)
-    gross = np.maximum(variance, table.least_variance(line.element))
-    return net, np.sqrt(gross)
+    net, variance = _projected_net(analysis, line, np.sum(parts, axis=0))
+    return net, np.sqrt(variance)
 
 
 def exposure_maps(analysis: Analysis, scan: ScanData) -> dict[str, Fields]:
@@ -141,7 +140,10 @@ def exposure_maps(analysis: Analysis, scan: ScanData) -> dict[str, Fields]:
 
 
 def profiles(analysis: Analysis, scan: ScanData, placement: Placement) -> dict[str, Fields]:
-    """Return every line along the interface normal."""
+    """Return every line along the interface normal, by its own method: windows or projection.
+
+    A line that is counted by fits has none: its fits exist per layer of whole scans (the result says so).
+    """
     grid = scan.start.grid
     if grid is None:
         return {}
@@ -150,7 +152,7 @@ def profiles(analysis: Analysis, scan: ScanData, placement: Placement) -> dict[s
     found = {}
     for line in analysis.settings.lines:
         total = scan.detector_sum(line.detector)
-        if total is None:
+        if total is None or line.method == "fit":
             continue
         c = coefficients(
             analysis.segmentations[line.detector],
@@ -168,7 +170,13 @@ def profiles(analysis: Analysis, scan: ScanData, placement: Placement) -> dict[s
             )
             for key in keys
         ]
-        drawn = profile(grid, parts, c)
+        table = analysis.segmentations[line.detector].projection
+        columns = [scan.blocks[key].detectors[line.detector].projected for key in keys]
+        if line.method == "projection" and table is not None and all(one is not None for one in columns):
+            sums = [one[:-1] for one in columns if one is not None]
+            drawn = profile(grid, parts, c, sums, partial(_projected_net, analysis, line))
+        else:
+            drawn = profile(grid, parts, c)
         keep = np.isfinite(drawn.value)
         found[line.element] = {
             "element": line.element,
@@ -209,8 +217,9 @@ def local_soc(analysis: Analysis, scan: ScanData, placement: Placement) -> Field
     """Return the state of charge of host layers in regions with enough counts, relative to the reference.
 
     Regions are rectangles of whole pixels (quadtree); the reference gives the counts of the same material,
-    whole pixels again. Statistical errors only, with the variance of the background taken as its counts. None
-    without reference, table or host layer.
+    whole pixels again. Counts of a region are by windows or by projection, as the lines ask. Statistical
+    errors only. None without reference, table or host layer, and none where lithium or the normaliser is
+    counted by fits, which exist per layer (the result says so).
     """
     reference, table, grid = analysis.reference, analysis.settings.table, scan.start.grid
     if reference is None or reference is scan or table is None or grid is None:
@@ -224,18 +233,23 @@ def local_soc(analysis: Analysis, scan: ScanData, placement: Placement) -> Field
         line = analysis.settings.line(layer.normaliser or "")
         if layer.kind != "host" or line is None or bounds[index][1] <= bounds[index][0]:
             continue
+        lithium = analysis.settings.line("Li")
+        if lithium is None or "fit" in (lithium.method, line.method):
+            continue
         inside = layer_weights(grid, placement.pose, [bounds[index]])[:, 0] > 0.5
-        now = element_maps(analysis, scan)
-        then = element_maps(analysis, reference)
         shape = (grid.ny, grid.nx)
-        fewest = np.minimum(now["Li"]["values"], 1e9).reshape(shape)
+        fewest = np.minimum(element_maps(analysis, scan)["Li"]["values"], 1e9).reshape(shape)
         labels = quadtree(fewest, inside.reshape(shape), LOCAL_COUNTS)
         old = labels_at(labels, grid, placement.pose, other, base.pose)
-        signal = _ratio(now, line.element, labels) / _ratio(then, line.element, old, int(labels.max()) + 1)
+        count = int(labels.max()) + 1
+        pair = (lithium, line)
+        signal = _ratio(analysis, scan, pair, labels, count) / _ratio(analysis, reference, pair, old, count)
         x, sigma_x = x_of(table, (signal[0], np.sqrt(signal[1])))
         used = labels.ravel() >= 0
         values[used] = ((1.0 - x) * 2.0)[labels.ravel()[used]]
         sigma[used] = (2.0 * sigma_x)[labels.ravel()[used]]
+    if not np.isfinite(values).any():
+        return None
     return {
         "element": "soc",
         "unit": "1",
@@ -257,19 +271,48 @@ class _Signal:
 
 
 def _ratio(
-    maps: Mapping[str, Fields], element: str, labels: NDArray[np.int32], count: int | None = None
+    analysis: Analysis,
+    scan: ScanData,
+    lines: tuple[AnalysisLine, AnalysisLine],
+    labels: NDArray[np.int32],
+    count: int,
 ) -> _Signal:
-    sums = []
-    for name in ("Li", element):
-        table = np.stack(
-            [maps[name]["values"], maps[name]["gross"], maps[name]["background"]], axis=1
-        ).astype(np.float64)
-        total = label_sums(labels, table)
-        if count is not None and len(total) < count:
-            total = np.concatenate([total, np.full((count - len(total), 3), np.nan)])
-        net = np.where(total[:, 0] > 0, total[:, 0], np.nan)
-        sums.append((net, (total[:, 1] + total[:, 2]) / net**2))
-    return _Signal(sums[0][0] / sums[1][0], sums[0][1] + sums[1][1])
+    """Return the counts of the first line over those of the second in every region."""
+    nets, relative = [], []
+    for line in lines:
+        net, variance = _regions(analysis, scan, line, labels)
+        short = np.full(count - len(net), np.nan)  # regions that this raster does not hold
+        net, variance = np.append(net, short), np.append(variance, short)
+        net = np.where(net > 0, net, np.nan)
+        nets.append(net)
+        relative.append(variance / net**2)
+    return _Signal(nets[0] / nets[1], relative[0] + relative[1])
+
+
+def _regions(
+    analysis: Analysis, scan: ScanData, line: AnalysisLine, labels: NDArray[np.int32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return net counts and variance of a line in every region, by windows or by projection."""
+    total = scan.detector_sum(line.detector)
+    if total is None:
+        return np.zeros(0), np.zeros(0)
+    if line.method == "projection" and total.projected is not None:
+        return _projected_net(analysis, line, label_sums(labels, total.projected[:-1]))
+    segmentation, channels = analysis.segmentations[line.detector], total.channels_in / len(scan.passes)
+    c = coefficients(segmentation, line.window, channels, analysis.slope.value)
+    sums = label_sums(labels, total.segments[:-1])
+    return window_net(sums, sums, c)
+
+
+def _projected_net(
+    analysis: Analysis, line: AnalysisLine, sums: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return net counts and variance from projected sums of whole pixels, shape (..., columns)."""
+    table = analysis.segmentations[line.detector].projection
+    if table is None:
+        raise ValueError(f"{line.element} is not projected")
+    net, variance = table.net(line.element, sums, sums, analysis.slope.value)
+    return net, np.maximum(variance, table.least_variance(line.element))
 
 
 def _exposure(block: Block, *, known: bool) -> NDArray[np.float64]:
