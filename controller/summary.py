@@ -39,6 +39,10 @@ _QUANTITY: Plain = {
         "flags": {"type": "array", "items": {"type": "string"}},
         "provenance": {"type": "object"},
         "budget": {"type": "object", "additionalProperties": _SIGMA},
+        "upper_limit": {
+            **_NUMBER_OR_NULL,
+            "description": "of 95 %, where the numbers are null because a line is not detected (see flags)",
+        },
     },
     "oneOf": [
         {"properties": {"value": {"type": "number"}, "sigma_stat": _SIGMA, "sigma_sys": _SIGMA}},
@@ -219,6 +223,9 @@ def change(layer: Mapping[str, Any]) -> Plain:
     """
     quantities, verdict = layer.get("quantities", {}), str(layer.get("verdict", ""))
     told: Plain = {"seen": None, "sigmas": None, "smallest_soc": None, "text": "not measured"}
+    lost = [layer["undetected"][name]["text"] for name in RELATIVE if name in layer.get("undetected", {})]
+    if verdict == "not detected" and lost:
+        return {**told, "text": lost[0]}
     if verdict == "reference":
         return {**told, "text": "this is the reference scan"}
     signal = _first(quantities, RELATIVE)
@@ -259,7 +266,12 @@ def _layers(given: Sequence[Mapping[str, Any]]) -> tuple[list[Plain], list[str]]
         layer: Plain = finite(one)
         kept: Plain = {}
         for name, quantity in layer.get("quantities", {}).items():
-            if quantity.get("value") is None:
+            missing = layer.get("undetected", {}).get(name)
+            if missing is not None:
+                nothing = dict.fromkeys(("value", "sigma_stat", "sigma_sys"))
+                said = {"flags": [missing["text"]], "upper_limit": missing["upper_limit"]}
+                kept[name] = {"unit": quantity.get("unit", "1"), **nothing, **said}
+            elif quantity.get("value") is None:
                 kept[name] = {**quantity, "value": None, "sigma_stat": None, "sigma_sys": None}
             elif quantity.get("sigma_stat") is None or quantity.get("sigma_sys") is None:
                 faults.append(f"{layer['name']}: {name} came without its error and is left out")
@@ -267,8 +279,8 @@ def _layers(given: Sequence[Mapping[str, Any]]) -> tuple[list[Plain], list[str]]
             else:
                 kept[name] = dict(quantity)
             kept[name].setdefault("unit", "1")
-        layer["quantities"] = kept
         layer["change"] = change(layer)
+        layer["quantities"] = kept
         layers.append(layer)
     return layers, faults
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edge.detection import Decision, decide
 from edge.uncertainty import Estimate, garwood_interval
 
 ALPHA = 0.00135  # accepted rate of false claims, 3 sigma: a run tests a dozen lines per scan
 BETA = GAMMA = 0.05
+SIGNALS = ("li_relative", "li_relative_charge")
+RELATIVE = (*SIGNALS, "x", "soc_beam", "soc_beam_relative")  # quantities that rest on the reference scan
 CERTAIN = 0.95  # two-sided: how sure the background is not larger than what it is taken for
 
 
@@ -92,3 +95,43 @@ def missing(found: Mapping[str, LineDecision], needed: tuple[str, ...]) -> list[
         for element in needed
         if element in found and not found[element].decision.detected
     ]
+
+
+def undetected(
+    layer: Mapping[str, Any], before: Mapping[str, Mapping[str, Any]], normaliser: str | None
+) -> dict[str, dict[str, Any]]:
+    """Return which quantities of a layer are no numbers, because a line under them is not detected.
+
+    A ratio to a line that is not there says nothing: it has no limit either. Where only the lithium of the
+    scan itself is missing, a relative signal has an upper limit: that of the 95 % coverage interval for a
+    value known not to be negative (ISO 11929-1, the one of ``decide``).
+
+    Args:
+        layer: with its ``quantities`` and ``detection`` as plain values.
+        before: ``detection`` of the same layer in the reference scan.
+        normaliser: element that lithium is divided by, None for layers without.
+
+    Returns: by name of the quantity: ``text`` and ``upper_limit`` (None where there is none).
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, quantity in layer["quantities"].items():
+        if name not in RELATIVE:
+            continue
+        over = [] if name == "li_relative_charge" or normaliser is None else [normaliser]
+        lost = [f"{e} not detected in the reference" for e in ("Li", *over) if _gone(before, e)]
+        lost += [f"{e} not detected" for e in over if _gone(layer["detection"], e)]
+        limit = None
+        if not lost and _gone(layer["detection"], "Li"):
+            lost = ["Li not detected"]
+            if name in SIGNALS:
+                error = quantity["sigma_stat"] ** 2 + quantity["sigma_sys"] ** 2
+                limit = decide(
+                    quantity["value"], quantity["sigma_stat"], quantity["sigma_sys"], error, 0.0, gamma=GAMMA
+                ).upper_limit
+        if lost:
+            found[name] = {"text": lost[0], "upper_limit": limit}
+    return found
+
+
+def _gone(detection: Mapping[str, Mapping[str, Any]], element: str) -> bool:
+    return element in detection and not detection[element]["detected"]

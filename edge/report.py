@@ -12,7 +12,7 @@ import numpy as np
 from edge.analysis import Analysis, LayerResult
 from edge.constants import ELEMENTARY_CHARGE_COULOMB
 from edge.deadtime import PILE_UP_FLAG, CounterCheck, pile_up_fraction
-from edge.ion_beam_detection import decisions, missing
+from edge.ion_beam_detection import decisions, missing, undetected
 from edge.lithium import paper_budget
 from edge.measure import fitted_lines, observed_rates_hz
 from edge.placement import Placement
@@ -42,6 +42,8 @@ def report(analysis: Analysis, checks: Mapping[tuple[int, int], Mapping[str, Cou
     flags = list(analysis.settings.flags)
     scans = [_scan(analysis, scan, flags) for scan in analysis.scans.values()]
     _relative(analysis, scans)
+    series = _series(analysis)
+    _undetected(analysis, scans, series)
     final = _final(analysis, scans)
     flags += [
         f"scan {scan}, pass {n}: {name} counted {c.lost} events more than arrived"
@@ -55,6 +57,12 @@ def report(analysis: Analysis, checks: Mapping[tuple[int, int], Mapping[str, Cou
         for name, c in found.items()
         if abs(c.z) > DEAD_TIME_Z
     ]
+    flags += [
+        f"{line.element}: no profile and no local state of charge by the method fit, "
+        "whose fits are per layer; ask for window or projection"
+        for line in analysis.settings.lines
+        if line.method == "fit"
+    ]
     if analysis.reference is None:
         flags.append(f"no good pass of the reference scan {analysis.settings.reference!r} yet")
     data = {
@@ -62,7 +70,7 @@ def report(analysis: Analysis, checks: Mapping[tuple[int, int], Mapping[str, Cou
         "technique": "ion_beam",
         "layers": final,
         "scans": scans,
-        "series": _series(analysis),
+        "series": series,
         "dead_time": {name: {"tau_s": d.tau_s, "sigma_s": d.sigma_s} for name, d in analysis.dead.items()},
         "energy_scale": {name: asdict(gain) for name, gain in analysis.gains.items()},
         "continuum_slope_per_kev": asdict(analysis.slope),
@@ -182,6 +190,22 @@ def _relative(analysis: Analysis, scans: list[dict[str, Any]]) -> None:
             relative = relative_soc(analysis.settings, by_scan, by_scan[entry["name"]])
             if relative is not None:
                 layer["quantities"]["soc_beam_relative"] = relative.to_dict()
+
+
+def _undetected(analysis: Analysis, scans: list[dict[str, Any]], series: Mapping[str, Any]) -> None:
+    """Name in every layer the quantities that rest on a line which is not there, and what is left of them."""
+    reference = analysis.reference
+    number = reference.start.scan if reference is not None else None
+    before = {
+        layer["name"]: layer["detection"] for e in scans if e["scan"] == number for layer in e["layers"]
+    }
+    binned = [layer for bins in series.values() for one in bins for layer in one["layers"]]
+    for layer in [layer for entry in scans for layer in entry["layers"]] + binned:
+        own = analysis.settings.layers[analysis.settings.layer_index(layer["name"])]
+        layer["undetected"] = undetected(layer, before.get(layer["name"], {}), own.normaliser)
+        lost = [name for name in ("li_relative", "li_relative_charge") if name in layer["undetected"]]
+        if lost and all(layer["undetected"][name]["upper_limit"] is None for name in lost):
+            layer["verdict"] = "not detected"
 
 
 def _final(analysis: Analysis, scans: list[dict[str, Any]]) -> list[dict[str, Any]]:

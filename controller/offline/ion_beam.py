@@ -183,7 +183,7 @@ def _row(data: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for layer in data["layers"]:
         for name in ("soc_beam", "x", "li_relative"):
-            if name in layer["quantities"]:
+            if name in layer["quantities"] and name not in layer.get("undetected", {}):
                 found[f"{layer['name']} {name}"] = layer["quantities"][name]
     return found
 
@@ -214,7 +214,11 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         interval = layer["interval"]
         yield f"  {layer['name']} ({interval['scan']}, passes {interval['passes']}): {layer['verdict']}"
         for name, quantity in layer["quantities"].items():
-            if not name.endswith(("_counts", "_per_charge")):
+            lost = layer.get("undetected", {}).get(name)
+            if lost is not None:
+                limit = "" if lost["upper_limit"] is None else f" < {lost['upper_limit']:.2g},"
+                yield f"    {name:20s}{limit} {lost['text']}"
+            elif not name.endswith(("_counts", "_per_charge")):
                 shown = (quantity["value"], quantity["sigma_stat"], quantity["sigma_sys"])
                 yield "    {:20s} {:8.4f} +- {:.4f} +- {:.4f}".format(name, *shown)
         for decision in layer["detection"].values():

@@ -211,15 +211,15 @@ def _tile(what: str, value: str, error: str, more: str, level: str = "") -> Mark
 
 
 def _pm(shown: words.Cells) -> tuple[str, str]:
-    if shown.value == words.MISSING:
+    if shown.total == words.MISSING:
         return shown.value, ""
     unit = f" {shown.unit}" if shown.unit else ""
     return shown.value, f" ± {shown.total}{unit}"
 
 
 def _both(shown: words.Cells) -> str:
-    if shown.value == words.MISSING:
-        return "not measured"
+    if shown.total == words.MISSING:
+        return "not measured" if shown.value == words.MISSING else ""
     return f"± {shown.stat} stat, ± {shown.sys} sys"
 
 

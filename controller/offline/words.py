@@ -43,14 +43,19 @@ class Cells:
     @property
     def short(self) -> str:
         """Value, total error and unit."""
-        if self.value == MISSING:
-            return MISSING
+        if self.total == MISSING:
+            return self.value
         return f"{self.value} ± {self.total}{' ' + self.unit if self.unit else ''}"
 
 
 def cells(name: str, quantity: Mapping[str, Any]) -> Cells:
     """Return a quantity as text; states of charge in percent."""
     error = total(quantity)
+    limit = quantity.get("upper_limit")
+    if error is None and limit is not None:
+        return Cells(f"< {limit:.2g}", MISSING, MISSING, MISSING, "")
+    if error is None and quantity.get("flags"):
+        return Cells(str(quantity["flags"][0]), MISSING, MISSING, MISSING, "")
     if error is None:
         return Cells(MISSING, MISSING, MISSING, MISSING, "")
     scale, unit = (100.0, "%") if name in PERCENT else (1.0, str(quantity.get("unit", "")))

@@ -195,3 +195,20 @@ def test_it_is_light_enough_for_the_command_line() -> None:
     code = "import sys, controller.summary; print(*{m.partition('.')[0] for m in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"numpy", "scipy", "numba", "matplotlib", "h5py", "edge", "pydantic"} & set(loaded.split())
+
+
+def test_what_rests_on_an_undetected_line_is_no_number() -> None:
+    given = layer("not detected", li_relative=quantity(37.0, 20.0, 9.0), li_counts=quantity(50.0, 9.0, 1.0))
+    text = "Li not detected in the reference"
+    given["undetected"] = {"li_relative": {"text": text, "upper_limit": None}}
+    gone = layer("change resolved", li_relative=quantity(0.1, 0.1, 0.1))
+    gone["undetected"] = {"li_relative": {"text": "Li not detected", "upper_limit": 0.43}}
+    made = summarise(RECORD, {"layers": [given, gone]})
+    assert errors(made) == []
+    first, second = made["layers"]
+    assert first["quantities"]["li_relative"]["value"] is None
+    assert first["quantities"]["li_relative"]["flags"] == [text]
+    assert first["change"] == {"seen": None, "sigmas": None, "smallest_soc": None, "text": text}
+    assert first["quantities"]["li_counts"]["value"] == 50.0
+    assert second["quantities"]["li_relative"]["upper_limit"] == 0.43
+    assert second["change"]["seen"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.ion_beam_detection import ALPHA, decide_line, decisions, missing
+from edge.ion_beam_detection import ALPHA, decide_line, decisions, missing, undetected
 from edge.uncertainty import Estimate
 
 
@@ -61,3 +61,30 @@ def test_words():
     assert found["Li"].to_dict()["upper_limit"] > 12.0
     (sentence,) = missing(found, ("Li", "Co", "Zr"))
     assert sentence.startswith("Li not detected, < ")
+
+
+def told(seen, **quantities):
+    detection = {element: {"detected": found} for element, found in seen.items()}
+    plain = {n: {"value": v, "sigma_stat": s, "sigma_sys": 0.0} for n, (v, s) in quantities.items()}
+    return {"detection": detection, "quantities": plain}
+
+
+def test_a_ratio_to_a_line_that_is_not_there_is_no_number():
+    layer = told({"Li": True, "P": True}, li_relative=(37.0, 22.0), li_counts=(50.0, 9.0))
+    before = told({"Li": False, "P": True})["detection"]
+    lost = undetected(layer, before, "P")
+    assert lost == {"li_relative": {"text": "Li not detected in the reference", "upper_limit": None}}
+    assert undetected(layer, told({"Li": True, "P": True})["detection"], "P") == {}
+    gone = undetected(told({"Li": True, "P": False}, li_relative=(3.0, 9.0)), {}, "P")
+    assert gone["li_relative"] == {"text": "P not detected", "upper_limit": None}
+    charge = undetected(told({"Li": True, "P": False}, li_relative_charge=(3.0, 9.0)), {}, "P")
+    assert charge == {}  # nothing is divided by P there
+
+
+def test_lithium_that_is_gone_has_an_upper_limit():
+    """97.5 % of a Gaussian cut at zero, by hand: 0.1 + 0.2 k, Phi(k) = 1 - 0.025 Phi(0.5)."""
+    layer = told({"Li": False, "Co": True}, li_relative=(0.1, 0.2), x=(0.2, 0.1), soc_charge=(0.5, 0.1))
+    lost = undetected(layer, told({"Li": True, "Co": True})["detection"], "Co")
+    assert lost["li_relative"]["upper_limit"] == pytest.approx(0.1 + 0.2 * 2.1128, abs=1e-3)
+    assert lost["x"] == {"text": "Li not detected", "upper_limit": None}
+    assert "soc_charge" not in lost

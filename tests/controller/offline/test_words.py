@@ -98,3 +98,10 @@ def test_agreement() -> None:
     assert words.agreement({"z": -0.254, "agree": True}) == "beam and charge agree (z = −0.25)"
     assert words.agreement({"z": 11.3, "agree": False}) == "beam and charge DISAGREE (z = 11.30)"
     assert words.agreement({"z": None, "agree": None}) == "not compared"
+
+
+def test_what_is_not_detected_is_said_or_has_a_limit() -> None:
+    nothing = {**quantity(None, None, None), "flags": ["Li not detected in the reference"]}
+    said = words.cells("li_relative", {**nothing, "upper_limit": None})
+    assert (said.value, said.total, said.short) == (nothing["flags"][0], words.MISSING, nothing["flags"][0])
+    assert words.cells("li_relative", {**nothing, "upper_limit": 0.4321}).short == "< 0.43"
