@@ -273,6 +273,12 @@ def test_the_measured_pulses():
     assert mean[pulsed].std() == pytest.approx(values["pulsed_pixel_to_pixel_std_ADU"], abs=0.05)
     frame_to_frame = np.median(pulses.std(axis=0)[pulsed])
     assert frame_to_frame == pytest.approx(values["median_frame_to_frame_std_per_pixel_ADU"], abs=0.01)
+    quiet = np.setdiff1d(
+        np.arange(4, 30), values["pulse_frames"]
+    )  # the first pulse and what is about it left out
+    rest = adu[quiet].astype(float)
+    assert rest.mean() == pytest.approx(values["quiet_frames_mean_ADU"], abs=0.005)
+    assert np.sqrt(np.mean(rest**2)) == pytest.approx(values["quiet_frames_rms_ADU"], abs=0.0005)
     flat = np.zeros((160, 160))
     ours = Compton(PixelScale(flat, flat, flat + 1.0, flat, flat == 0).tables(3500.0, EnergyBins(10.0, 500)))
     ours.add(adu[values["pulse_frames"][1:]])
