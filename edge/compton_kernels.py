@@ -20,6 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from edge.compton_bits import above_16, above_64, lowest_bit, not_zero_64
+from edge.machine import borrowed, prefetch_to_write
 
 DITHER_BITS = 10
 GAIN_BITS = 30
@@ -31,7 +32,7 @@ HITS, NEAR, MEMBERS, PAIRS = range(4)  # per pixel: hits; frames with a hit in t
 KINDS = 2  # of them are counted in planes
 SCRATCH = 5 * GROUP + 2  # strings
 FLUSH_FRAMES = (1 << PLANES) - GROUP
-ADDRESSES = 1 << 13  # increments that wait for the short loop that does them
+ADDRESSES = 1 << 10  # increments that wait for the short loop that does them
 EAGER = 2  # bits of a word that are taken out without asking whether they exist
 _ALL, _B1, _B2, _B62, _B63 = (np.uint64(k) for k in (0, 1, 2, 62, 63))
 
@@ -297,13 +298,13 @@ def _first_of_pairs(bits, sides, dy, dx, nx, pad, n, result):  # type: ignore[no
 
 
 @njit(
-    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8)",
+    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u4[::1])",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def _single_addresses(  # type: ignore[no-untyped-def]
-    frames, number, index, pixels, start, stop, scale, origin, bins, dither, addresses, filled
+    frames, number, index, pixels, start, stop, scale, origin, bins, dither, addresses, filled, histogram
 ):
-    """Write the histogram address of each single-pixel photon; return the new fill."""
+    """Write the histogram address of each single-pixel photon and ask for it; return the new fill."""
     scrambled = index * np.int64(40503)
     here, out = pixels[start:stop], addresses[filled : filled + stop - start]
     for k in range(stop - start):
@@ -313,15 +314,30 @@ def _single_addresses(  # type: ignore[no-untyped-def]
         bin_ = ((scale[p, 0] * x + scale[p, 1] - origin) >> np.int64(ENERGY_BITS)) + 1
         bin_ = min(max(bin_, np.int64(0)), bins + 1)
         out[k] = p * (bins + 2) + bin_
+        prefetch_to_write(histogram, np.uint64(p * (bins + 2) + bin_))
     return filled + stop - start
 
 
 @njit(
-    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u4[:,::1])",
+    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u4[:,::1], u4[::1])",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def _pair_addresses(  # type: ignore[no-untyped-def]
-    frames, number, index, pixels, start, stop, step, scale, origin, bins, dither, addresses, filled, counts
+    frames,
+    number,
+    index,
+    pixels,
+    start,
+    stop,
+    step,
+    scale,
+    origin,
+    bins,
+    dither,
+    addresses,
+    filled,
+    counts,
+    histogram,
 ):
     """The same for pairs of a pixel and the one ``step`` behind it: the sum, where the larger energy is."""
     scrambled = index * np.int64(40503)
@@ -343,6 +359,7 @@ def _pair_addresses(  # type: ignore[no-untyped-def]
         members[q] += 1
         pairs[winner] += 1
         out[k] = winner * (bins + 2) + bin_
+        prefetch_to_write(histogram, np.uint64(winner * (bins + 2) + bin_))
     return filled + stop - start
 
 
@@ -394,6 +411,9 @@ def reduce_frames(  # type: ignore[no-untyped-def]
         pixels: int32, at least GROUP * ny*nx + 64.
         addresses: int32, at least ADDRESSES + ny*nx + 64.
     """
+    scratch, sides, planes = borrowed(scratch), borrowed(sides), borrowed(planes)
+    pixels, addresses, group_of = borrowed(pixels), borrowed(addresses), borrowed(group_of)
+    counts, histogram, scale = borrowed(counts), borrowed(histogram), borrowed(scale)
     n = (ny * nx + 63) // 64
     pad = (2 * nx + 2) // 64 + 2
     hits, near, beside, row, lone = (
@@ -421,7 +441,7 @@ def reduce_frames(  # type: ignore[no-untyped-def]
         for k in range(group):
             filled = _single_addresses(
                 frames, numbers[k], first + numbers[k], pixels, end, ends[k], scale, origin, bins, dither,
-                addresses, filled,
+                addresses, filled, histogram,
             )  # fmt: skip
             end = ends[k]
             if filled >= ADDRESSES:
@@ -443,7 +463,7 @@ def reduce_frames(  # type: ignore[no-untyped-def]
                     for k in range(group):
                         filled = _pair_addresses(
                             frames, numbers[k], first + numbers[k], pixels, end, ends[k], dy * nx + dx, scale,
-                            origin, bins, dither, addresses, filled, counts,
+                            origin, bins, dither, addresses, filled, counts, histogram,
                         )  # fmt: skip
                         end = ends[k]
                         if filled >= ADDRESSES:
