@@ -27,8 +27,12 @@ from drivers.modbus import ModbusRtu
 from drivers.roles import HeaterReading, Identity, Role
 
 KELVIN_AT_0_C = 273.15
-TIMEOUT_S = 0.15  # the instrument needs tens of ms, the longest reply 26 ms at 9600 baud; a lost reply costs
-# this twice and a repetition, which must be over before three periods of 0.25 s are
+TIMEOUT_S = 0.15, 0.3  # the instrument needs tens of ms, the longest reply 26 ms at 9600 baud
+TIMEOUT_PERIODS = (
+    0.4  # between these: a lost reply costs the time-out twice and a repetition, and all of that
+)
+# must be over before the last reading is three periods old
+FASTEST_PERIOD_S = 0.2
 ZERO_PERCENT = 0.05
 OUTPUT_FALLS_S = 0.6  # lab seconds for the output to follow: the loop runs every 0.1 to 0.25 s
 OFF_LIMIT_S = 1.8  # wall seconds for all of ``off``
@@ -44,7 +48,7 @@ class Eurotherm3200:
         clock: lab time, for the waits of ``off``.
         settings: ``unit_id`` and ``sensor_break`` {setting, safe_output_fraction, confirmed_by,
             confirmed_on}; optional limits ``temperature_low_k``, ``temperature_high_k``,
-            ``temperature_rate_k_per_s``, and ``timeout_s``.
+            ``temperature_rate_k_per_s``, ``period_s`` between two readings, and ``timeout_s``.
     """
 
     roles = frozenset({Role.TEMPERATURE_CONTROLLER, Role.THERMOMETER})
@@ -54,7 +58,8 @@ class Eurotherm3200:
         self._line = line
         self._clock = clock
         self._settings = dict(settings)
-        timeout_s = float(settings.get("timeout_s", TIMEOUT_S))
+        usual_s = TIMEOUT_PERIODS * float(settings.get("period_s", FASTEST_PERIOD_S))
+        timeout_s = float(settings.get("timeout_s", min(max(usual_s, TIMEOUT_S[0]), TIMEOUT_S[1])))
         unit = ModbusRtu(line, int(settings.get("unit_id", 1)), device=name, timeout_s=timeout_s)
         self._registers = reg.Registers(unit, name)
         self._limits_c: tuple[float, float] | None = None  # registers 112 and 111
