@@ -19,6 +19,7 @@ import platform
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -112,7 +113,8 @@ def measure(
     try:
         measured: Measured | str = _played(row, condition, benches, folder)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {str(error) or where.line}"
         print(said, file=sys.stderr, flush=True)
         measured = shortened(said)
     return stamped(row, name, condition, measured, began, tree)
