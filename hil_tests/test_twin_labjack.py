@@ -284,6 +284,22 @@ def test_a_line_plays_once_and_parks_blanked(bench: Bench) -> None:
     assert bench.twin.deflector.pulses == 5
 
 
+def test_a_stream_may_stop_in_mid_line_and_leaves_the_beam_on(bench: Bench) -> None:
+    set_up_stream(bench)
+    bench.send(2003, struct.pack(">H", 1))
+    bench.at(1.0)
+    load_line(bench, *line_of(4))
+    bench.twin.inject({"kind": "stream_stop", "beam_on": True})
+    bench.write(4990, 1)
+    bench.at(1.025)  # lead-in: blanked
+    assert bench.u32(4990) == 1
+    bench.at(1.045)  # the first pixel
+    assert bench.u32(4990) == 0
+    bench.at(2.0)
+    assert not bench.twin.blanked()
+    assert bench.twin.counters()["longest_stay_s"] > 0.9
+
+
 def test_the_next_line_waits_for_the_end_of_this_one(bench: Bench) -> None:
     set_up_stream(bench)
     dio, x_v = line_of(3)
