@@ -115,6 +115,11 @@ class Heating:
             if isinstance(result, BaseException):
                 raise result
 
+    def stand_down(self) -> None:
+        """The run is over and everything is switched off at once: nothing renews the lease any more."""
+        self.target_k = None
+        self._guard.release("heater")
+
     def temperature_k(self) -> float | None:
         """Return the newest temperature, or None when it is invalid or no longer fresh."""
         if not self._history:

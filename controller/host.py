@@ -148,7 +148,7 @@ class Host:
             stopped = self._stop_code or verdict(failure)  # a trip that just acted is the reason
             code, outcome = stopped.code, stopped.reason
             self.recorder.line(outcome)
-            print(outcome, file=sys.stderr)  # into logs/control.log: the journal may be what failed
+            _say(outcome)  # into logs/control.log: the journal may be what failed
         confirmed = {"results": [r.as_dict() for r in results]}
         await _leave(self.recorder.event("safe", "host", confirmed))
         unconfirmed = [r for r in results if not r.confirmed]
@@ -529,7 +529,13 @@ async def _leave(step: Awaitable[object]) -> None:
     try:
         await step
     except (JournalError, OSError) as error:
-        print(f"at the end of the run: {error}", file=sys.stderr)
+        _say(f"at the end of the run: {error}")
+
+
+def _say(text: str) -> None:
+    """Write a line into the log of control, if there is room for it."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 async def _write_json(path: Path, content: Any) -> None:

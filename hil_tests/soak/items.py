@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import sys
 
@@ -16,6 +17,7 @@ from hil_tests.soak.runs import Run, chi_square_bound, on_the_bench
 SEEDS = range(1, 21)
 QUICK_SPEED = 60.0
 PAPER_SPEED = 40.0
+SEQUENCES = 1000
 FAR_Z = 3.09  # one run in a thousand is further off
 
 
@@ -86,6 +88,16 @@ def system_benchmark(work: Workshop) -> str:
     return done.stdout.strip()
 
 
+def any_order(work: Workshop) -> str:
+    """Try many more random sequences of commands, faults and time against the host than ``make test`` does."""
+    place = ROOT / "tests" / "controller" / "test_any_order.py"
+    env = os.environ | {"OPERANDO_EXAMPLES": str(SEQUENCES)}
+    done = work.run([sys.executable, "-m", "pytest", "-q", "-n0", place], env=env)
+    if done.returncode:
+        raise Failed(done.stdout.strip()[-2500:])
+    return f"{SEQUENCES} sequences of at most 15 actions: nothing unsafe lasted, every trip latched"
+
+
 ITEMS: dict[str, Item] = {
     "wheels": wheels,
     "fresh-user": fresh_user,
@@ -96,6 +108,7 @@ ITEMS: dict[str, Item] = {
     **dict(durability.items()),
     "store-and-forward": store_and_forward,
     "long-run": long_run,
+    "any-order": any_order,
     **dict(fuzz.items()),
 }
 
