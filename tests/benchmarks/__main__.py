@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: one core against one core
 
-from tests.benchmarks import compton, events, fits, host, ion_beam, particles, system
+from tests.benchmarks import compton, events, fits, host, ion_beam, particles, system, threads
 from tests.benchmarks.conditions import conditions
 
 PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
     "fits": lambda args: fits.fits(args.rounds),
     "compton": lambda args: compton.compton(args.rounds),
     "particles": lambda args: particles.particles(args.rounds),
+    "threads": lambda args: threads.threads(args.rounds),
     "guard": lambda args: host.guard(),
     "journal": lambda args: host.journal(args.rounds),
     "start-up": lambda args: host.start_up(args.rounds),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from scipy import ndimage
 from edge.compton_frames import Compton, EnergyBins, PixelScale, Tables
 from edge.compton_physics import Pinhole, momentum_au, window_edges_kev
 from edge.compton_profile import ratios, s_values, window_sums
-from tests.benchmarks.race import Contender, grid, race, table
+from tests.benchmarks.race import Contender, race, table
 
 DETECTOR_HZ = 9118.87  # frames/s of the control software
 NY = NX = 80
@@ -155,37 +153,7 @@ def discriminate(rounds: int) -> str:
         race([loop], max(1, rounds // 3))
         slow = FRAMES / 50 / statistics.median(loop.seconds)
         text.append(f"a loop over hits in Python: {slow:.0f} frames/s\n")
-    return "\n".join(text) + "\n" + two_cores(rounds)
-
-
-def two_cores(rounds: int) -> str:
-    """Two threads with private counts against one that does all of it; merged once at the end."""
-    adu = frames(0.05, 2 * BLOCK)
-    reducers = [Compton(tables()) for _ in range(2)]
-    repeats = 20
-
-    def work(k: int, start: int, stop: int) -> None:
-        for _ in range(repeats):
-            reducers[k].add(adu[start:stop])
-
-    rows = [("two threads, discriminate at 5 %", "frames/s", "ratio", "asked", "")]
-    singles, pairs = [], []
-    with ThreadPoolExecutor(2) as pool:
-        for _ in range(rounds + 1):
-            began = time.perf_counter()
-            work(0, 0, 2 * BLOCK)
-            singles.append(time.perf_counter() - began)
-            began = time.perf_counter()
-            list(pool.map(work, (0, 1), (0, BLOCK), (BLOCK, 2 * BLOCK)))
-            pairs.append(time.perf_counter() - began)
-    ratio = statistics.median(a / b for a, b in zip(singles[1:], pairs[1:], strict=True))
-    best = max(a / b for a, b in zip(singles[1:], pairs[1:], strict=True))
-    work_frames = 2 * BLOCK * repeats
-    rows.append(("one", f"{work_frames / statistics.median(singles[1:]):.4g}", "1.00", "-", ""))
-    verdict = "ok" if ratio >= 1.6 else "MISSED (needs a quiet machine)"
-    note = f"{verdict}, best round {best:.2f}"
-    rows.append(("two", f"{work_frames / statistics.median(pairs[1:]):.4g}", f"{ratio:.2f}", ">= 1.6", note))
-    return grid(rows)
+    return "\n".join(text)
 
 
 def numpy_s(counts: NDArray[np.int64], angles: Floats) -> tuple[Floats, Floats]:
@@ -253,5 +221,5 @@ def s_map(rounds: int) -> str:
 
 
 def compton(rounds: int) -> str:
-    """Frames, two cores and the S map."""
+    """Frames and the S map."""
     return discriminate(rounds) + "\n" + s_map(rounds)

@@ -91,7 +91,7 @@ def journal(rounds: int) -> str:
             Contender("journal, one event a commit", ours, note="event and outbox row"),
             Contender("journal, 100 events a commit", grouped, note="event and outbox row, as samples are"),
         ]
-        race(contenders, rounds)
+        race(contenders, rounds, waits=True)
         store.close()
         bare.close()
         slowest = asyncio.run(_through_the_thread(folder))
@@ -133,7 +133,7 @@ def start_up(rounds: int) -> str:
             [sys.executable, "-m", "controller", "schema", "station"]
         )),
     ]  # fmt: skip
-    race(contenders, rounds)
+    race(contenders, rounds, waits=True)
     rows = [("start-up", "s, median", "asked")]
     for one in contenders:
         asked = f"< {HELP_TARGET_S} s" if one.name == "operando --help" else ""

@@ -1,4 +1,4 @@
-"""List mode to cube, maps and projections against named peers; two cores; warm start. From packed records."""
+"""List mode to cube, maps and projections against named peers; warm start. From packed records."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -45,14 +42,6 @@ def read(records):  # type: ignore[no-untyped-def]  # the floor: nothing but rea
     for i in range(records.size):
         total += records[i]
     return total
-
-
-@njit("u8(u8, u8)", nogil=True)
-def spin(n, seed):  # type: ignore[no-untyped-def]  # work without memory: how idle the machine is
-    """Return the last of n numbers of a linear congruence."""
-    for _ in range(n):
-        seed = seed * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-    return seed
 
 
 @dataclass
@@ -222,6 +211,7 @@ def projection(rounds: int) -> str:
     ]
     race(contenders, rounds)
     contenders[0].seconds = [8 * s for s in contenders[0].seconds]
+    contenders[0].clock_s = [8 * s for s in contenders[0].clock_s]
     title = f"projection, {COMPONENTS} components with variance, 128x128, {EVENTS / 1e6:g} M events"
     text = table(title, contenders, work=EVENTS, unit="M events/s", peer="numpy add.at of rows")
     rate = EVENTS / sorted(contenders[1].seconds)[rounds // 2] / 1e6
@@ -229,47 +219,6 @@ def projection(rounds: int) -> str:
         text
         + f"aim 100 M events/s: {rate:.0f}, {'ok' if rate >= 100 else 'MISSED'} (absolute, on this machine)\n"
     )
-
-
-def two_cores(rounds: int) -> str:
-    """Race two threads with private copies, merged at the end, against one; and work without memory."""
-    scan = Scan.make(1024)
-    half = EVENTS // 2
-    parts = (scan.records[:half], scan.records[half:])
-    bins = bin_table(1024, np.arange(1024), 1024)
-    cubes = [Cube(PIXELS, 1024) for _ in range(2)]
-    counts = [np.zeros((PIXELS + 1, SEGMENTS), np.uint32) for _ in range(2)]
-    windows = (scan.lookup, ranges_of(scan.lookup))
-    asides = [np.zeros(scan.channels + 1, np.uint32) for _ in range(2)]
-    befores = [np.zeros(256, np.uint32) for _ in range(2)]
-    gains = np.random.default_rng(5).integers(-(1 << 20), 1 << 20, (1025, 2 * COMPONENTS)).astype(np.int32)
-    sums = [np.zeros((PIXELS + 1, 2 * COMPONENTS), np.int64) for _ in range(2)]
-    kinds: dict[str, Callable[[int, Any], object]] = {
-        "work without memory": lambda k, records: spin(np.uint64(4 * records.size), np.uint64(k)),
-        "cube": lambda k, records: cubes[k].add(records, bins),
-        "maps": lambda k, records: accumulate(records, *windows, counts[k], asides[k], befores[k]),
-        "projection": lambda k, records: project(records, gains, sums[k]),
-    }
-    text = []
-    with ThreadPoolExecutor(2) as pool:
-        idle = True
-        for name, call in kinds.items():
-            one = Contender("one thread", lambda c=call: c(0, scan.records))  # type: ignore[misc]
-            two = Contender("two threads", lambda c=call: list(pool.map(c, (0, 1), parts)))  # type: ignore[misc]
-            race([one, two], rounds)
-            ratio = sorted(a / b for a, b in zip(one.seconds, two.seconds, strict=True))[rounds // 2]
-            if name == "work without memory":
-                idle = ratio >= 1.8
-                text.append(
-                    f"two cores, {name}: {ratio:.2f}" + ("\n" if idle else ": NOT IDLE, no verdicts\n")
-                )
-                continue
-            verdict = f", asked >= 1.6 {'ok' if ratio >= 1.6 else 'MISSED'}" if idle else ""
-            text.append(f"two cores, {name}: {ratio:.2f}{verdict}\n")
-        for a, b in (counts, sums):
-            a += b
-        cubes[0].merge(cubes[1])
-    return "".join(text)
 
 
 def warm_start(rounds: int) -> str:
@@ -295,4 +244,4 @@ def warm_start(rounds: int) -> str:
 
 def ion_beam(rounds: int) -> str:
     """Run all of them."""
-    return "\n".join(part(rounds) for part in (cube, maps, projection, two_cores, warm_start))
+    return "\n".join(part(rounds) for part in (cube, maps, projection, warm_start))
