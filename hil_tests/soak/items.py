@@ -89,7 +89,7 @@ def system_benchmark(work: Workshop) -> str:
 
 
 def any_order(work: Workshop) -> str:
-    """Try many more random sequences of commands, faults and time against the host than ``make test`` does."""
+    """Try many more random sequences of commands, faults and time than ``make test`` does."""
     place = ROOT / "tests" / "controller" / "test_any_order.py"
     env = os.environ | {"OPERANDO_EXAMPLES": str(SEQUENCES)}
     done = work.run([sys.executable, "-m", "pytest", "-q", "-n0", place], env=env)
