@@ -373,12 +373,13 @@ class Supervisor:
     def _log(self, what: str, **more: Any) -> None:
         """Append to the small fsynced file that the next control journals before anything else."""
         line = json.dumps({"t": time.time(), "what": what, "run": self.run_dir.name, **more}, default=str)
-        fd = os.open(self.state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(fd, line.encode() + b"\n")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        with contextlib.suppress(OSError):  # a full disk must not keep it from what it was doing
+            fd = os.open(self.state.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                os.write(fd, line.encode() + b"\n")
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 def _ending(code: int) -> str:

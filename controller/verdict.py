@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from typing import Literal
 
@@ -28,7 +29,8 @@ def verdict(error: BaseException) -> Stopped:
             return leaf
     if all(isinstance(leaf, DriverError | JournalError | OSError) for leaf in found):
         return Stopped(EXIT_INSTRUMENT, "; ".join(str(leaf) for leaf in found))
-    traceback.print_exception(error)  # into logs/control.log
+    with contextlib.suppress(OSError):  # no room for it
+        traceback.print_exception(error)  # into logs/control.log
     text = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found)
     return Stopped(EXIT_INSTRUMENT, f"the host failed ({text}); see logs/control.log")
 
