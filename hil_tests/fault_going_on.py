@@ -253,12 +253,14 @@ def a_new_run_works(scene: Scene) -> None:
 
 
 def resumes(scene: Scene) -> None:
-    """Assert that ``operando resume`` takes the run up and brings it to a good end."""
+    """Assert that ``operando resume`` takes the run up; it is told to stop in order then."""
     if "ballast" in scene.things:
         scene.things["ballast"].unlink()
     run = Run.resume(scene.run)
     try:
-        assert run.ended(seconds=180.0) in (0, 6), run.tell()
+        run.until(lambda status: status["step"] and status["scan"], "a scan again", seconds=ENDING_S)
+        run.ask("stop")
+        assert ended(run, report=False) in (0, 6), run.tell()
     finally:
         run.kill_all()
 
