@@ -24,7 +24,7 @@ from edge.projection import ProjectionTable, project
 from edge.settings import Detector
 
 ROW_BIN_CHANNELS = 4  # energy bins of the row spectra, in nominal channels
-PIECE = 4096  # records of the fixed buffer: 32 kB, it stays in the nearest cache
+PIECE = 16_384  # records of the fixed buffer: 128 kB stay near, and calls are few
 
 TALLIES = ("received", "on", "before", "parked", "outside", "underflow", "overflow")
 

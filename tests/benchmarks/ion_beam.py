@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from edge.cube import Cube, bin_table
+from edge.cube import PIECE, Cube, bin_table
 from edge.deadtime import live_fraction, smooth_rate_hz
 from edge.event_kernels import accumulate
-from edge.events import PIECE, ranges_of
+from edge.events import ranges_of
 from edge.projection import project
 from tests.benchmarks.race import Contender, demand, race, table
 
