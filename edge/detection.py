@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 
@@ -91,15 +90,13 @@ def decide(
 
 
 def _limit(threshold: float, k: float, at_zero: float, slope: float, relative: float) -> float:
-    def miss(a: float) -> float:
-        return a - threshold - k * math.sqrt(at_zero + slope * a + (relative * a) ** 2)
-
+    """Return the larger root of (a - threshold)^2 = k^2 (at_zero + slope a + (relative a)^2)."""
     if k * relative >= 1:
         return math.inf
-    high = 1.0 + threshold
-    while miss(high) < 0:
-        high *= 2
-    return float(brentq(miss, 0.0, high, xtol=1e-9 * high)) if miss(0.0) < 0 else 0.0
+    square = 1.0 - (k * relative) ** 2
+    half = threshold + 0.5 * k * k * slope
+    constant = threshold**2 - k * k * at_zero
+    return (half + math.sqrt(max(half * half - square * constant, 0.0))) / square
 
 
 def _interval(value: float, sigma: float, gamma: float) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from edge.gamma_library import ANNIHILATION_KEV, DECAYS, OTHERS
 from edge.peaks import FWHM_PER_SIGMA, find_peaks, fit_peaks, fit_templates, gaussian
 
 Floats = NDArray[np.float64]
+_STRONGEST = {nuclide: i for i, nuclide in sorted((i, nuclide) for nuclide, _, i in DECAYS)}
 
 FALSE_CLAIMS = 0.05  # accepted number of false lines per spectrum, shared out over all places searched
 SEARCH_SIGMA = 3.0  # a matched filter proposes from here; the decision is taken by a fit
@@ -35,6 +36,10 @@ EFFICIENCY_POWER = -0.8  # of the energy: how the efficiency of germanium falls 
 MOST = 60
 STRONG_PART = 0.03  # of the strongest line of a nuclide: weaker ones name no peak
 STRONGEST_PEAKS, MOST_NAMES = 2, 4
+NAMED = (
+    *((e, f"{n} {e:.1f}") for n, e, i in DECAYS if i > STRONG_PART * _STRONGEST[n]),
+    *((e, f"{n} {e:.1f}") for n, e in OTHERS.items()),
+)
 
 
 @dataclass(frozen=True)
@@ -144,9 +149,7 @@ class _Search:
 
     def with_names(self, one: Unexplained, found: Sequence[Unexplained]) -> Unexplained:
         """Return a peak with what lies at its energy, nearest first; of a nuclide its strong lines only."""
-        strongest = {n: max(i for m, _, i in DECAYS if m == n) for n in {n for n, _, _ in DECAYS}}
-        places = [(e, f"{n} {e:.1f}") for n, e, i in DECAYS if i > STRONG_PART * strongest[n]]
-        places += [(e, f"{n} {e:.1f}") for n, e in OTHERS.items()]
+        places = list(NAMED)
         strong = [m for m in self.lines if m.found]
         for m in strong:
             if m.line.energy_kev > 3 * ANNIHILATION_KEV:

@@ -8,6 +8,7 @@ in counts is exact while the FWHM exceeds 1.5 channels.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 FWHM_PER_SIGMA = 2.3548200450309493  # 2 sqrt(2 ln 2)
+ROOT_2_PI = math.sqrt(2.0 * math.pi)
 FLOOR_COUNTS = 0.05  # of the model where it serves as a weight: an empty channel has no infinite weight
 ITERATIONS = 60
+WORST_INVERSE = 1e8  # largest entry of an inverse (diagonal scaled to one) that is taken as it is
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,10 @@ class _Problem:
     def design(self, p: Floats) -> Floats:
         """Return the linear part: unit Gaussians and background powers, shape (n, k + degree + 1)."""
         centroids, fwhm = self.shape(p)
-        return np.concatenate([np.stack([gaussian(self.x, c, fwhm) for c in centroids], 1), self.powers], 1)
+        sigma = fwhm / FWHM_PER_SIGMA
+        z = (self.x[:, None] - centroids) / sigma
+        shapes = np.exp(-0.5 * z * z) / (sigma * ROOT_2_PI)
+        return np.concatenate([shapes, self.powers], axis=1)
 
     def jacobian(self, p: Floats) -> tuple[Floats, Floats]:
         """Return the model and its derivatives."""
@@ -252,8 +258,9 @@ class _Problem:
             weight = 1 / np.maximum(mu, FLOOR_COUNTS)
             info = jac.T @ (jac * weight[:, None])
             gradient = jac.T @ (weight * (self.y - mu))
-            scale = np.maximum(np.diag(info), 1e-300)
-            step = _solve(info + damping * np.diag(scale), gradient)
+            scale = np.maximum(info.diagonal(), 1e-300)
+            info.flat[:: info.shape[0] + 1] += damping * scale
+            step = _solve(info, gradient)
             trial = p + step
             value, size = np.inf, float(np.max(np.abs(step) * np.sqrt(scale)))
             if self.allowed(trial):
@@ -276,7 +283,7 @@ class _Problem:
     def result(self, p: Floats, mu: Floats, jac: Floats, converged: bool) -> PeakFit:
         """Return the fit with its errors."""
         weight = 1 / np.maximum(mu, FLOOR_COUNTS)
-        sigma = np.sqrt(np.maximum(np.diag(_inverse(jac.T @ (jac * weight[:, None]))), 0.0))
+        sigma = np.sqrt(np.maximum(_inverse(jac.T @ (jac * weight[:, None])).diagonal(), 0.0))
         centroids, fwhm = self.shape(p)
         n = self.linear
         centroid_sigma = np.broadcast_to(sigma[n : n + self.shifts], self.k)
@@ -308,8 +315,16 @@ def _solve(matrix: Floats, vector: Floats) -> Floats:
 
 def _inverse(matrix: Floats) -> Floats:
     """Invert a positive matrix after scaling its diagonal to one (areas and positions differ by decades)."""
-    scale = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
-    return np.asarray(np.linalg.pinv(matrix / np.outer(scale, scale)) / np.outer(scale, scale), np.float64)
+    scale = np.sqrt(np.maximum(matrix.diagonal(), 1e-300))
+    both = scale[:, None] * scale
+    unit = matrix / both
+    try:
+        inverse = np.linalg.inv(unit)
+    except np.linalg.LinAlgError:
+        inverse = np.full_like(unit, np.inf)
+    if not np.abs(inverse).max() < WORST_INVERSE:  # nearly dependent: the least one instead
+        inverse = np.linalg.pinv(unit)
+    return np.asarray(inverse / both, np.float64)
 
 
 def fit_templates(
