@@ -271,9 +271,19 @@ def _merge(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> Repo
     return reduce_parts(parts, _options(args)[0])
 
 
+def _row(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the quantities of a line of the summary: the whole volume, or the axis of a scan."""
+    if data["kind"] == "projections":
+        return {"centre": data["centre"]}
+    whole = {one["axis"]: one for one in reversed(data["transport"])}  # the whole volume stands first
+    return {"porosity": data["porosity"]["porosity"]} | {
+        f"tortuosity {axis}": one["tortuosity"] for axis, one in sorted(whole.items()) if one["tortuosity"]
+    }
+
+
 TECHNIQUE = Technique(
     "tomography", "Tomography: projections to slices; volumes to porosity, tortuosity, roughness and maps.",
     f"projections (HDF5, APS data exchange), or a volume: {volumes.FORMATS}",
     'operando reduce tomography volume.npz --voxel "3.24 um" --regions 3 --tortuosity z',
-    _add_arguments, _jobs, Merge(_part, _merge, alone=True), each=True,
+    _add_arguments, _jobs, Merge(_part, _merge, alone=True), _row, each=True,
 )  # fmt: skip

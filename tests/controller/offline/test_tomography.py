@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -69,6 +70,20 @@ def test_a_scan_in_several_files_is_the_scan(tooth, tmp_path, capsys):
     assert reduce.main(["tomography", *reversed(files), "--merge", *WORDS, "--json"]) == 0
     (turned,) = json.loads(capsys.readouterr().out)["files"]
     assert without(turned, "file", "notes", "inputs") == without(merged, "file", "notes", "inputs")
+
+
+def test_the_summary_of_several_volumes_has_their_porosity(tmp_path, capsys):
+    pores = np.zeros((8, 8, 8), bool)
+    pores[:, 2:6, 2:6] = True
+    paths = [tmp_path / f"{name}.npz" for name in "ab"]
+    paths[0].write_bytes(npz(im=pores))
+    paths[1].write_bytes(npz(im=~pores))
+    assert reduce.main(["tomography", *map(str, paths), "--regions", "2", "--tortuosity", "z"]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[1].split() == ["file", "porosity", "tortuosity", "z"]
+    assert [float(line.split()[1]) for line in lines[2:4]] == [0.25, 0.75]
+    tortuosity = re.split(r"\s{2,}", lines[2].strip())[2]
+    assert float(tortuosity.split()[0]) == pytest.approx(1.0, abs=0.01)  # a straight channel
 
 
 def test_what_is_no_part_of_one_scan_is_refused(tooth, tmp_path, capsys):
