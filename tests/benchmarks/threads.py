@@ -37,7 +37,7 @@ EVENTS = 4_000_000
 FRAMES = 1600
 READ_WORDS = 8_000_000  # 64 MB, more than the caches hold
 QUIET = 0.08  # of the processors that strangers may have had
-TAKEN = 0.9  # of the clock that every thread must have had a processor for, where strangers are busy
+TAKEN = 0.9  # of the clock that the threads must have had processors for, where strangers are busy
 ENOUGH = 5  # rounds for a verdict
 TARGET = 1.6
 PAUSE_S = 0.01
@@ -71,7 +71,7 @@ class Round:
     """One thread doing both shares, then two doing one each."""
 
     ratio: float  # of the times on the clock
-    taken: float  # least part of the clock for which a thread had a processor
+    taken: float  # part of the clock for which the threads had processors, the worse of the two cases
     strangers: float  # part of all processors that others had
 
 
@@ -83,7 +83,7 @@ def _busy_s() -> float:
 
 
 def _together(calls: list[Callable[[], object]]) -> tuple[float, float]:
-    """Run each call on a thread of its own, begun together; return seconds and the least part of them run."""
+    """Run each call on its own thread, begun together; return seconds and the part of them that they ran."""
     barrier, told = threading.Barrier(len(calls)), [(0.0, 0.0, 0.0)] * len(calls)
 
     def work(k: int) -> None:
@@ -99,7 +99,7 @@ def _together(calls: list[Callable[[], object]]) -> tuple[float, float]:
     for thread in threads:
         thread.join()
     clock = max(end for _, end, _ in told) - min(began for began, _, _ in told)
-    return clock, min(own for _, _, own in told) / clock
+    return clock, sum(own for _, _, own in told) / len(told) / clock
 
 
 def once(kind: Kind) -> Round:
