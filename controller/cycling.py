@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from controller.guard import Action
 from drivers.errors import BadReply, NoReply, Refused
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from controller.guard import Guard
     from controller.record import Recorder
     from drivers.clock import Clock
-    from drivers.roles import CellProgram, Potentiostat
+    from drivers.roles import CellLimits, CellProgram, Potentiostat
 
 PROTECTIONS = ("limit", "invalid", "open-circuit voltage outside")  # how a program says why it gave up
 SILENCE_PERIODS = 3
 IDLE_S = 0.1
+BEYOND_V = 0.01  # a program may end a little beyond the voltage it ends at
 LEASE_MARGIN_S = 10.0  # for the answer to the start of a program; of the wall, when lab time runs fast
 
 
@@ -80,6 +81,7 @@ class Cycling:
         self.error = error
         self.now = CellState(charge_coulomb=base_charge_coulomb)
         self._lease_s = 0.0  # 0: a program that drives nothing needs none
+        self._limits: CellLimits | None = None  # of the program that runs
         self._holds_s = 0.0  # lab seconds for which a package is the present state of the cell
         self._previous: tuple[float, float] | None = None
         self._previous_charge: float | None = None
@@ -97,6 +99,7 @@ class Cycling:
         refusal = self._guard.refuses()
         if refusal and not isinstance(program, Ocv):
             raise Refused(f"energising the cell is refused: {refusal}", device="cell")
+        self._limits = getattr(program, "limits", None)
         self._previous = self._previous_charge = None
         self.now.step_charge_coulomb = self.now.step_s = 0.0
         self._lease_s = 0.0
@@ -169,10 +172,20 @@ class Cycling:
         The script acts at the first reading beyond a limit and the guard at the second, so that the guard
         would never see the other one.
         """
-        if detail.startswith(PROTECTIONS):
-            text = f"the potentiostat opened the circuit by itself: {detail}"
-            self._guard.interlock_only("cell-program", text, Action.OPEN_CIRCUIT)
-            raise Refused(text, device="cell")
+        voltage_v, limits = self.now.voltage_v, self._limits
+        beyond = (
+            limits is not None
+            and voltage_v is not None
+            and not limits.voltage_low_v - BEYOND_V <= voltage_v <= limits.voltage_high_v + BEYOND_V
+        )
+        if beyond or detail.startswith(PROTECTIONS):
+            self.gave_up(f"{detail}, at {voltage_v:.3f} V" if beyond else detail)
+
+    def gave_up(self, detail: str) -> NoReturn:
+        """Trip: the instrument opened the circuit for the cell's sake, not because the step was done."""
+        text = f"the potentiostat opened the circuit by itself: {detail}"
+        self._guard.interlock_only("cell-program", text, Action.OPEN_CIRCUIT)
+        raise Refused(text, device="cell")
 
     def _went_on(self, until_s: float) -> None:
         """Count the charge between the last reading and the opened circuit as if nothing had changed."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PAUSED = "paused"
 FINISHING = "stopped early"
+AT_VOLTAGE = "voltage reached"  # as the potentiostat says it
 EIS_INTERVAL_S, EIS_PERIODS = 60.0, 3.0  # a point takes some periods of its frequency, and settling
 CHARGE_MARGIN = 1.01  # the script's own charge limit lies behind the host's
 
@@ -41,7 +42,10 @@ async def _in_parts(
         await context.running()
         if context.finishing:
             return FINISHING
-        reason = await context.cycling.run(program_for(left_s), _interruption(context), interval_s=interval_s)
+        program = program_for(left_s)
+        reason = await context.cycling.run(program, _interruption(context), interval_s=interval_s)
+        if isinstance(program, ConstantCurrent):
+            _no_end(context, reason)
         left_s -= context.cycling.now.step_s
         if reason != PAUSED:
             return reason
@@ -62,6 +66,8 @@ async def charge(context: Context, step: CellStep) -> str:
         program = _program(context, step, sign, passed_coulomb, elapsed_s)
         condition = _ends(context, step, sign, passed_coulomb, elapsed_s)
         reason = await context.cycling.run(program, condition, interval_s=step.interval_s)
+        if isinstance(program, ConstantCurrent) and step.until.voltage_v is None:
+            _no_end(context, reason)
         passed_coulomb += context.cycling.now.step_charge_coulomb
         elapsed_s += context.cycling.now.step_s
         if reason != PAUSED:
@@ -101,6 +107,12 @@ async def impedance(context: Context, step: Impedance) -> str:
         reason = await context.cycling.run(program, _interruption(context), interval_s=slowest_s)
         if reason != PAUSED:
             return reason
+
+
+def _no_end(context: Context, reason: str) -> None:
+    """A current that nobody wanted to end at a voltage has ended at the cell's hard limit: that is a trip."""
+    if reason == AT_VOLTAGE:
+        context.cycling.gave_up("the voltage arrived at the hard limit of the cell")
 
 
 def _interruption(context: Context) -> Callable[[CellState], str | None]:

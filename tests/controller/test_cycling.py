@@ -118,3 +118,23 @@ async def test_a_script_error_is_an_error() -> None:
     cycling, _, _ = make([CellEvent(0.0, CellEventKind.RUNTIME_ERROR, "0032 critical overload")])
     with pytest.raises(Refused, match="critical overload"):
         await cycling.run(PROGRAM, lambda now: None, interval_s=1.0)
+
+
+@pytest.mark.parametrize(("volt", "trips"), [(4.0, 0), (4.2, 1)])
+async def test_a_program_that_ends_far_beyond_the_limits_is_no_end_of_a_step(volt: float, trips: int) -> None:
+    """A contact that comes loose: the first reading beyond the voltage to be reached is far beyond it."""
+    cell = FakeCell(
+        [CellSample(0.0, 1.0, "cc", volt, 10e-6), CellEvent(0.0, CellEventKind.FINISHED, "voltage reached")]
+    )
+    guard = FakeGuard()
+    tripped: list[str] = []
+    guard.interlock_only = lambda name, text, action: tripped.append(text)  # type: ignore[attr-defined]
+    cycling = Cycling(cell, guard, SteppedClock(), FakeRecorder(), error=ChargeError())  # type: ignore[arg-type]
+    limits = CellLimits(2.5, 4.05, 40e-6, 0.1, 600.0)
+    run = cycling.run(ConstantCurrent(10e-6, 4.0, limits), lambda _: None, interval_s=1.0)
+    if trips:
+        with pytest.raises(Refused, match=r"voltage reached, at 4.200 V"):
+            await run
+    else:
+        assert await run == "voltage reached"
+    assert len(tripped) == trips
