@@ -17,7 +17,7 @@ from typing import Any
 from controller.journal import AsyncJournal, Record
 from controller.link_server import LinkServer
 from hil_tests.delivered import came_once_and_in_order, quiet
-from hil_tests.durability.runs import SITE, station_of
+from hil_tests.durability.runs import LATE, SITE, TooSlow, station_of
 from hil_tests.harness import REPOSITORY, Run, World, ending, eventually, one_scan
 from tests.controller.mosquitto import USERS, Mosquitto
 from tests.controller.wire import Foreign, LinkProcess
@@ -209,6 +209,8 @@ def outages(world: World, folder: Path, kills: int, freezes: int, *, away_s: flo
                 _strike(run, broker, recorder, freeze=number % 5 == 4 and number // 5 < freezes, away_s=(
                     away_s if number % 2 else 1.0
                 ))  # fmt: skip
+            if run.status() is None:
+                _gone(run)
             run.ask("stop")
             assert run.ended(seconds=PATIENCE_S * 2) in (0, 6)
             assert not run.record["gaps"], run.record["gaps"]
@@ -238,11 +240,19 @@ def _strike(run: Run, broker: Mosquitto, recorder: Foreign, *, freeze: bool, awa
         broker.start()
 
     def delivered() -> bool:
-        assert run.process.poll() is None, run.tell()
+        if run.process.poll() is not None:
+            _gone(run)
         return int(run.rows("SELECT count(*) FROM outbox")[0][0]) < 20
 
     eventually(delivered, "everything that waited has gone", tell=run.tell, poll_s=0.1)
     assert recorder.subscribed.wait(PATIENCE_S)
+
+
+def _gone(run: Run) -> None:
+    """Say why a run has ended that should not: TooSlow when this machine was late for the guard."""
+    if any(text in run.lines() for text in LATE):
+        raise TooSlow(run.lines().splitlines()[-1])
+    raise AssertionError(f"the run has ended\n{run.tell()}")
 
 
 def _late_ones_are_flagged(run: Run, recorder: Foreign) -> int:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from hil_tests.durability.network import commits_beside_a_frozen_link, live_beside_history, outages
+from hil_tests.durability.runs import TooSlow
 from hil_tests.harness import a_bench
 from hil_tests.soak.runner import Failed, Workshop
 from tests.controller.mosquitto import Mosquitto
@@ -14,6 +15,7 @@ from tests.controller.mosquitto import Mosquitto
 SPEED = 2.0  # nothing here depends on it, and a busy machine is late for nothing that matters
 KILLS, FREEZES = 12, 3
 BACKLOG = 10_000
+TRIES = 5
 FREEZE_S = 10.0  # as in the host
 LIVE_P99_S = 0.5
 
@@ -21,17 +23,27 @@ LIVE_P99_S = 0.5
 def store_and_forward(work: Workshop) -> str:
     """Kill the broker of a run twelve times, freeze it three times; then measure what waits for what."""
     place = work.folder / "place"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
     try:
-        with a_bench(place / "bench", speed=SPEED, seed=23) as world:
-            told = [outages(world, place, KILLS, FREEZES)]
+        told = [_in_a_run(work, place)]
         work.say(told[0])
         told += [_history(place / "history"), *(_frozen(place / where, where) for where in ("read", "idle"))]
     except AssertionError as error:
         raise Failed(f"{error}\n(the files are in {place})") from error
     shutil.rmtree(place)
     return "\n".join(told)
+
+
+def _in_a_run(work: Workshop, place: Path) -> str:
+    """Let the broker of a run die; once more when this machine was too busy for the run's guard."""
+    for _ in range(TRIES):
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        try:
+            with a_bench(place / "bench", speed=SPEED, seed=23) as world:
+                return outages(world, place, KILLS, FREEZES)
+        except TooSlow as reason:
+            work.say(f"once more, this machine was too busy: {reason}")
+    raise Failed(f"this machine was too busy for a run, {TRIES} times: nothing is known of the broker")
 
 
 def _history(folder: Path) -> str:
