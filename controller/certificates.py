@@ -46,8 +46,8 @@ class CertificateError(Exception):
 def make_authority(folder: Path, name: str) -> None:
     """Write ``ca.key`` and ``ca.crt``, valid for ten years. Raises CertificateError."""
     key, certificate = folder / "ca.key", folder / "ca.crt"
-    arguments = ["req", "-x509", *_CURVE, "-days", str(AUTHORITY_DAYS), "-keyout", key, "-out", certificate]
-    _openssl(arguments, name, ["localhost"])
+    lasting = ["req", "-x509", *_CURVE, "-days", str(AUTHORITY_DAYS)]
+    _openssl([*lasting, "-keyout", key, "-out", certificate], name, ["localhost"])
 
 
 def make_server(folder: Path, names: Sequence[str], *, days: int = SERVER_DAYS) -> None:
@@ -70,9 +70,9 @@ def make_server(folder: Path, names: Sequence[str], *, days: int = SERVER_DAYS) 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         new = Path(scratch)
         _openssl(["req", "-new", *_CURVE, "-keyout", new / "key", "-out", new / "request"], names[0], names)
-        signing = ["-CA", folder / "ca.crt", "-CAkey", folder / "ca.key"]
+        signing: list[str | Path] = ["-CA", folder / "ca.crt", "-CAkey", folder / "ca.key"]
         signing += ["-set_serial", f"0x{secrets.token_hex(16)}", "-days", str(days), "-sha256"]
-        request = ["x509", "-req", "-in", new / "request", "-out", new / "certificate"]
+        request: list[str | Path] = ["x509", "-req", "-in", new / "request", "-out", new / "certificate"]
         _openssl([*request, *signing, "-extensions", "server"], names[0], names, config="-extfile")
         (new / "key").replace(folder / "server.key")
         (new / "certificate").replace(folder / "server.crt")

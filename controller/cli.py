@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_init(commands)
     _add_talk(commands)
+    _add_remote(commands)
     _add_offline(commands)
     return parser
 
@@ -120,7 +121,11 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     example = "operando init mosquitto broker --station-name lab --name 192.168.0.10 --listen 192.168.0.10"
-    init = commands.add_parser("init", help="write files to begin with: init mosquitto DIR")
+    init = commands.add_parser(
+        "init", help="write files to begin with: init mosquitto DIR",
+        description="Write commented files to begin with, ready to be used and changed.",
+        epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     kinds = init.add_subparsers(title="what to write", metavar="KIND", required=True)
     broker = _add(
         kinds, "mosquitto", _init_mosquitto, "a broker of one's own: TLS, passwords, rights", example
@@ -174,6 +179,21 @@ def _add_talk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     clear.add_argument("--station-name", default="bench")
     clear.add_argument("--json", action="store_true")
     _add_state(clear)
+
+
+def _add_remote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    remote = _add(
+        commands, "remote", _remote, "send a signed command from another machine, through the broker",
+        "operando remote safe --url mqtts://broker.lab:8883 --ca ca.crt --credentials operator.credentials "
+        "--key desk.key",
+    )  # fmt: skip
+    remote.add_argument("verb", choices=("pause", "proceed", "stop", "abort", "safe"))
+    remote.add_argument("--url", required=True, help="the station's broker")
+    remote.add_argument("--ca", type=Path, metavar="FILE", help="authority of the broker's certificate")
+    remote.add_argument("--credentials", type=Path, required=True, metavar="FILE", help="account, password")
+    remote.add_argument("--key", type=Path, required=True, metavar="FILE", help="name, role and key")
+    remote.add_argument("--station-name", default="bench")
+    remote.add_argument("--why", default="", help="the reason, for the station's journal")
 
 
 def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -240,6 +260,12 @@ def _talk(args: argparse.Namespace) -> int:
     from controller.talk import talk
 
     return talk(args)
+
+
+def _remote(args: argparse.Namespace) -> int:
+    from controller.remote import main as remote
+
+    return remote(args)
 
 
 def _reduce(args: argparse.Namespace) -> int:

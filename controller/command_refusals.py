@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-BURST = 20  # rows that may be written at once
+BURST = 30  # rows that may be written at once
 EVERY_S = 3.0  # and then one in so many seconds
 COUNTS_EVERY_S = 10.0
 MOST_REASONS = 16  # kinds of reasons that are told apart in one row of counts

@@ -7,6 +7,7 @@ the last one until the trouble is over, so nothing depends on who is faster.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from hil_tests.delivered import backlog, came_once_and_in_order, quiet
+from hil_tests.exposure import given_away, in_processes, only_on_loopback, private
 from hil_tests.harness import (
     HOST,
     ROLES,
@@ -193,6 +195,9 @@ def test_the_embedded_broker_dies_and_link_for_good(world: World, tmp_path: Path
         assert '"q":"good"' in printed
         listener = Listener.of(run)
         trouble.until(lambda: listener.named("/status"), "a status")
+        assert only_on_loopback(run, world) >= 4  # two detectors, I/O, broker
+        users = json.loads((run.state / "broker" / "broker.json").read_text())["users"]
+        assert not in_processes(users, [*processes_of(run.folder), run.process.pid])
 
         trouble.restarted("broker")
         came = len(listener.got)
@@ -212,6 +217,9 @@ def test_the_embedded_broker_dies_and_link_for_good(world: World, tmp_path: Path
         assert trouble.over() == 0
         listener.stop()
         assert run.record["outcome"] == "done"
+        private(run)
+        assert not given_away({"host": users["host"]}, [run.folder], but=("broker.json",))
+        assert not given_away(users, [run.folder], but=("broker.json", "watch.txt"))
 
 
 def supervisor_log(run: Run) -> str:

@@ -7,12 +7,15 @@ import signal
 import socket
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 
+from controller.mosquitto_files import write_all
 from controller.topics import mosquitto_acl
 
 APT_LINE = "sudo apt-get install mosquitto mosquitto-clients"
 USERS = {"host": "host-password", "viewer": "viewer-password", "operator": "operator-password"}
+KEYS = [("desk", "operator"), ("phone", "viewer")]  # of the broker as operando init writes it
 
 
 def find(name="mosquitto"):
@@ -31,6 +34,8 @@ def free_port():
 
 class Mosquitto:
     """One broker process; ``kill`` and ``start`` as often as a test likes."""
+
+    address = "127.0.0.1"
 
     def __init__(self, folder, *, station="bench", remote=False, limit=8 << 20):
         self.folder = Path(folder)
@@ -75,15 +80,19 @@ listener {self.port} 127.0.0.1
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen([find(), "-c", self.config], stdout=log, stderr=log)
         log.close()
+        return self._listening()
+
+    def _listening(self):
         deadline = time.monotonic() + 5.0
         while time.monotonic() < deadline:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+                socket.create_connection((self.address, self.port), 0.2).close()
             except OSError:
                 assert self.process.poll() is None, (self.folder / "log").read_text()
                 time.sleep(0.01)
             else:
                 return self
+        self.stop()
         raise AssertionError("mosquitto does not listen")
 
     def kill(self):
@@ -104,3 +113,27 @@ listener {self.port} 127.0.0.1
             os.kill(self.process.pid, signal.SIGCONT)
             os.kill(self.process.pid, number)
         self.process.wait(5.0)
+
+
+class Written(Mosquitto):
+    """mosquitto with the files as they were written."""
+
+    def __init__(self, folder, address="127.0.0.1", **more):
+        self.folder, self.process, self.port = folder, None, free_port()
+        self.address = address
+        self.to_do = write_all(folder, "bench", port=self.port, listen=address, keys=KEYS, **more)
+        self.config = folder / "mosquitto.conf"
+
+    def start(self):
+        log = (self.folder / "log").open("ab")
+        self.process = subprocess.Popen([find(), "-c", self.config], stdout=log, stderr=log)
+        log.close()
+        return self._listening()
+
+    @property
+    def table(self):
+        """Return the ``[broker]`` table that was written for the station."""
+        return tomllib.loads((self.folder / "station-tables.toml").read_text())["broker"]
+
+    def password(self, user):
+        return (self.folder / f"{user}.credentials").read_text().split("\n")[1]

@@ -22,39 +22,8 @@ from controller.cli import main
 from controller.mosquitto_files import InitError, hashed, renew, write_all
 from controller.mqtt import Message, MqttLost, connect, load_address
 from controller.topics import COMMANDS, PUBLISHED, access
-from tests.controller.mosquitto import Mosquitto, find, free_port
+from tests.controller.mosquitto import KEYS, Written, find
 from tests.controller.wire import PREFIX, until
-
-KEYS = [("desk", "operator"), ("phone", "viewer")]
-
-
-class Written(Mosquitto):
-    """mosquitto with the files as they were written."""
-
-    def __init__(self, folder, address="127.0.0.1", **more):
-        self.folder, self.process, self.port = folder, None, free_port()
-        self.address = address
-        self.to_do = write_all(folder, "bench", port=self.port, listen=address, keys=KEYS, **more)
-        self.config = folder / "mosquitto.conf"
-
-    def start(self):
-        log = (self.folder / "log").open("ab")
-        self.process = subprocess.Popen([find(), "-c", self.config], stdout=log, stderr=log)
-        log.close()
-        try:
-            until(lambda: "running" in (self.folder / "log").read_text(), 5.0, "mosquitto")
-        except AssertionError:
-            self.stop()
-            raise
-        return self
-
-    @property
-    def table(self):
-        """Return the ``[broker]`` table that was written for the station."""
-        return tomllib.loads((self.folder / "station-tables.toml").read_text())["broker"]
-
-    def password(self, user):
-        return (self.folder / f"{user}.credentials").read_text().split("\n")[1]
 
 
 @pytest.fixture(scope="module")
