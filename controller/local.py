@@ -72,6 +72,8 @@ class LocalServer:
                     self._watchers.add(writer)
         except (ConnectionError, asyncio.LimitOverrunError, ValueError):
             pass  # the caller went away or sent no lines: nothing was changed by that
+        except asyncio.CancelledError:
+            pass  # the process ends; Python 3.11 would write a traceback for a caller that is cut off
         finally:
             self._watchers.discard(writer)
             with contextlib.suppress(ConnectionError):

@@ -93,3 +93,21 @@ def test_a_host_that_dies_while_it_is_asked_is_said_plainly(tmp_path: Path) -> N
 def test_nobody_there_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="no host is running here"):
         ask(tmp_path / "none", {"do": "status"})
+
+
+def test_a_process_that_ends_cuts_its_callers_off_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "host.sock"
+    with socket.socket(socket.AF_UNIX) as caller:
+
+        async def host() -> None:
+            server = LocalServer(path, echo)
+            await server.start()
+            caller.connect(str(path))
+            caller.sendall(b'{"do": "status"}\n')
+            await asyncio.sleep(0.05)  # it is being served
+            await server.stop()
+
+        asyncio.run(host())
+        assert [record.getMessage() for record in caplog.records] == []
