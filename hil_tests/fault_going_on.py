@@ -53,6 +53,11 @@ def calm(world: World, folder: Path) -> World:
     return other
 
 
+def start_calmly(world: World, folder: Path) -> Run:
+    """Start a run with everything on that goes on for long."""
+    return start_energised(calm(world, folder), folder)
+
+
 def start_scanning(world: World, folder: Path, faults: int = 1) -> Run:
     """Start a run of a few passes; return when the first has begun."""
     world = calm(world, folder)

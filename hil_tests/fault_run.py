@@ -26,6 +26,7 @@ from hil_tests.fault_going_on import (
     Sign,
     ended,
     only_late,
+    start_calmly,
     start_charging,
     start_scanning,
     well_again,
@@ -90,6 +91,7 @@ STAGES: dict[str, Callable[[World, Path], Run]] = {
     "everything on": start_energised,
     "scanning": start_scanning,
     "charging": start_charging,
+    "everything on, read calmly": start_calmly,
     **fault_stages.STAGES,
 }
 
