@@ -253,7 +253,10 @@ def the_next_run_knows_what_was_used(run: Run, kept: bytes, attack: Attack, stat
             again.obeyed("safe", again.command("safe", client="phone", why="enough"))
         finally:
             again.close()
-        assert following.ended(seconds=LATE_S) == 5
+        record = following.run_dir / "record.json"
+        eventually(record.is_file, "the run has ended", seconds=LATE_S, tell=following.tell)
+        assert following.record["exit_code"] == 5
+        assert "safe, asked for by phone (remote)" in following.record["outcome"]
 
 
 def remotely(broker: Written, run: Run) -> None:
