@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from hil_tests import fault_stages
+from hil_tests import fault_results, fault_stages
 from hil_tests.fault_results import chosen, digest, read, shortened, to_play
 from hil_tests.fault_rows import CONDITIONS, Row, RowError, load
-from hil_tests.fault_run import REACHED, STAGES, WITHOUT_HOST, allowed_s
+from hil_tests.fault_run import REACHED, STAGES, WITHOUT_HOST, Measured, NotStruck, allowed_s
 from hil_tests.fault_settings import SETTINGS
 from hil_tests.fault_strikes import STRIKES
 from hil_tests.fault_table import page
@@ -148,3 +149,25 @@ def test_a_group_or_row_that_does_not_exist_is_refused() -> None:
     assert {row.group for row in chosen("cell", [])} == {"cell"}
     with pytest.raises(ValueError, match="no such group or row: nowhere"):
         chosen("nowhere", [])
+
+
+def test_a_row_that_was_not_struck_has_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_of(tmp_path, GOOD, GOOD.replace('"a"', '"b"'))
+    played: list[str] = []
+
+    def play(row: Row, condition: str, *_: object) -> Measured:
+        played.append(row.name)
+        if row.name == "a":
+            raise NotStruck("charge and scan: not within 60 s")
+        return Measured(0.2, 1.0, 4, ("permit",))
+
+    monkeypatch.setattr(fault_results, "play", play)
+    monkeypatch.setattr(fault_results, "Benches", lambda folder: Mock())
+    path = tmp_path / "results.jsonl"
+    (new,) = fault_results.play_all(rows, CONDITIONS, path)
+    assert (new["name"], new["met"], new["reached_wall_s"]) == ("b", True, 0.2)
+    assert played == ["a"] * fault_results.ATTEMPTS + ["b"]
+    assert "a (guard): not struck: charge and scan" in capsys.readouterr().out
+    assert [row.name for row, _ in to_play(rows, CONDITIONS, read(path))] == ["a"]
