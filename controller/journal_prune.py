@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 
 OUTBOX_BYTES = 256 << 20  # the most that may wait for the broker
@@ -9,40 +10,46 @@ OUTBOX_BYTES = 256 << 20  # the most that may wait for the broker
 # In this order. Data products first: their files stay on disk. Then every second batch of telemetry. Then
 # values that a newer one has replaced. Documents, alarms, questions and answers are never dropped.
 _VICTIMS = {
-    "data": "SELECT seq, bytes FROM outbox WHERE topic GLOB 'data/*' ORDER BY seq",
-    "tele": "SELECT seq, bytes FROM (SELECT seq, bytes, row_number() OVER (ORDER BY seq) AS n FROM outbox "
-    "WHERE topic = 'tele') WHERE n % 2 = 0 ORDER BY seq",
+    "data": "SELECT seq, bytes FROM outbox WHERE topic GLOB 'data/*' ORDER BY seq LIMIT :chunk",
+    "tele": "SELECT seq, bytes FROM (SELECT seq, bytes, row_number() OVER (ORDER BY seq) AS n FROM "
+    "(SELECT seq, bytes FROM outbox WHERE topic = 'tele' ORDER BY seq LIMIT 2 * :chunk)) WHERE n % 2 = 0 "
+    "ORDER BY seq",
     "state": "SELECT o.seq, o.bytes FROM outbox o JOIN topics t USING (topic) "
-    "WHERE o.topic GLOB 'state/*' AND o.seq < t.seq ORDER BY o.seq",
+    "WHERE o.topic GLOB 'state/*' AND o.seq < t.seq ORDER BY o.seq LIMIT :chunk",
 }
 
 
-def drop_outbox(db: sqlite3.Connection, limit_bytes: int, cutoff_wall_s: float, chunk: int) -> dict[str, int]:
-    """Delete outbox rows until the rest is within its limits; return how many of each class went.
+def drop_outbox(
+    db: sqlite3.Connection, excess_bytes: int, cutoff_wall_s: float, chunk: int
+) -> tuple[dict[str, int], int]:
+    """Delete outbox rows until the rest is within its limits; return how many of each class went, and bytes.
 
     Args:
         db: the journal, inside a transaction.
-        limit_bytes: the most that may wait, files counted with their size.
+        excess_bytes: by how much too much waits, files counted with their size; negative if not.
         cutoff_wall_s: rows older than this are over age.
         chunk: the most rows of a class to delete in one call.
     """
-    dropped = {}
-    for name, victims in _VICTIMS.items():
-        excess = db.execute("SELECT coalesce(sum(bytes), 0) FROM outbox").fetchone()[0] - limit_bytes
+    dropped: dict[str, int] = {}
+    freed, aged = 0, 0
+    if math.isfinite(cutoff_wall_s):  # the look at all ages takes longest
         aged = db.execute(
             "SELECT coalesce(max(o.seq), 0) FROM outbox o JOIN events e USING (seq) WHERE e.wall_s < ?",
             (cutoff_wall_s,),
         ).fetchone()[0]
+    for name, victims in _VICTIMS.items():
+        if freed >= excess_bytes and not aged:
+            break
         going = []
-        for seq, size in db.execute(victims + " LIMIT ?", (chunk,)).fetchall():
-            if excess <= 0 and seq > aged:
+        for seq, size in db.execute(victims, {"chunk": chunk}).fetchall():
+            if freed >= excess_bytes and seq > aged:
                 break
             going.append((seq,))
-            excess -= size
+            freed += size
         if going:
             db.executemany("DELETE FROM outbox WHERE seq = ?", going)
             dropped[name] = len(going)
-    return dropped
+    return dropped, freed
 
 
 def drop_events(db: sqlite3.Connection, telemetry_wall_s: float, runs_wall_s: float, chunk: int) -> int:

@@ -357,11 +357,12 @@ class Journal(Reads):
         """
         now = time.time()
         with self._transaction():
-            dropped = drop_outbox(self._db, outbox_bytes, now - outbox_age_s, chunk)
+            excess = self.outbox_bytes - outbox_bytes
+            dropped, freed = drop_outbox(self._db, excess, now - outbox_age_s, chunk)
+            self.outbox_bytes -= freed
             if dropped:
                 days = f"{outbox_age_s / 86400.0:g} days and " if math.isfinite(outbox_age_s) else ""
                 self._count_dropped(dropped, f"no more than {days}{outbox_bytes / 1e6:.3g} MB may wait")
-                self.outbox_bytes = self.backlog()[1]
             events = drop_events(self._db, now - telemetry_age_s, now - runs_age_s, chunk)
         return {**dropped, "events": events} if events else dropped
 
