@@ -106,12 +106,18 @@ def to_play(
 def measure(
     row: Row, condition: str, benches: Benches, folder: Path, tree: str, speed: float = CLAIMED_SPEED
 ) -> dict[str, Any]:
-    """Play a row, no faster than ``speed`` if times are claimed; return its result, also when it failed."""
+    """Play a row, no faster than ``speed`` if times are claimed; return its result, also when it failed.
+
+    Raises:
+        NotStruck: the machine did not let the run come to the strike: there is no result.
+    """
     began, name = time.monotonic(), digest(row)
     if row.speed <= CLAIMED_SPEED:
         row = replace(row, speed=min(row.speed, speed))
     try:
         measured: Measured | str = _played(row, condition, benches, folder)
+    except NotStruck:
+        raise
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         said = f"{type(error).__name__}: {str(error) or where.line}"
@@ -186,11 +192,7 @@ def play_all(
     with _benches(scratch) as (benches, folder):
         pending = list(to_play(rows, conditions, {} if again else read(results)))
         together = in_company(pending, benches, folder, tree, ends)
-        alone = (
-            measure(row, condition, benches, folder / f"row{number}", tree, speed)
-            for number, (row, condition) in enumerate(pending)
-            if (row.name, condition) not in {(result["name"], result["condition"]) for result in new}
-        )
+        alone = one_by_one(pending, new, benches, folder, tree, speed)
         for result in itertools.chain(together, alone):
             with results.open("a") as stream:
                 stream.write(json.dumps(result) + "\n")
@@ -210,6 +212,20 @@ def in_company(
     for row, measured in play_together(rows, benches.at, folder, ends=ends):
         yield stamped(row, digest(row), "guard", measured, began, tree)
         began = time.monotonic()
+
+
+def one_by_one(
+    pending: Iterable[tuple[Row, str]], known: Sequence[Mapping[str, Any]], benches: Benches, folder: Path,
+    tree: str, speed: float,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Yield the result of each row that ``known`` has not got meanwhile; what was not struck has none."""
+    for number, (row, condition) in enumerate(pending):
+        if (row.name, condition) in {(result["name"], result["condition"]) for result in known}:
+            continue
+        try:
+            yield measure(row, condition, benches, folder / f"row{number}", tree, speed)
+        except NotStruck as error:
+            print(f"{row.name} ({condition}): not struck: {shortened(str(error))}", flush=True)
 
 
 def told(result: Mapping[str, Any]) -> str:

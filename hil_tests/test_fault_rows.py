@@ -164,6 +164,7 @@ def test_a_row_that_was_not_struck_has_no_result(
         return Measured(0.2, 1.0, 4, ("permit",))
 
     monkeypatch.setattr(fault_results, "play", play)
+    monkeypatch.setattr(fault_results, "play_together", lambda *_, **__: iter(()))
     monkeypatch.setattr(fault_results, "Benches", lambda folder: Mock())
     path = tmp_path / "results.jsonl"
     (new,) = fault_results.play_all(rows, CONDITIONS, path)
