@@ -13,6 +13,7 @@ from drivers.ports import open_line
 from drivers.registry import driver_class
 
 if TYPE_CHECKING:
+    from controller.config.limits import CellWindow
     from controller.config.station import Station
     from drivers.clock import Clock
     from drivers.line import Line
@@ -67,14 +68,16 @@ async def introduce(device: Device) -> tuple[Identity, list[str]]:
 
 
 def build(
-    station: Station, clock: Clock, *, only: Iterable[str] | None = None, trace: Trace | None = None
-) -> Bench:
+    station: Station, clock: Clock, *, only: Iterable[str] | None = None, trace: Trace | None = None,
+    limits: CellWindow | None = None,
+) -> Bench:  # fmt: skip
     """Return the instruments of a station, their ports not yet opened.
 
     Args:
         station: a validated station file.
         clock: lab time, for the drivers that wait in it.
         only: device names to build; default all.
+        limits: tighter ones than the station's, of the chemistry and the sample.
         trace: called with direction, bytes and time for everything on every wire.
     """
     wanted = set(station.devices if only is None else only)
@@ -86,13 +89,13 @@ def build(
         if table.line not in lines:
             lines[table.line] = open_line(table.line, station.lines[table.line].model_dump(), trace=trace)
         settings = table.settings()
-        limits = station.limits
+        hard = station.limits
         if table.driver == "labjack_t7":
-            settings["dwell_limit_s"] = limits.dwell_s
+            settings["dwell_limit_s"] = hard.dwell_s
         elif name == station.roles.heater:  # the lowest layer refuses what no experiment may ask for
-            settings["temperature_low_k"] = limits.temperature.low_k
-            settings["temperature_high_k"] = limits.temperature.high_k
-            settings["temperature_rate_k_per_s"] = limits.temperature_rate_k_per_s
+            settings["temperature_low_k"] = limits.temperature_low_k if limits else hard.temperature.low_k
+            settings["temperature_high_k"] = limits.temperature_high_k if limits else hard.temperature.high_k
+            settings["temperature_rate_k_per_s"] = hard.temperature_rate_k_per_s
         driver = driver_class(table.driver)
         devices[name] = driver(lines[table.line], name=name, clock=clock, settings=settings)
     roles = station.roles

@@ -95,6 +95,7 @@ class Guard:
         self.values: dict[str, float | bool | None] = {}
         self.latched: dict[str, Trip] = {}
         self._passing: dict[str, str] = {}
+        self._ending = False
 
     # --- what the drivers report -----------------------------------------------------------------------
 
@@ -222,7 +223,7 @@ class Guard:
 
         While anything is latched, leases are renewed, for the run is ending, but none is given anew.
         """
-        if not self.latched or self._leases.held(output):
+        if not self._ending and (not self.latched or self._leases.held(output)):
             self._leases.give(output, self._monotonic(), lifetime_s, action)
 
     def release(self, output: str) -> None:
@@ -249,10 +250,15 @@ class Guard:
 
     # --- latches ---------------------------------------------------------------------------------------
 
+    def stand_down(self) -> None:
+        """The run is ending and everything is being switched off: nothing may be on, or go on, from here."""
+        self._ending = True
+        self._leases.revoke(Action.SAFE)
+
     def refuses(self) -> str | None:
         """Return why nothing may be energised now, or None."""
         if not self.latched:
-            return None
+            return "the run is ending" if self._ending else None
         return "; ".join(trip.text for trip in self.latched.values())
 
     def holds(self) -> str | None:

@@ -184,7 +184,8 @@ class Host:
         await self._tidy()
         for latch in await self.journal.latches():
             self.guard.latched[latch.id] = _trip_of(latch.id, latch.body)
-        self.bench = build(self.station, self.clock)
+        limits = effective_limits(self.station, self.experiment)
+        self.bench = build(self.station, self.clock, limits=limits)
         self.heating = Heating(
             self.bench.heater, self.bench.io, self.guard, self.clock, self.recorder,
             period_s=self._period("heater"),
@@ -258,6 +259,7 @@ class Host:
         """End the steps. Everything goes off at once, however long a step takes to end in order."""
         if sequence.done() and not sequence.cancelled() and sequence.exception() is None:
             return  # its last act was to make everything safe
+        self._stand_down()
         safe = asyncio.create_task(carry_out(self.bench.outputs, Action.SAFE))
         while not sequence.done():
             sequence.cancel()  # again, if need be: what it waited for may have come in the same moment
@@ -300,7 +302,7 @@ class Host:
         outcome: Outcome = await self.sequence.run()
         self.recorder.line(outcome.text)
         # Nothing stays on while the last counts are reduced, which may take a while on a busy machine.
-        self.heating.stand_down()
+        self._stand_down()
         results = await carry_out(self.bench.outputs, Action.SAFE)
         await self.recorder.event("safe", "host", {"results": [r.as_dict() for r in results]})
         if not outcome.complete:
@@ -418,10 +420,12 @@ class Host:
             results = await carry_out(self.bench.outputs, Action.BLANK)
         else:
             results = await carry_out(self.bench.outputs, trip.action)
-        await self.recorder.trip(trip)
-        await self.recorder.actions(trip.id, results)
-        if trip.latch:
-            self.end(EXIT_GUARD, trip.text)
+        try:
+            await self.recorder.trip(trip)
+            await self.recorder.actions(trip.id, results)
+        finally:  # also when the disk is full: what is not written down has happened all the same
+            if trip.latch:
+                self.end(EXIT_GUARD, trip.text)
 
     def end(self, code: int, reason: str) -> None:
         """End the run from outside its sequence; the first reason counts."""
@@ -431,11 +435,17 @@ class Host:
 
     def safe(self, by: str) -> asyncio.Task[list[ActionResult]]:
         """Everything off now, whatever the run is doing, and the run ends; the task has the results."""
+        self._stand_down()
         task = asyncio.get_running_loop().create_task(carry_out(self.bench.outputs, Action.SAFE))
         self._acting.add(task)
         task.add_done_callback(self._acting.discard)
         self.end(EXIT_ABORTED, f"safe, asked for by {by}")
         return task
+
+    def _stand_down(self) -> None:
+        """Everything is being switched off for good: from here on nothing is allowed to be on."""
+        self.guard.stand_down()
+        self.heating.stand_down()
 
     def abort(self, by: str) -> None:
         """A person ends the run."""

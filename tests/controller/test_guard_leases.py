@@ -115,6 +115,19 @@ def test_nothing_is_leased_anew_while_anything_is_latched(
     assert "beam-unleased" in ids(trips)
 
 
+def test_a_run_that_ends_lets_nothing_be_on_or_go_on(guard: Guard, time: Time, trips: list[Trip]) -> None:
+    """At an abort the steps may take their time to end: an open relay is no fault then, a closed one is."""
+    guard.lease("heater", 60.0, Action.HEATER_OFF)
+    pass_by(guard, time, 1.0, "heater")
+    guard.stand_down()
+    guard.lease("heater", 60.0, Action.HEATER_OFF)  # by a task that has not been told yet
+    assert guard.refuses() == "the run is ending"
+    pass_by(guard, time, 5.0, "heater", on=False)
+    assert trips == []
+    pass_by(guard, time, 2.5, "heater")
+    assert ids(trips) == ["heater-unleased"]
+
+
 def test_a_relay_that_opens_under_a_heated_plate_is_told(guard: Guard, time: Time, trips: list[Trip]) -> None:
     """The watchdog has acted, or the box has restarted: nobody asked for it."""
     guard.lease("heater", 60.0, Action.HEATER_OFF)

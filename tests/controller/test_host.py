@@ -16,6 +16,7 @@ import pytest
 from controller import host as host_module
 from controller import supervise
 from controller.config import experiment_from, from_text, station_from
+from controller.guard import Action
 from controller.host import Host
 from controller.journal import AsyncJournal, JournalError
 from controller.safety import ActionResult
@@ -146,8 +147,12 @@ async def test_at_abort_safe_comes_first_and_the_guard_goes_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = make(Quiet, tmp_path, monkeypatch)
-    host.steps = lambda: silent_potentiostat(host)
-    asyncio.get_running_loop().call_later(0.3, host.abort, "a test")
+
+    async def aborted_on_the_way() -> None:
+        asyncio.get_running_loop().call_later(0.1, host.abort, "a test")
+        await silent_potentiostat(host)
+
+    host.steps = aborted_on_the_way
     assert await host.run() == 5
     assert host.told[:2] == ["safe", "step ended"]
     assert set(host.told[2:4]) == {"guard ended", "watchdog no longer fed"}
@@ -237,3 +242,22 @@ async def test_an_end_that_never_comes_is_seen(tmp_path: Path, monkeypatch: pyte
 
     _, supervisor = await watched(tmp_path, monkeypatch, too_long)
     assert supervisor.killed
+
+
+async def test_a_trip_that_cannot_be_written_ends_the_run_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk and a fault in one night: everything goes off, and nothing goes on because of the disk."""
+    host = make(Quiet, tmp_path, monkeypatch)
+
+    async def full_disk(_: Any) -> None:
+        raise JournalError(Path("j"), "disk full")
+
+    async def trips() -> None:
+        host.recorder.trip = full_disk  # type: ignore[method-assign]
+        host.guard.interlock_only("test", "something is wrong", Action.OPEN_CIRCUIT)
+        await asyncio.Event().wait()
+
+    host.steps = trips
+    assert await asyncio.wait_for(host.run(), 60.0) == 4
+    assert host.told[0] == "safe"
