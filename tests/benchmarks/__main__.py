@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: one core against one core
 
-from tests.benchmarks import compton, events, fits, host, ion_beam, particles, system, threads
+from tests.benchmarks import compton, events, fits, host, ion_beam, particles, safe, system, threads
 from tests.benchmarks.conditions import conditions
 
 PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
     "guard": lambda args: host.guard(),
     "journal": lambda args: host.journal(args.rounds),
     "start-up": lambda args: host.start_up(args.rounds),
+    "safe": lambda args: safe.measure(args),
     "system": lambda args: system.measure(args),
 }
 
@@ -34,6 +35,7 @@ def main() -> int:
         "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME", help=" ".join(PARTS)
     )
     parser.add_argument("--rounds", type=int, default=9, help="rounds of each race (default 9)")
+    safe.add_arguments(parser)
     system.add_arguments(parser)
     args = parser.parse_args()
     print(conditions(), flush=True)
