@@ -245,3 +245,28 @@ async def test_links_side_finds_control_again(make, tmp_path):
         assert side.ended
         assert side.left_s >= 0
     running.cancel()
+
+
+async def test_what_link_did_not_hand_over_is_told_once(make, dial):
+    told, ended = [], []
+
+    async def end():
+        ended.append(True)
+
+    server = await make(on_dropped=told.append, on_end=end)
+    _, say = await dial()
+    for counts in ({"too many": 5}, {"too many": 5}, {"too many": 7, "too large": 1}, {}):
+        await say({"beat": {"dropped": counts}})
+    await until(lambda: len(told) == 2)
+    assert told == [{"too many": 5}, {"too many": 2, "too large": 1}]
+    _, say = await dial()  # a link that starts anew counts from the beginning
+    await say({"beat": {"dropped": {"too many": 3}}})
+    await until(lambda: len(told) == 3)
+    assert told[-1] == {"too many": 3}
+    for rubbish in ({"dropped": 7}, {"dropped": {"x": "y"}}, {"dropped": {"x": -5}}):
+        await say({"beat": rubbish})
+    await say({"beat": {"backlog": 77}})
+    await until(lambda: server.health.backlog == 77)
+    assert len(told) == 3
+    await server.stop()
+    assert ended == [True]
