@@ -22,7 +22,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,10 @@ class Benches:
 
 
 def digest(row: Row) -> str:
-    """Return a short name for what a row says; what it says of being open does not count."""
-    text = json.dumps({**asdict(row), "open": ""}, sort_keys=True, default=str)
+    """Return a short name for what a row says; what it leaves out does not count, nor why it is open."""
+    usual = {field.name: field.default for field in fields(row)} | {"open": row.open}
+    said = {key: value for key, value in asdict(row).items() if value != usual[key]}
+    text = json.dumps(said, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
