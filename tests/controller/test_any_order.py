@@ -119,7 +119,7 @@ def in_virtual_time(world: World, loop: VirtualLoop) -> Iterator[None]:
         patch.setattr(AsyncJournal, "open", opening)
         patch.setattr(host_module, "Guard", functools.partial(Guard, monotonic=loop.time))
         patch.setattr(host_module, "Scanning", functools.partial(Scanning, monotonic=loop.time))
-        patch.setattr(host_module, "build", lambda *_: world.bench())
+        patch.setattr(host_module, "build", lambda *_, **__: world.bench())
         send = Reduction.send
 
         def answered(self: Reduction, message: dict[str, Any]) -> bool:
