@@ -11,6 +11,8 @@ import os
 import re
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -208,6 +210,25 @@ def test_the_look_at_sockets_sees_what_listens(tmp_path: Path) -> None:
         datagrams.bind(("127.0.0.1", 0))
         found = {(protocol, address) for protocol, address, _ in sockets_of([os.getpid()])}
     assert {("tcp", "0.0.0.0"), ("tcp6", "::1"), ("udp", "127.0.0.1")} <= found
+
+
+def test_the_look_for_secrets_sees_them(tmp_path: Path) -> None:
+    """In a file, in a command line, and in an environment."""
+    secrets = {"password": "correct-horse"}
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "x.log").write_bytes(b"\xffconnected as host:correct-horse\n")
+    assert given_away(secrets, [tmp_path]) == [f"password in {tmp_path}/logs/x.log"]
+    assert not given_away(secrets, [tmp_path], but=("x.log",))
+    waiting = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    for command, environment, part in (
+        ([*waiting, "correct-horse"], {}, "cmdline"),
+        (waiting, {"PASSWORD": "correct-horse"}, "environ"),
+    ):
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
+            found = eventually(
+                lambda pid=process.pid: in_processes(secrets, [pid]), "it is seen when the process has begun"
+            )
+            assert found == [f"password in {part} of {process.pid}"]
 
 
 # -- the story --------------------------------------------------------------------------
