@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
-from os.path import normpath
+from os.path import realpath
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -178,7 +178,7 @@ class _Rules:
             elif (
                 line.get("kind") == "serial"
                 and isinstance(port, str)
-                and not normpath(port).startswith(PSEUDO_TERMINALS)
+                and not _resolved(port).startswith(PSEUDO_TERMINALS)
             ):
                 yield self.broken(
                     ("line", name, "port"),
@@ -275,6 +275,14 @@ def _word(value: object) -> str:
 
 def _table(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _resolved(port: str) -> str:
+    """Return what a port's name stands for now: names below /dev/serial/by-id are links."""
+    try:
+        return realpath(port)
+    except ValueError:  # no name of a file at all
+        return ""
 
 
 def _is_loopback(host: str) -> bool:

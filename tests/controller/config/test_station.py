@@ -442,6 +442,18 @@ def test_everything_wrong_is_reported_at_once_in_the_order_of_the_file(station_e
     ]  # fmt: skip
 
 
+def test_a_name_for_the_port_of_a_bench_is_followed(tmp_path, station_with):
+    name = tmp_path / "by-id"
+    name.symlink_to("/dev/pts/3")
+    assert station_with(("/dev/pts/3", str(name))).lines["heater"].port == str(name)
+    name.unlink()
+    name.symlink_to("/dev/ttyUSB0")
+    with pytest.raises(ConfigErrors, match="is a real serial port"):
+        station_with(("/dev/pts/3", str(name)))
+    with pytest.raises(ConfigErrors):
+        station_with(("/dev/pts/3", "/dev/pts/3\\u0000"))
+
+
 def test_two_units_share_a_modbus_line(station_with):
     text = (HERE / "station.toml").read_text()
     heater = text.partition("[device.heater]")[2].partition("[device.cell]")[0]
