@@ -143,14 +143,6 @@ def shared_bus(world: World, folder: Path, things: dict[str, Any], undo: Undo) -
     return at(world, station)
 
 
-def shared_bus_slowly(world: World, folder: Path, things: dict[str, Any], undo: Undo) -> World:
-    """The same, with the heater read once a second."""
-    shared = shared_bus(world, folder, things, undo)
-    text = shared.station.read_text()
-    shared.station.write_text(text.replace('period = "0.25 s"', 'period = "1 s"'))
-    return shared
-
-
 def clock_hook(world: World, folder: Path, things: dict[str, Any], undo: Undo) -> World:
     """The wall clock of every process of the host can be set; the kernel's own is left alone."""
     hook = ClockHook(folder / "clock")
@@ -209,7 +201,6 @@ SETTINGS: dict[str, Setting] = {
     "mosquitto on a small disk": mosquitto_on_a_small_disk,
     "ports by name": ports_by_name,
     "shared bus": shared_bus,
-    "shared bus, heater read once a second": shared_bus_slowly,
     "clock": clock_hook,
     "clock and mosquitto": clock_hook_and_mosquitto,
     "small disk for the state": small_disk_for("state"),
