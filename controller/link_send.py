@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from controller import payloads
@@ -14,16 +16,31 @@ BATCH = 20  # messages on their way at once: as many as the client library keeps
 BIG_BYTES = 64 << 10  # a message above this goes alone: brokers refuse what is too big by hanging up,
 BIG_TRIES = 3  # and after so many of these it is given up
 TELE_EXPIRY_S = 86400
+SHORT_S, LONG_S = (
+    0.07,
+    0.15,
+)  # a batch of history that takes longer is halved, since live messages wait for it
+SMALLEST = 5  # but not below this: over a line with a long way there would be no end
 
 
 class Sender:
     """Publishes what the lanes give out, and tells control what became of it."""
 
-    def __init__(self, prefix: str, reader: OutboxReader, control: ControlSide, lanes: Lanes) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        reader: OutboxReader,
+        control: ControlSide,
+        lanes: Lanes,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.reader = reader
         self._prefix = prefix
         self._control = control
         self._lanes = lanes
+        self._monotonic = monotonic
+        self._history = BATCH  # messages of history that may go at once
         self._suspect = (0, 0)  # number of the big message sent last, and how often
 
     async def birth(self, session: Session) -> None:
@@ -42,7 +59,7 @@ class Sender:
 
     async def send_next(self, session: Session) -> bool:
         """Publish the next few messages; False if there is nothing to do now. Raises MqttLost."""
-        rows, history = self._lanes.next(BATCH)
+        rows, history = self._lanes.next(BATCH, self._history)
         if not rows:
             return False
         messages: list[Message] = []
@@ -68,7 +85,10 @@ class Sender:
                 break
         if suspect:
             self._suspect = (suspect, 1 + self._tries(suspect))
+        began = self._monotonic()
         sent, failure = await session.publish_many(messages)
+        if history:
+            self._pace(len(messages), self._monotonic() - began)
         settled = [row.seq for row in rows[: taken if failure is None else positions[sent]]]
         self._lanes.advance(settled, history=history)
         self._control.acknowledge([seq for seq in settled if seq not in refused])
@@ -76,6 +96,13 @@ class Sender:
         if failure is not None:
             raise failure
         return True
+
+    def _pace(self, count: int, took_s: float) -> None:
+        """Let the next batch of history be as long as live messages can wait for."""
+        if took_s > LONG_S:
+            self._history = max(SMALLEST, self._history // 2)
+        elif took_s < SHORT_S and count == self._history:
+            self._history = min(BATCH, 2 * self._history)
 
     def _check(self, row: Row, message: Message | None, session: Session) -> None:
         """Refuse what cannot be delivered, lest it keeps all others from being delivered."""

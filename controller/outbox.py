@@ -132,15 +132,20 @@ class Lanes:
         self._live = 0
         self._history.clear()
 
-    def next(self, limit: int) -> tuple[list[Row], bool]:
-        """Return the next messages and whether they are history; none if nothing may be sent now."""
+    def next(self, limit: int, history: int | None = None) -> tuple[list[Row], bool]:
+        """Return the next messages and whether they are history; none if nothing may be sent now.
+
+        Args:
+            limit: the most to return.
+            history: the most of history, if that is less: what is live meanwhile waits for all of them.
+        """
         self._set_aside()
         while rows := self._reader.rows(self._live, _END, limit):
             fresh = [row for row in rows if row.seq not in self._done]
             if fresh:
                 return fresh, False
             self._live = rows[-1].seq
-        limit = min(limit, self._allowance())
+        limit = min(limit if history is None else history, self._allowance())
         while limit and self._history:
             after, upto = self._history[0]
             rows = self._reader.rows(after, upto, limit)
