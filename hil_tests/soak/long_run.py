@@ -56,6 +56,8 @@ def long_run(work: Workshop, lab_h: float = LAB_H) -> str:
                 with contextlib.suppress(OSError, ValueError, IndexError, AssertionError, sqlite3.Error):
                     _sample(run, world, tracks, time.monotonic() - began)
             code = run.process.returncode
+            if not (run.run_dir / "record.json").is_file():
+                raise Failed((place / "run" / "cli.err").read_text()[-1500:])
             outcome = json.loads((run.run_dir / "record.json").read_text())["outcome"]
             counters = json.loads((run.run_dir / "record.json").read_text())["counters"]
     kept = {name: {**vars(track), "pids": sorted(track.pids)} for name, track in tracks.items()}
@@ -85,7 +87,7 @@ def _steps(cycles: int, cycle_h: float) -> str:
             '[[step.step]]\ndo = "parallel"\n\n[[step.step.step]]\n'
             f'do = "{do}"\ncurrent = "2 uA"\nvoltage = "{edge}"\n'
             f'until = {{ duration = "{half_s:g} s" }}\ntimeout = "{2 * half_s:g} s"\n\n'
-            + scan_step("cycling", (16, 24), 100.0, header="[[step.step.step]]")
+            + scan_step(f"under {do}", (16, 24), 100.0, header="[[step.step.step]]")
             + f'[[step.step]]\ndo = "rest"\nduration = "{0.05 * cycle_h * 3600.0:g} s"\n\n'
         )
 
