@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_bench(commands)
     _add_init(commands)
+    _add_doctor(commands)
     _add_talk(commands)
     _add_remote(commands)
     _add_offline(commands)
@@ -149,6 +150,17 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     broker.add_argument("--renew", action="store_true", help="only a new certificate for the same names")
 
 
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = _add(
+        commands, "doctor", _doctor, "say what is wrong with this machine (exit code 3 if something is)",
+        "operando doctor station.toml",
+    )  # fmt: skip
+    doctor.add_argument("station", type=Path, nargs="?", help="the station file, to look at its ports")
+    doctor.add_argument("--out", type=Path, default=Path("runs"), help="where runs are made (default runs)")
+    _add_state(doctor)
+    doctor.add_argument("--json", action="store_true")
+
+
 def _add_talk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     talk = {
         "status": "what the host of a station is doing",
@@ -248,6 +260,12 @@ def _bench(args: argparse.Namespace) -> int:
     from controller.launch import bench
 
     return bench(args)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from controller.doctor.examine import main as doctor
+
+    return doctor(args)
 
 
 def _init_mosquitto(args: argparse.Namespace) -> int:
