@@ -186,13 +186,16 @@ class Shutter(Table):
 
 
 class Permit(Table):
-    """Physical permit (emergency stop chain); high permits."""
+    """Physical permit (emergency stop chain); high permits. Pulled down outside, as a ``Switch``."""
 
     fio: Fio
 
 
 class Switch(Table):
-    """A digital input with a name, for interlock rows; high is good: a wire that breaks must read low."""
+    """A digital input with a name, for interlock rows; high is good.
+
+    The box pulls its inputs up with 100 kOhm: pulled down outside, a wire that breaks reads low.
+    """
 
     fio: Fio
 

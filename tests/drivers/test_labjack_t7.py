@@ -201,6 +201,14 @@ async def test_without_calibration_the_nominal_one_is_used_and_said():
 # --- reading and switching ---------------------------------------------------------------------------------
 
 
+async def test_named_inputs_are_read_and_high_is_good():
+    t7 = FakeT7(FakeClock())
+    settings = {"permit": {"fio": 1}, "switches": {"vacuum": {"fio": 6}, "window": {"fio": 7}}}
+    driver = LabJackT7(Line("io", t7), name="io", clock=FakeClock(), settings=settings)
+    t7.levels = (t7.levels | 1 << 6) & ~(1 << 7)
+    assert (await driver.read()).switches == {"vacuum": True, "window": False}
+
+
 async def test_reading(bench):
     reading = await bench.driver.read()
     assert reading.beam_current_a == pytest.approx(24e-12)
