@@ -131,6 +131,7 @@ class EmStatTwin:
             **self._counts,
             "points": points,
             "cell_on": self.front.cell_on,
+            "voltage_v": self.cell.voltage_v,
             "terminal_coulomb": charge.terminals,
             "charge_coulomb": charge.passed_charge,
             "discharge_coulomb": charge.passed_discharge,
