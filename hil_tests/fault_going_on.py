@@ -252,7 +252,7 @@ def a_new_run_works(scene: Scene) -> None:
     path = one_scan(scene.folder / "next.toml")
     run = Run.start(scene.folder / "next", path, "--station", str(scene.world.station), state=scene.run.state)
     try:
-        assert run.ended() == 0, run.tell()
+        assert ended(run, report=False) == 0, run.tell()
     finally:
         run.kill_all()
 
