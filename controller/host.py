@@ -42,6 +42,7 @@ from controller.heating import Heating
 from controller.journal import AsyncJournal, JournalError
 from controller.link_server import LinkServer
 from controller.local import LocalServer
+from controller.notify import ALL_OFF, SETTING_UP, Freshness
 from controller.offline.files_out import write_text
 from controller.paths import StateDir
 from controller.rawfile import RawWriter
@@ -110,6 +111,8 @@ class Host:
         self._entered_s = time.monotonic()  # how long it took must not depend on a clock that is set
         self._notes: dict[str, Any] = {}
         self._unwritten: list[tuple[int, PassOutcome, dict[str, Any]]] = []  # passes of an interrupted run
+        self._turns = 0  # of the event loop, as its status goes round
+        self._all_off = False
         self._underway = asyncio.Event()  # the steps have begun, from the start or from a checkpoint
         self._beating: asyncio.Task[None]
         self.guard = Guard(
@@ -142,6 +145,7 @@ class Host:
         finally:  # outputs before anything that might wait, as the journal of a trip could
             self._limit_ending()
             results = await carry_out(self.bench.outputs, Action.SAFE)
+            self._all_off = True
             if self._acting:
                 await asyncio.wait(self._acting, timeout=ACTING_TIMEOUT_S)
         if failure is not None:
@@ -390,6 +394,7 @@ class Host:
     async def _status(self) -> None:
         """Tell whoever watches, a few times a second."""
         while True:
+            self._turns += 1
             status = self.desk.status()
             self._local.broadcast({"event": "status", **status})
             self._standing.tell(status)
@@ -402,9 +407,30 @@ class Host:
             return
         with socket.socket(fileno=self.args.heartbeat) as link:
             link.setblocking(False)
-            while await _answered(link):
+            freshness: Freshness | None = None
+            while await _answered(link, self._beat_of(freshness)):
                 await asyncio.sleep(0.1)
+                if self._underway.is_set() and freshness is None:
+                    freshness = self._freshness()
         self.end(EXIT_INSTRUMENT, "the supervisor is gone")
+
+    def _beat_of(self, freshness: Freshness | None) -> int:
+        """Return what the supervisor is told with a beat."""
+        if self._all_off:
+            return ALL_OFF
+        return SETTING_UP if freshness is None else freshness.beat()
+
+    def _freshness(self) -> Freshness:
+        """Return who says whether tick, guard, journal and drivers go on; see ``notify``."""
+        roles, devices = self.station.roles, self.station.devices
+        polled = {devices[name].line for name in (roles.heater, roles.scanner) if name is not None}
+        stats = [self.bench.lines[line].stats for line in polled]
+        return Freshness({
+            "tick": lambda: (self._turns,),
+            "guard": lambda: (self.recorder.counters.get("ticks", 0),),
+            "journal": lambda: (self.journal.commits,),
+            "drivers": lambda: tuple(one.replies for one in stats),
+        })  # fmt: skip
 
     # --- decisions -------------------------------------------------------------------------------------
 
@@ -514,11 +540,11 @@ class Host:
         log.unlink()
 
 
-async def _answered(link: socket.socket) -> bool:
+async def _answered(link: socket.socket, beat: int) -> bool:
     """Beat once; return whether the supervisor was heard in time."""
     loop = asyncio.get_running_loop()
     try:
-        await loop.sock_sendall(link, b"c")
+        await loop.sock_sendall(link, bytes([beat]))
         async with asyncio.timeout(SUPERVISOR_LOST_S):
             return bool(await loop.sock_recv(link, 64))
     except (TimeoutError, OSError):

@@ -25,9 +25,11 @@ from controller.broker import watch_line
 from controller.config import ConfigErrors, Station, load_station
 from controller.finishing import FINISH_S, missing
 from controller.local import LocalServer
+from controller.notify import Notifier
 from controller.paths import StateDir, StationBusy, StationLock
 
 HEARTBEAT_S = 0.5
+FEED_S = 1.0  # systemd's watchdog, if there is one
 CONTROL_FROZEN_S = 5.0  # no heartbeat for this long: control is as good as dead
 CONFIRM_S = 0.1  # what `safe` gives control before the supervisor acts itself
 SAFE_REPLY_S = 2.5  # a little longer than an output may take to confirm
@@ -73,6 +75,7 @@ class Supervisor:
         self._telling: asyncio.Task[None] | None = None
         self._station: Station | None = None  # read beforehand: `safe` must not wait for a file
         self._why = ""  # control was ended from here, if it was
+        self._notify = Notifier()
         self._off_path = asyncio.Lock()  # two at once would talk over each other on every wire
 
     async def run(self) -> int:
@@ -84,6 +87,7 @@ class Supervisor:
         self._main = asyncio.current_task()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
+        feeding = asyncio.create_task(self._feed())
         try:
             await server.start()  # who is answered here may send signals
             return await self._run()
@@ -96,6 +100,7 @@ class Supervisor:
             self._ending = True
             await self._stop_children()
             await server.stop()
+            feeding.cancel()
             lock.release()
 
     async def _run(self) -> int:
@@ -127,6 +132,7 @@ class Supervisor:
         ]
         code = await control.process.wait()
         self._ending = True
+        self._notify.control_ended()
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
@@ -263,8 +269,9 @@ class Supervisor:
         loop = asyncio.get_running_loop()
 
         async def listen() -> None:
-            while await loop.sock_recv(link, 64):
+            while beats := await loop.sock_recv(link, 64):
                 self._heard = time.monotonic()
+                self._notify.heard(beats[-1])
 
         listener = asyncio.create_task(listen())
         try:
@@ -276,6 +283,12 @@ class Supervisor:
             return  # control is gone: its exit code tells the rest
         finally:
             listener.cancel()
+
+    async def _feed(self) -> None:
+        """Tell systemd's watchdog that all is well, as long as it is."""
+        while True:
+            self._notify.feed()
+            await asyncio.sleep(FEED_S)
 
     async def _watch_frozen(self, control: Child) -> None:
         """Kill a control that no longer beats: frozen must be as harmless as dead."""
