@@ -222,7 +222,7 @@ class Eurotherm3200:
             command.reschedule(asyncio.get_running_loop().time())
         self._target_c = None
         try:
-            async with asyncio.timeout(OFF_LIMIT_S):
+            async with asyncio.timeout(OFF_LIMIT_S), self._line.reserved():
                 try:
                     await self._setpoint_down()
                     zero = await self._output_is_zero()

@@ -72,6 +72,9 @@ class Line:
         self._sent = False
         self._urgent = False
         self._closed = False
+        self._reservations = 0
+        self._free = asyncio.Event()  # for those that are not urgent
+        self._free.set()
         self._owed: Owed | None = None
         self._text = b""  # the beginning of the next text line
         self._last_byte_s = self._now()
@@ -113,6 +116,21 @@ class Line:
         """
         if not self._urgent:
             self._end_exchange()
+
+    @asynccontextmanager
+    async def reserved(self) -> AsyncIterator[None]:
+        """Keep the line for urgent requests: nobody else gets between several that belong together.
+
+        Without this a silent neighbour on the same pair costs its time-out after each of them.
+        """
+        self._reservations += 1
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._reservations -= 1
+            if not self._reservations:
+                self._free.set()
 
     def _end_exchange(self) -> None:
         if self._scope is not None and not self._interrupted:
@@ -251,7 +269,7 @@ class Line:
     @asynccontextmanager
     async def _exchange(self, device: str, request: bytes, *, urgent: bool) -> AsyncIterator[None]:
         """Wait for the turn; make what happens inside interruptible; name a lost link."""
-        async with self._turn.taken(urgent=urgent):
+        async with self._taken(urgent=urgent):
             self._interrupted = self._sent = False
             self._urgent = urgent
             try:
@@ -269,6 +287,17 @@ class Line:
                 raise self._link_lost(error, device, request) from error
             finally:
                 self._scope = None
+
+    @asynccontextmanager
+    async def _taken(self, *, urgent: bool) -> AsyncIterator[None]:
+        """Wait for the turn; one that comes while the line is reserved is handed on."""
+        while True:
+            if not urgent:
+                await self._free.wait()
+            async with self._turn.taken(urgent=urgent):
+                if urgent or not self._reservations:
+                    yield
+                    return
 
     async def _make_ready(
         self, device: str, request: bytes, timeout_s: float, *, urgent: bool, silence_s: float

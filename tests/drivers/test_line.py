@@ -246,6 +246,41 @@ async def test_closing_ends_an_urgent_exchange_too(line, port):
         await first
 
 
+async def test_nobody_gets_between_the_requests_of_a_reserved_line(line, port, clock):
+    """A silent neighbour on the same pair would cost its time-out after each of them."""
+    for request in (b"1\n", b"2\n", b"3\n"):
+        port.expect(request, b"ok\n")
+    port.expect(b"neighbour\n")
+    neighbour = asyncio.create_task(line.ask(b"neighbour\n", until_lf, timeout_s=0.3))
+    async with line.reserved():
+        began_s = clock.time_s
+        for request in (b"1\n", b"2\n", b"3\n"):
+            await line.ask(request, until_lf, timeout_s=0.3, urgent=True)
+            await asyncio.sleep(0)  # here it would go
+        assert clock.time_s - began_s < 0.1
+    with pytest.raises(NoReply):
+        await neighbour
+    assert [sent for _, sent in port.sent] == [b"1\n", b"2\n", b"3\n", b"neighbour\n"]
+
+
+async def test_one_that_queued_before_the_line_was_reserved_waits_too(line, port):
+    port.expect(b"first\n", (0.05, b"ok\n"))
+    port.expect(b"urgent\n", b"ok\n")
+    port.expect(b"second\n", b"ok\n")
+    first = asyncio.create_task(line.ask(b"first\n", until_lf, timeout_s=0.3))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(line.ask(b"second\n", until_lf, timeout_s=0.3))
+    await asyncio.sleep(0)
+    async with line.reserved():
+        await first
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert await line.ask(b"urgent\n", until_lf, timeout_s=0.3, urgent=True) == b"ok\n"
+        assert not second.done()
+    assert await second == b"ok\n"
+    assert [sent for _, sent in port.sent] == [b"first\n", b"urgent\n", b"second\n"]
+
+
 async def test_interrupt_before_sending_says_so(line, port, clock):
     port.expect(b"a\n")
     port.expect(b"off\n", b"ok\n")
