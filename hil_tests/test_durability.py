@@ -40,7 +40,10 @@ def test_killed_three_times_and_taken_up(tmp_path: Path) -> None:
     """Nothing promised is lost, no coulomb and no pass counts twice, the documents are whole."""
     with bench_and_broker(tmp_path) as (world, station, broker):
         listener = Foreign(broker.port, "viewer", "viewer-password")
-        line = random_journey(world, station, tmp_path / "run", "make test", ("control", "power", "host"))
+        line = random_journey(
+            world, station, tmp_path / "run", "make test", ("control", "power", "host"), starting_share=0.0,
+            steps_s=5.0,
+        )  # fmt: skip
         assert told_only_what_is_on_disk(tmp_path / "run" / "state" / "journal.sqlite", listener) > 100
         listener.close()
         assert line.kills

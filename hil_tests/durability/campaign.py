@@ -77,16 +77,29 @@ def bench_and_broker(folder: Path) -> Iterator[tuple[World, Path, Mosquitto]]:
         broker.stop()
 
 
-def random_journey(world: World, station: Path, folder: Path, seed: str, kinds: Sequence[str]) -> Line:
-    """Kill a run as often as there are ``kinds``, each time at a random moment, and take it up each time."""
+def random_journey(
+    world: World,
+    station: Path,
+    folder: Path,
+    seed: str,
+    kinds: Sequence[str],
+    *,
+    starting_share: float = STARTING_SHARE,
+    steps_s: float = STEPS_S,
+) -> Line:
+    """Kill a run as often as there are ``kinds``, each time at a random moment, and take it up each time.
+
+    ``starting_share`` of the kills strike while the host starts, the others within ``steps_s`` wall seconds
+    after the steps have begun.
+    """
     rng, began, kills = random.Random(seed), time.monotonic(), []  # noqa: S311 - moments, not secrets
     journey = Journey(world, folder, station)
     for kind in kinds:
         run, started = journey.go(taped=kind == "power"), time.monotonic()
-        if rng.random() < STARTING_SHARE:
+        if rng.random() < starting_share:
             time.sleep(rng.uniform(0.0, STARTING_S))
         elif wait_running(journey, 60.0):
-            time.sleep(rng.uniform(0.0, STEPS_S))
+            time.sleep(rng.uniform(0.0, steps_s))
         if run.process.poll() is not None:
             journey.check(journey.finished())
             break
