@@ -314,7 +314,9 @@ def _units(text: object, written: str, number: str, kind: Kind) -> Any:
     if not _UNIT.fullmatch(spelled.replace("**", "^")):
         raise unknown
     try:
-        return _registry().parse_units(spelled)
+        units = _registry().parse_units(spelled)
+        _ = units.dimensionality  # 1/dB is parsed, and has none
+        return units
     except Exception:  # pint lets out its own errors and those of the tokenizer
         raise unknown from None
 
