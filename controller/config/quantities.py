@@ -316,9 +316,9 @@ def _units(text: object, written: str, number: str, kind: Kind) -> Any:
     try:
         units = _registry().parse_units(spelled)
         _ = units.dimensionality  # 1/dB is parsed, and has none
-        return units
     except Exception:  # pint lets out its own errors and those of the tokenizer
         raise unknown from None
+    return units
 
 
 def _hint(number: str, written: str, kind: Kind) -> str:
