@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from edge.machine import one_pixel_16, prefetch
+from edge.machine import one_pixel_16, pack_16, prefetch, prefetch_to_write
 
 STRIDE = 16  # frames, or records, that are compared at once
 FEW = 512  # records that are counted one by one before long runs are looked for again
@@ -60,7 +60,6 @@ def pack(  # type: ignore[no-untyped-def]  # numba compiles the signature above
     i = start
     while i < n and kept < records.size:
         f = frame[i]
-        last = min(n, i + records.size - kept)
         pixel = nx * ny
         line = ny
         kind = ON
@@ -78,23 +77,29 @@ def pack(  # type: ignore[no-untyped-def]  # numba compiles the signature above
                 pixel = row * nx + column
         if kind != OUTSIDE and current >= 0 and line != current:
             break
-        end = i + 1
-        while end + STRIDE <= last:  # frames mostly repeat: look at several at once
-            differ = np.int64(0)
-            for k in range(STRIDE):
-                differ |= frame[np.uint64(end + k)] ^ f
-            if differ != 0:
+        high = np.uint64(pixel) << PIXEL_SHIFT
+        end = i
+        step = 0 if kind == OUTSIDE else 1  # what is outside the raster is written over by the next
+        same = STRIDE
+        while end + STRIDE <= n and kept + STRIDE <= records.size:
+            prefetch(frame, np.uint64(end + AHEAD))
+            prefetch(frame, np.uint64(end + AHEAD + 8))
+            prefetch(channel, np.uint64(end + 2 * AHEAD))
+            same = pack_16(frame, channel, np.uint64(end), f, top, high, records, np.uint64(kept))
+            if same != STRIDE:  # a jump that is foreseen, instead of a sum that is waited for
                 break
             end += STRIDE
-        while end < last and frame[end] == f:
+            kept += STRIDE * step
+        if same != STRIDE:
+            end += same
+            kept += same * step
+        while same == STRIDE and end < n and kept < records.size and frame[end] == f:
+            records[kept] = high | np.uint64(min(channel[end], top))
             end += 1
+            kept += step
         tallies[kind] += end - i
         if kind != OUTSIDE:
             current = line
-            high = np.uint64(pixel) << PIXEL_SHIFT
-            for j in range(end - i):
-                records[np.uint64(kept + j)] = high | np.uint64(min(channel[np.uint64(i + j)], top))
-            kept += end - i
         i = end
     tallies[RECEIVED] += i - start
     return kept, i, current
@@ -178,6 +183,9 @@ def accumulate(records, segment_of, ranges, counts, spectrum, before):  # type: 
     n = np.uint64(records.size)
     i = np.uint64(0)
     known = False
+    if records.size >= spectrum.size:  # a long piece: that of another line came before
+        for ahead in range(0, spectrum.size, 16):
+            prefetch_to_write(spectrum, np.uint64(ahead))
     while i < n:
         first = records[i]
         if i + many > n or (records[i + many - _1] ^ first) >> PIXEL_SHIFT != 0:

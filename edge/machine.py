@@ -39,6 +39,64 @@ def _one_pixel_16(_context: Any, records: Any, start: Any, first: Any) -> Any:
     return signature, generate
 
 
+def _place(context: Any, builder: Any, signature: Any, arguments: Any, array: int, index: Any) -> Any:
+    """Return a pointer to an element of the argument that is an array."""
+    value = context.make_array(signature.args[array])(context, builder, arguments[array])
+    each = ir.IntType(64)(signature.args[array].dtype.bitwidth // 8)
+    return cgutils.pointer_add(builder, value.data, builder.mul(index, each))  # type: ignore[no-untyped-call]
+
+
+def _in_all_lanes(builder: Any, value: Any, lanes: int) -> Any:
+    nothing = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.IntType(32)(0))
+    return builder.shuffle_vector(
+        one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    )
+
+
+@intrinsic
+def _pack_16(
+    _context: Any,
+    frame: Any,
+    channel: Any,
+    start: Any,
+    wanted: Any,
+    top: Any,
+    high: Any,
+    records: Any,
+    to: Any,
+) -> Any:
+    """Write high | min(channel, top) of the 16 events from ``start`` to ``records``, from ``to`` on.
+
+    Returns how many of them, from the first on, have the frame that is wanted; what is written beyond is
+    of no use. The caller guarantees 16 events and room for 16 records.
+    """
+    index = types.uint64
+    signature = types.int64(frame, channel, index, types.int64, types.uint16, index, records, index)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def vector(array: int, at: int) -> Any:
+            where = _place(context, builder, signature, arguments, array, arguments[at])
+            kind = ir.VectorType(ir.IntType(signature.args[array].dtype.bitwidth), 16)
+            return builder.bitcast(where, kind.as_pointer())
+
+        def load(array: int, at: int) -> Any:
+            where = vector(array, at)
+            kind = where.type.pointee
+            return builder.load(where, align=kind.element.width // 8, typ=kind)
+
+        frames, channels, largest = load(0, 2), load(1, 2), _in_all_lanes(builder, arguments[4], 16)
+        channels = builder.select(builder.icmp_unsigned("<", channels, largest), channels, largest)
+        low = builder.zext(channels, ir.VectorType(ir.IntType(64), 16))
+        packed = builder.or_(low, _in_all_lanes(builder, arguments[5], 16))
+        builder.store(packed, vector(6, 7), align=8)
+        differ = builder.icmp_unsigned("!=", frames, _in_all_lanes(builder, arguments[3], 16))
+        bits = builder.zext(builder.bitcast(differ, ir.IntType(16)), ir.IntType(64))
+        return builder.cttz(builder.or_(bits, ir.IntType(64)(1 << 16)), ir.IntType(1)(1))
+
+    return signature, generate
+
+
 def _fetch(to_write: int) -> Any:
     """Return an intrinsic that asks for a cache line, to be read only or to be written to."""
 
@@ -81,5 +139,6 @@ def _borrowed(_context: Any, array: Any) -> Any:
 
 borrowed: Any = _borrowed
 one_pixel_16: Any = _one_pixel_16
+pack_16: Any = _pack_16
 # ask for values[place] ahead of time; a place beyond the array does no harm
 prefetch, prefetch_to_write = _fetch(0), _fetch(1)

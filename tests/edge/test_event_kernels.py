@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.event_kernels import FEW, accumulate
+from edge.event_kernels import BEFORE, FEW, ON, OUTSIDE, PARKED, RECEIVED, accumulate, pack
 from edge.events import ranges_of
 
 CHANNELS, PIXELS, SEGMENTS = 300, 40, 5
@@ -71,3 +71,29 @@ def test_ranges_are_the_lookup_table_again():
         again[first:stop] = segment
     assert np.array_equal(again, LOOKUP)
     assert ranges_of(np.zeros(9, np.uint8)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("room", [1, 5, 16, 17, 64, 1000])
+def test_records_of_any_room_hold_what_the_raster_says(room):
+    nx, ny, top = 7, 5, 200
+    rng = np.random.default_rng(room)
+    lengths = rng.choice([1, 2, 15, 16, 17, 33, 90], 80)
+    frame = np.repeat(np.sort(rng.integers(-3, ny * (nx + 1) + 6, lengths.size)), lengths)
+    channel = rng.integers(0, 300, frame.size).astype(np.uint16)
+    line, column = np.divmod(frame - 1, nx + 1)
+    outside, before = frame > ny * (nx + 1), frame <= 0
+    off = before | (column == nx)
+    pixel = np.where(off, nx * ny, line * nx + column)[~outside]
+    records, tallies, start, got = np.zeros(room, np.uint64), np.zeros(5, np.int64), 0, []
+    while start < frame.size:
+        kept, start, where = pack(channel, frame, start, nx, ny, top, records, tallies)
+        got.append(records[:kept].copy())
+        assert kept == 0 or set(got[-1] >> np.uint64(16)) <= (
+            {nx * ny} if where == ny else set(range(where * nx, where * nx + nx))
+        )
+    known = pixel.astype(np.uint64) << np.uint64(16) | np.minimum(channel[~outside], top).astype(np.uint64)
+    assert np.array_equal(np.concatenate(got), known)
+    parked = off & ~before & ~outside
+    tally = {RECEIVED: frame.size, BEFORE: before.sum(), PARKED: parked.sum(), OUTSIDE: outside.sum()}
+    tally[ON] = frame.size - before.sum() - parked.sum() - outside.sum()
+    assert tallies.tolist() == [tally[k] for k in range(5)]
