@@ -41,7 +41,8 @@ GIVEN_UP_S = 30.0  # wall seconds beyond what is allowed: a late answer is still
 BLOCKED_S = 10.0  # wall
 ROOM_K, SAME_ROOM_K = 328.0, 9.0  # of the warm scenario; a plate at 335 K is no surprise to the next row
 SUPERVISOR_S = 8.0  # wall: silence until control is taken for dead, then the off path
-WATCHDOG_S = 1.0  # wall: the watchdog of the I/O box, 3 lab seconds, never under 0.5 s of the wall
+WATCHDOG_S, WATCHDOG_WALL_S = 3.0, 0.5  # of the I/O box: lab seconds, and never less of the wall
+SEEN_S = 0.5  # wall: until the bench was asked again
 
 REACHED: dict[str, Callable[[Outputs], bool]] = {
     "all off": lambda now: now.off,
@@ -118,7 +119,9 @@ def allowed_s(row: Row, condition: str) -> float:
     usual = row.wall_s + row.lab_s / row.speed
     if condition == "guard" or row.reach == "cell open":  # there, the script in the instrument ends it
         return usual
-    return WATCHDOG_S if condition == "host killed" else SUPERVISOR_S
+    if condition == "host killed":
+        return max(WATCHDOG_S / row.speed, WATCHDOG_WALL_S) + SEEN_S
+    return SUPERVISOR_S
 
 
 def play(row: Row, condition: str, world: World, folder: Path) -> Measured:
