@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_init(commands)
     _add_doctor(commands)
+    _add_off(commands)
     _add_talk(commands)
     _add_remote(commands)
     _add_offline(commands)
@@ -79,6 +80,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     _add_state(run)
     run.add_argument("--json", action="store_true", help="print the summary as JSON, no live view")
+    _add_service(run)
     bench = run.add_argument_group("virtual bench")
     bench.add_argument("--bench", action="store_true", help="start the virtual bench and run against it")
     bench.add_argument(
@@ -91,7 +93,12 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         commands, "resume", _resume, "go on with a run after a crash or a power cut",
         "operando resume runs/20260101-120000-quickstart",
     )  # fmt: skip
-    resume.add_argument("run_dir", type=Path, metavar="RUN", help="the folder of the run")
+    resume.add_argument("run_dir", type=Path, nargs="?", metavar="RUN", help="the folder of the run")
+    resume.add_argument(
+        "--interrupted", action="store_true", help="the run that this station was in the middle of, if any"
+    )
+    resume.add_argument("--station-name", default="bench", help="whose, with --interrupted (default bench)")
+    _add_service(resume)
     _add_state(resume)
     resume.add_argument("--json", action="store_true")
 
@@ -123,7 +130,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     example = "operando init mosquitto broker --station-name lab --name 192.168.0.10 --listen 192.168.0.10"
     init = commands.add_parser(
-        "init", help="write files to begin with: init mosquitto DIR",
+        "init", help="write files to begin with: init mosquitto DIR, systemd DIR, udev STATION",
         description="Write commented files to begin with, ready to be used and changed.",
         epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -148,6 +155,18 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )  # fmt: skip
     broker.add_argument("--days", type=int, default=730, help="for which the certificate is valid")
     broker.add_argument("--renew", action="store_true", help="only a new certificate for the same names")
+    units = _add(
+        kinds, "systemd", _init_systemd, "units that make safe, run, resume and watch over a station",
+        "operando init systemd units --station /etc/operando/station.toml --user operando",
+    )  # fmt: skip
+    units.add_argument("dir", type=Path, metavar="DIR", help="the folder to write the units to")
+    units.add_argument("--station", type=Path, required=True, help="the station file")
+    units.add_argument("--user", help="a user without privileges (default: you)")
+    units.add_argument("--out", type=Path, help="where runs are made (default /var/lib/operando/NAME/runs)")
+    units.add_argument(
+        "--operando", type=Path, metavar="FILE", help="the program (default: this environment's)"
+    )
+    _add_state(units, "/var/lib/operando/NAME/state")
 
 
 def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -159,6 +178,23 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     doctor.add_argument("--out", type=Path, default=Path("runs"), help="where runs are made (default runs)")
     _add_state(doctor)
     doctor.add_argument("--json", action="store_true")
+
+
+def _add_off(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    off = _add(
+        commands, "off", _off, "drive every output off while no host runs (with one: operando safe)",
+        "operando off station.toml",
+    )  # fmt: skip
+    off.add_argument("station", type=Path)
+    off.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="try again for so long, as at the start of a board",
+    )
+    _add_state(off)
+    off.add_argument("--json", action="store_true")
 
 
 def _add_talk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -226,9 +262,13 @@ def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     schema.add_argument("kind", choices=("station", "experiment", "summary", "payloads", "asyncapi"))
 
 
-def _add_state(parser: argparse.ArgumentParser) -> None:
+def _add_state(parser: argparse.ArgumentParser, usual: str = "XDG, per station") -> None:
+    parser.add_argument("--state", type=Path, metavar="DIR", help=f"state directory (default: {usual})")
+
+
+def _add_service(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--state", type=Path, metavar="DIR", help="state directory (default: XDG, per station)"
+        "--service", action="store_true", help="no view: be the supervisor, as a service manager wants it"
     )
 
 
@@ -268,8 +308,20 @@ def _doctor(args: argparse.Namespace) -> int:
     return doctor(args)
 
 
+def _off(args: argparse.Namespace) -> int:
+    from controller.off import main as off
+
+    return off(args)
+
+
 def _init_mosquitto(args: argparse.Namespace) -> int:
     from controller.mosquitto_files import main as init
+
+    return init(args)
+
+
+def _init_systemd(args: argparse.Namespace) -> int:
+    from controller.systemd_files import main as init
 
     return init(args)
 

@@ -14,11 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from controller.config import ConfigErrors, Experiment, check_files, load_experiment
 from controller.finishing import FINISH_S, missing
+from controller.journal_rows import JournalError
 from controller.local import LocalError, ask, watch
+from controller.notify import Notifier
 from controller.offline.files_out import write_text
 from controller.paths import StateDir, StationBusy, StationLock
 
@@ -65,12 +67,28 @@ def run(args: argparse.Namespace) -> int:
     if args.bench:
         start["seeds"] = {"bench": args.seed}
     write_text(run_dir / "start.json", json.dumps(start))
+    if args.service:
+        _become_supervisor(command, run_dir, state)
     return _supervise(command, run_dir, state, early, as_json=args.json)
 
 
 def resume(args: argparse.Namespace) -> int:
     """``operando resume``: go on with a run that did not end."""
-    run_dir: Path = args.run_dir.absolute()
+    if (args.run_dir is None) != args.interrupted:
+        print("either the folder of a run or --interrupted is needed", file=sys.stderr)
+        return EXIT_FILES
+    found = args.run_dir
+    if args.interrupted:
+        try:
+            found = interrupted_run(StateDir.of(args.station_name, args.state))
+        except JournalError as error:
+            print(error, file=sys.stderr)
+            return EXIT_INSTRUMENT
+    if found is None:
+        Notifier().send("READY=1", "STATUS=no run was interrupted")  # a unit of type notify must be told
+        print("no run of this station was interrupted: there is nothing to go on with")
+        return 0
+    run_dir: Path = found.absolute()
     start = run_dir / "start.json"
     if not start.is_file():
         print(f"{run_dir} is not the folder of a run: it has no start.json", file=sys.stderr)
@@ -92,6 +110,8 @@ def resume(args: argparse.Namespace) -> int:
     early = _note_stops()
     command = ["--experiment", str(run_dir / "experiment.toml"), "--name", told["name"]]
     command += ["--station", str(station), "--broker", told["broker"], "--resume"]
+    if args.service:
+        _become_supervisor(command, run_dir, state)
     return _supervise(command, run_dir, state, early, as_json=args.json)
 
 
@@ -153,7 +173,6 @@ def _files(args: argparse.Namespace) -> tuple[Experiment, str, str]:
 def _is_open(state: StateDir, run: str) -> bool:
     """Return whether the journal has a run that began and did not end."""
     from controller.journal_read import JournalReader
-    from controller.journal_rows import JournalError
 
     try:
         with JournalReader.open(state.journal) as journal:
@@ -201,6 +220,28 @@ def _refuse(error: ConfigErrors) -> int:
     for problem in error.problems:
         print(problem.message, file=sys.stderr)
     return EXIT_FILES
+
+
+def interrupted_run(state: StateDir) -> Path | None:
+    """Return the folder of the latest run of a station that began and did not end, None if there is none.
+
+    A run whose folder is gone cannot be gone on with. Raises JournalError for a journal that cannot be read.
+    """
+    from controller.journal_read import JournalReader
+
+    if not state.journal.is_file():
+        return None
+    with JournalReader.open(state.journal) as journal:
+        folders = [Path(row.directory) for row in journal.open_runs()]
+    there = [folder for folder in folders if (folder / "start.json").is_file()]
+    return there[-1] if there else None
+
+
+def _become_supervisor(command: Sequence[str], run_dir: Path, state: StateDir) -> NoReturn:
+    """Be the supervisor from here on: a service manager knows one process, and that is who it must be."""
+    (run_dir / "logs").mkdir(exist_ok=True)
+    full = [sys.executable, "-m", "controller.supervise", *command]
+    os.execv(sys.executable, [*full, "--state", str(state.path), "--run-dir", str(run_dir)])  # noqa: S606
 
 
 def _supervise(

@@ -85,7 +85,7 @@ class Notifier:
     ) -> None:
         self._to = environ.pop("NOTIFY_SOCKET", "")
         self._now_s = now_s
-        self._beat, self._heard_s = SETTING_UP, now_s()
+        self._beat, self._heard_s = SETTING_UP, float("inf")  # not heard yet: it is being started
         self._control = True  # control lives, and its beats count
         self._ready = False
         self._status = ""
