@@ -6,6 +6,9 @@ is made of the events then.
 An event is one increment where its pixel has many: only the spectrum of the line is counted, and what the
 pixel adds to a window is what the sum of the spectrum over the window has grown by. Where pixels have few
 events, the window is looked up for each. Both count the same; the spectrum may wrap, differences do not care.
+
+Maps alone, of events whose spectra are known, need no increment: 64 channels are compared with a window
+at once.
 """
 
 from __future__ import annotations
@@ -13,11 +16,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from edge.machine import one_pixel_16, pack_16, prefetch, prefetch_to_write
+from edge.machine import channels_16, inside_64, one_pixel_16, pack_16, prefetch, prefetch_to_write
 
 STRIDE = 16  # frames, or records, that are compared at once
 FEW = 512  # records that are counted one by one before long runs are looked for again
 AHEAD = 256  # records from the one being counted to the one that is fetched: 2 kB, some hundred nanoseconds
+RUN = 4096  # channels of one pixel that are compared with the windows together: 8 kB stay near
+FAR = 1024  # the same where windows are compared: that is faster, so more has to be under way
+NONE = np.uint16(0xFFFF)  # a channel that no detector has
 
 RECEIVED, ON, BEFORE, PARKED, OUTSIDE, UNDERFLOW, OVERFLOW = range(7)  # tallies
 
@@ -210,3 +216,56 @@ def accumulate(records, segment_of, ranges, counts, spectrum, before):  # type: 
             flat[place + np.uint64(ranges[row, 2])] += grown
         flat[place] += rest
         i = stop
+
+
+@njit(
+    "void(u8[::1], u1[::1], i8[:,::1], u4[:,::1], u4[::1], u2[::1])",
+    cache=True, nogil=True, boundscheck=False,
+)  # fmt: skip
+def accumulate_maps(records, segment_of, ranges, counts, aside, channels):  # type: ignore[no-untyped-def]
+    """Add records to the counts per pixel and segment only, in place: spectra are known, windows are new.
+
+    Args:
+        records: as for ``accumulate``, of any lines.
+        segment_of: as there.
+        ranges: as there.
+        counts: as there.
+        aside: scratch, uint32, as long as ``segment_of``.
+        channels: scratch, uint16, shape (RUN + 64,).
+    """
+    segments, rows = np.uint64(counts.shape[1]), ranges.shape[0]
+    flat = counts.reshape(-1)
+    many = np.uint64(48 + 3 * rows)
+    n, full, step = np.uint64(records.size), np.uint64(RUN), np.uint64(STRIDE)
+    i = np.uint64(0)
+    while i < n:
+        first = records[i]
+        if i + many > n or (records[i + many - _1] ^ first) >> PIXEL_SHIFT != 0:
+            stop = min(n, i + np.uint64(FEW))
+            for ahead in range(stop, stop + np.uint64(FEW), 8):
+                prefetch(records, np.uint64(ahead))
+            _one_by_one(records, i, stop, segment_of, flat, segments, aside)
+            i = stop
+            continue
+        kept = np.uint64(0)
+        while i + step <= n and kept < full and channels_16(records, i, first, channels, kept):
+            prefetch(records, i + np.uint64(FAR))
+            prefetch(records, i + np.uint64(FAR + 8))
+            i += step
+            kept += step
+        while i < n and kept < full and (records[i] ^ first) >> PIXEL_SHIFT == 0:
+            channels[kept] = np.uint16(records[i] & CHANNEL_MASK)
+            i += _1
+            kept += _1
+        for k in range(64):
+            channels[kept + np.uint64(k)] = NONE
+        place = (first >> PIXEL_SHIFT) * segments
+        rest = kept
+        for row in range(rows):
+            low, width = np.uint16(ranges[row, 0]), np.uint16(ranges[row, 1] - ranges[row, 0])
+            inside = np.uint64(0)
+            for k in range(np.uint64(0), kept, np.uint64(64)):
+                inside += inside_64(channels, np.uint64(k), low, width)
+            rest -= inside
+            flat[place + np.uint64(ranges[row, 2])] += np.uint32(inside)
+        flat[place] += np.uint32(rest)

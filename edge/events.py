@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.event_kernels import UNDERFLOW, accumulate, pack
+from edge.event_kernels import RUN, UNDERFLOW, accumulate, accumulate_maps, pack
 from edge.lines import LineWindow
 from edge.projection import ProjectionTable, project
 from edge.settings import Detector
@@ -183,6 +183,7 @@ class PassCounts:
     def __post_init__(self) -> None:
         self._packer = Packer(self.nx, self.ny, self.spectra.shape[1] - 1)
         self._aside = np.zeros(self.spectra.shape[1], np.uint32)  # in place of a spectrum that is known
+        self._channels = np.zeros(RUN + 64, np.uint16)
         self._before = np.zeros(self.tables.ranges.shape[0], np.uint32)
 
     @classmethod
@@ -220,8 +221,11 @@ class PassCounts:
         """
         tallies = np.zeros_like(self.by_frame) if maps_only else self.by_frame
         for line, records in self._packer.pieces(channel, frame, tallies):
-            spectrum = self._aside if maps_only else self.spectra[line]
-            accumulate(records, self.tables.lookup, self.tables.ranges, self.segments, spectrum, self._before)
+            known = (records, self.tables.lookup, self.tables.ranges, self.segments)
+            if maps_only:
+                accumulate_maps(*known, self._aside, self._channels)
+            else:
+                accumulate(*known, self.spectra[line], self._before)
             if self.projected is not None and self.tables.columns is not None:
                 project(records, self.tables.columns, self.projected)
 
@@ -274,4 +278,5 @@ def warm() -> None:
     table, pixels, spectrum = np.zeros(2, np.uint8), np.zeros((1, 1), np.uint32), np.zeros(2, np.uint32)
     pack(none16, none64, 0, 1, 1, 1, nothing, np.zeros(UNDERFLOW, np.int64))
     accumulate(nothing, table, ranges_of(table), pixels, spectrum, spectrum)
+    accumulate_maps(nothing, table, ranges_of(table), pixels, spectrum, none16)
     project(nothing, np.zeros((2, 1), np.int32), np.zeros((1, 1), np.int64))

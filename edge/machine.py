@@ -54,6 +54,20 @@ def _in_all_lanes(builder: Any, value: Any, lanes: int) -> Any:
     )
 
 
+def _vector(
+    context: Any, builder: Any, signature: Any, arguments: Any, array: int, at: int, lanes: int
+) -> Any:
+    """Return a pointer to so many elements of one argument, from the index that is another argument."""
+    where = _place(context, builder, signature, arguments, array, arguments[at])
+    kind = ir.VectorType(ir.IntType(signature.args[array].dtype.bitwidth), lanes)
+    return builder.bitcast(where, kind.as_pointer())
+
+
+def _load(builder: Any, where: Any) -> Any:
+    kind = where.type.pointee
+    return builder.load(where, align=kind.element.width // 8, typ=kind)
+
+
 @intrinsic
 def _pack_16(
     _context: Any,
@@ -75,24 +89,54 @@ def _pack_16(
     signature = types.int64(frame, channel, index, types.int64, types.uint16, index, records, index)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def vector(array: int, at: int) -> Any:
-            where = _place(context, builder, signature, arguments, array, arguments[at])
-            kind = ir.VectorType(ir.IntType(signature.args[array].dtype.bitwidth), 16)
-            return builder.bitcast(where, kind.as_pointer())
-
-        def load(array: int, at: int) -> Any:
-            where = vector(array, at)
-            kind = where.type.pointee
-            return builder.load(where, align=kind.element.width // 8, typ=kind)
-
-        frames, channels, largest = load(0, 2), load(1, 2), _in_all_lanes(builder, arguments[4], 16)
+        frames, channels = (
+            _load(builder, _vector(context, builder, signature, arguments, array, 2, 16)) for array in (0, 1)
+        )
+        largest = _in_all_lanes(builder, arguments[4], 16)
         channels = builder.select(builder.icmp_unsigned("<", channels, largest), channels, largest)
         low = builder.zext(channels, ir.VectorType(ir.IntType(64), 16))
         packed = builder.or_(low, _in_all_lanes(builder, arguments[5], 16))
-        builder.store(packed, vector(6, 7), align=8)
+        to = _vector(context, builder, signature, arguments, 6, 7, 16)
+        builder.store(packed, to, align=8)
         differ = builder.icmp_unsigned("!=", frames, _in_all_lanes(builder, arguments[3], 16))
         bits = builder.zext(builder.bitcast(differ, ir.IntType(16)), ir.IntType(64))
         return builder.cttz(builder.or_(bits, ir.IntType(64)(1 << 16)), ir.IntType(1)(1))
+
+    return signature, generate
+
+
+@intrinsic
+def _channels_16(_context: Any, records: Any, start: Any, first: Any, channels: Any, to: Any) -> Any:
+    """Write the channels of the 16 records from ``start`` to ``channels``, from ``to`` on.
+
+    Returns whether all have the pixel of ``first``; else what was written is of no use. The caller guarantees
+    16 records and room for 16 channels.
+    """
+    signature = types.boolean(records, types.uint64, types.uint64, channels, types.uint64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        loaded = _load(builder, _vector(context, builder, signature, arguments, 0, 1, 16))
+        short = builder.trunc(loaded, ir.VectorType(ir.IntType(16), 16))
+        where = _vector(context, builder, signature, arguments, 3, 4, 16)
+        builder.store(short, where, align=2)
+        differ = builder.xor(loaded, _in_all_lanes(builder, arguments[2], 16))
+        largest = ir.Constant(loaded.type, [(1 << CHANNEL_BITS) - 1] * 16)
+        others = builder.bitcast(builder.icmp_unsigned(">", differ, largest), ir.IntType(16))
+        return builder.icmp_unsigned("==", others, ir.IntType(16)(0))
+
+    return signature, generate
+
+
+@intrinsic
+def _inside_64(_context: Any, channels: Any, start: Any, low: Any, width: Any) -> Any:
+    """Return how many of the 64 channels from ``start`` are at least ``low`` and below ``low + width``."""
+    signature = types.uint64(channels, types.uint64, types.uint16, types.uint16)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        loaded = _load(builder, _vector(context, builder, signature, arguments, 0, 1, 64))
+        above = builder.sub(loaded, _in_all_lanes(builder, arguments[2], 64))
+        inside = builder.icmp_unsigned("<", above, _in_all_lanes(builder, arguments[3], 64))
+        return builder.ctpop(builder.bitcast(inside, ir.IntType(64)))
 
     return signature, generate
 
@@ -140,5 +184,7 @@ def _borrowed(_context: Any, array: Any) -> Any:
 borrowed: Any = _borrowed
 one_pixel_16: Any = _one_pixel_16
 pack_16: Any = _pack_16
+channels_16: Any = _channels_16
+inside_64: Any = _inside_64
 # ask for values[place] ahead of time; a place beyond the array does no harm
 prefetch, prefetch_to_write = _fetch(0), _fetch(1)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge.cube import PIECE, Cube, bin_table
 from edge.deadtime import live_fraction, smooth_rate_hz
-from edge.event_kernels import accumulate
+from edge.event_kernels import RUN, accumulate, accumulate_maps
 from edge.events import ranges_of
 from edge.projection import project
 from tests.benchmarks.race import Contender, demand, race, table
@@ -140,12 +140,13 @@ def maps(rounds: int) -> str:
     counts = np.zeros((PIXELS + 1, SEGMENTS), np.uint32)
     spectra = np.zeros((NY, scan.channels + 1), np.uint32)
     ranges, aside, before = ranges_of(scan.lookup), np.zeros_like(spectra[0]), np.zeros(SEGMENTS, np.uint32)
+    run = np.zeros(RUN + 64, np.uint16)
 
     def numpy_maps() -> NDArray[np.int64]:
         return np.bincount(scan.pixel * SEGMENTS + scan.lookup[scan.channel], minlength=PIXELS * SEGMENTS)
 
     def maps_alone() -> None:
-        accumulate(scan.records, scan.lookup, ranges, counts, aside, before)
+        accumulate_maps(scan.records, scan.lookup, ranges, counts, aside, run)
 
     def everything() -> NDArray[np.float64]:
         for line, spectrum in zip(scan.lines, spectra, strict=True):

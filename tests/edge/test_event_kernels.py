@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from edge.event_kernels import BEFORE, FEW, ON, OUTSIDE, PARKED, RECEIVED, accumulate, pack
+from edge.event_kernels import (
+    BEFORE,
+    FEW,
+    ON,
+    OUTSIDE,
+    PARKED,
+    RECEIVED,
+    RUN,
+    accumulate,
+    accumulate_maps,
+    pack,
+)
 from edge.events import ranges_of
 
 CHANNELS, PIXELS, SEGMENTS = 300, 40, 5
@@ -34,6 +45,7 @@ def drawn(lengths):
         [1] * 3000,  # no order at all
         [7] * 400,
         [2000, 2000, 1, 2000],
+        [RUN - 1, RUN, RUN + 1, 3 * RUN + 70],
         [FEW, FEW - 1, FEW + 1, 3],
         [900, 2, 3, 1, 900, 900, 40, 40, 700, 17, 15, 16, 2000, 5] * 3,
         [],
@@ -46,6 +58,11 @@ def test_runs_of_any_length_are_what_numpy_counts(lengths):
     counts, line = counted(channel, pixel)
     assert np.array_equal(counts, known)
     assert np.array_equal(line, np.bincount(channel, minlength=CHANNELS + 1))
+    counts[...] = 0
+    records = channel.astype(np.uint64) | pixel.astype(np.uint64) << np.uint64(16)
+    aside, run = np.zeros(CHANNELS + 1, np.uint32), np.zeros(RUN + 64, np.uint16)
+    accumulate_maps(records, LOOKUP, ranges_of(LOOKUP), counts, aside, run)
+    assert np.array_equal(counts, known)
 
 
 def test_a_spectrum_that_wraps_changes_no_map():
