@@ -167,6 +167,12 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--operando", type=Path, metavar="FILE", help="the program (default: this environment's)"
     )
     _add_state(units, "/var/lib/operando/NAME/state")
+    udev = _add(
+        kinds, "udev", _init_udev, "rules that give the serial ports of a station stable names",
+        "operando init udev station.toml --out 99-operando-lab.rules",
+    )  # fmt: skip
+    udev.add_argument("station", type=Path)
+    udev.add_argument("--out", type=Path, metavar="FILE", help="write them here (default: print them)")
 
 
 def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -322,6 +328,12 @@ def _init_mosquitto(args: argparse.Namespace) -> int:
 
 def _init_systemd(args: argparse.Namespace) -> int:
     from controller.systemd_files import main as init
+
+    return init(args)
+
+
+def _init_udev(args: argparse.Namespace) -> int:
+    from controller.udev_rules import main as init
 
     return init(args)
 
