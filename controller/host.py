@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from controller import scheduling
 from controller.announce import Standing, description, remote_commands
 from controller.beamline import Beamline
 from controller.clock import BenchError, ScaledClock, Ticker, bench_clock
@@ -111,6 +112,7 @@ class Host:
         self._entered_s = time.monotonic()  # how long it took must not depend on a clock that is set
         self._notes: dict[str, Any] = {}
         self._unwritten: list[tuple[int, PassOutcome, dict[str, Any]]] = []  # passes of an interrupted run
+        self.scheduling: scheduling.Scheduling | None = None  # what the kernel gave, if it was asked
         self._turns = 0  # of the event loop, as its status goes round
         self._all_off = False
         self._underway = asyncio.Event()  # the steps have begun, from the start or from a checkpoint
@@ -238,6 +240,7 @@ class Host:
 
     async def _work(self) -> None:
         """All tasks until the sequence has ended or something stops it; guard and watchdog feed go last."""
+        scheduling.settle_memory()  # nothing is energised yet: now it may take its time
         self.guard.begin()
         works = (
             self.heating.poll(), self._poll_io(), self._watch(), self._status(), self._keep_checkpoints(),
@@ -340,6 +343,7 @@ class Host:
             "steps": self.sequence.timeline, "gaps": self.recorder.gaps, "trips": self.recorder.trips,
             "counters": self._counters(), "instruments": self._notes, "charge": self.stamps.charge(),
             "confirmed_by_person": confirmed_by_person(self.station),
+            "scheduling": self.scheduling.as_dict() if self.scheduling is not None else None,
         }  # fmt: skip
         await asyncio.gather(*self._publishing, return_exceptions=True)
         if self.products["result"] is not None:
@@ -598,6 +602,8 @@ async def _main(args: argparse.Namespace) -> int:
             return EXIT_INSTRUMENT
     args.estimate_s = estimate(station, experiment).expected_s
     host = Host(args, station, experiment, clock)
+    if clock.speed == 1.0:  # where time runs faster it would only take the processor from its own bench
+        host.scheduling = scheduling.take()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.abort, signal.Signals(number).name)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from controller.reduce import frames
 from controller.reduce.session import Session
+from controller.scheduling import keep_off
 from edge import events
 
 log = logging.getLogger("reduce")
@@ -145,6 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor; control ends us by closing
     with contextlib.suppress(OSError):
         os.nice(NICE)
+        keep_off()
     events.warm()
     if args.warm:
         for module in OFFLINE_KERNELS:

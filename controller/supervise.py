@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -25,11 +26,13 @@ from controller.broker import watch_line
 from controller.config import ConfigErrors, Station, load_station
 from controller.finishing import FINISH_S, missing
 from controller.local import LocalServer
+from controller.logs import bound_logs
 from controller.notify import Notifier
 from controller.paths import StateDir, StationBusy, StationLock
 
 HEARTBEAT_S = 0.5
 FEED_S = 1.0  # systemd's watchdog, if there is one
+LOGS_TURNS = 10  # of it between two looks at the sizes of the logs
 CONTROL_FROZEN_S = 5.0  # no heartbeat for this long: control is as good as dead
 CONFIRM_S = 0.1  # what `safe` gives control before the supervisor acts itself
 SAFE_REPLY_S = 2.5  # a little longer than an output may take to confirm
@@ -285,9 +288,11 @@ class Supervisor:
             listener.cancel()
 
     async def _feed(self) -> None:
-        """Tell systemd's watchdog that all is well, as long as it is."""
-        while True:
+        """Tell systemd's watchdog that all is well, as long as it is; keep the logs in bounds."""
+        for turn in itertools.count():
             self._notify.feed()
+            if turn % LOGS_TURNS == 0:
+                await asyncio.to_thread(bound_logs, self.run_dir / "logs")
             await asyncio.sleep(FEED_S)
 
     async def _watch_frozen(self, control: Child) -> None:
