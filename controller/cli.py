@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_init(commands)
     _add_doctor(commands)
     _add_off(commands)
+    _add_backup(commands)
     _add_talk(commands)
     _add_remote(commands)
     _add_offline(commands)
@@ -203,6 +204,20 @@ def _add_off(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     off.add_argument("--json", action="store_true")
 
 
+def _add_backup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    backup = _add(
+        commands, "backup", _backup, "copy the journal, also during a run, and list the runs with sha256",
+        "operando backup /media/disk/lab-2026-11-21 --station-name lab",
+    )  # fmt: skip
+    backup.add_argument("destination", type=Path, metavar="DEST", help="a folder that does not exist yet")
+    backup.add_argument("--station-name", default="bench", help="name of the station (default bench)")
+    _add_state(backup)
+    backup.add_argument("--verify", action="store_true", help="only look whether DEST is sound")
+    backup.add_argument(
+        "--runs", type=Path, metavar="DIR", help="with --verify: where copies of the runs are"
+    )
+
+
 def _add_talk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     talk = {
         "status": "what the host of a station is doing",
@@ -318,6 +333,12 @@ def _off(args: argparse.Namespace) -> int:
     from controller.off import main as off
 
     return off(args)
+
+
+def _backup(args: argparse.Namespace) -> int:
+    from controller.backup import main as backup
+
+    return backup(args)
 
 
 def _init_mosquitto(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Keeps the logs of a run in bounds: what a process says too much of loses its oldest part.
 
 Every process of the host appends to its own file in the run's ``logs``, which the supervisor opened for it.
-So a log is turned over by copying it and emptying it in place: the process goes on writing into the same file.
+So a log is turned over by copying it and emptying it in place: the process goes on writing into the same.
 """
 
 from __future__ import annotations
