@@ -1,10 +1,11 @@
 """Two threads against one, for each kernel of a stream, and what this machine gives at most in the same run.
 
 Each thread has its own accumulators, made and written to before, and its own part of the events. Rounds are
-short. A round is quiet if strangers had next to nothing of the processors, by what the system counts; only
-these say whether our own threads wait for each other. Where there are too few of them, rounds stand in for
-them in which all threads had a processor nearly all the time, whatever strangers did with the rest: then one
-thread had company, and the table says so. With neither there is no number.
+short. A round is quiet if strangers had next to nothing of the processors, by what the system counts. Where
+there are too few of them, rounds stand in for them in which each thread for itself had a processor nearly all
+the time it was there, whatever strangers did with the rest: then one thread had company, and the table says
+so. A round in which only the mean is high does not count: threads that wait for each other would pass for
+threads that were held up. With neither there is no number.
 
 Work that shares nothing stands beside: arithmetic that keeps all units of a core busy (two halves of one core
 would not do twice of it), and reading memory as fast as it comes.
@@ -16,7 +17,7 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Round:
     """One thread doing both shares, then two doing one each."""
 
     ratio: float  # of the times on the clock
-    taken: float  # part of the clock for which the threads had processors, the worse of the two cases
+    taken: float  # part of its clock for which a thread had a processor, of the thread that had least
     strangers: float  # part of all processors that others had
 
 
@@ -82,8 +83,8 @@ def _busy_s() -> float:
     return (user + nice + system + irq + soft + stolen) / 100.0
 
 
-def _together(calls: list[Callable[[], object]]) -> tuple[float, float]:
-    """Run each call on its own thread, begun together; return seconds and the part of them that they ran."""
+def _together(calls: Sequence[Callable[[], object]]) -> tuple[float, float]:
+    """Run each call on its own thread, begun together; return seconds and the least part that one ran."""
     barrier, told = threading.Barrier(len(calls)), [(0.0, 0.0, 0.0)] * len(calls)
 
     def work(k: int) -> None:
@@ -98,8 +99,8 @@ def _together(calls: list[Callable[[], object]]) -> tuple[float, float]:
         thread.start()
     for thread in threads:
         thread.join()
-    clock = max(end for _, end, _ in told) - min(began for began, _, _ in told)
-    return clock, sum(own for _, _, own in told) / len(told) / clock
+    first = min(began for began, _, _ in told)
+    return max(end for _, end, _ in told) - first, min(own / (end - first) for _, end, own in told)
 
 
 def once(kind: Kind) -> Round:
