@@ -1,8 +1,8 @@
-"""``operando backup``: a copy of the station's journal, safe during a run, and a list of its runs with sha256.
+"""``operando backup``: a copy of the journal, safe during a run, and a list of the runs with sha256.
 
-The journal is copied through SQLite in one read, so the copy is what was committed at one moment; whoever copies
-``journal.sqlite`` with ``cp`` while a host runs gets a file that may not open. The folders of the runs do not
-change any more once a run has ended: any program may copy them, and ``--verify`` says whether it did.
+The journal is copied through SQLite in one read, so the copy is what was committed at one moment; whoever
+copies ``journal.sqlite`` with ``cp`` while a host runs gets a file that may not open. The folder of a run
+does not change once the run has ended: any program may copy it, and ``--verify`` says whether it did.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ def make(state: StateDir, destination: Path) -> dict[str, Any]:
         journal = part / "journal.sqlite"
         _copy(state.journal, journal)
         problems, runs = _opened(journal)
-        if problems:
-            raise BackupError(f"the copy of the journal is not sound: {'; '.join(problems)}")
+        _must_be_sound(problems)
         told = {
             "made": time.time(), "journal": {"sha256": sha256(journal), "bytes": journal.stat().st_size},
             "runs": [_listed(run) for run in runs],
@@ -68,8 +67,13 @@ def make(state: StateDir, destination: Path) -> dict[str, Any]:
     return told
 
 
+def _must_be_sound(problems: list[str]) -> None:
+    if problems:
+        raise BackupError(f"the copy of the journal is not sound: {'; '.join(problems)}")
+
+
 def _copy(source: Path, target: Path) -> None:
-    """Copy a journal while others read and write it. One step: with several, each commit would start it anew."""
+    """Copy a journal while others use it. In one step: with several, each commit would start it anew."""
     target.touch(mode=0o600)
     reading = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
     writing = sqlite3.connect(target)
@@ -178,9 +182,8 @@ def main(args: argparse.Namespace) -> int:
     except (BackupError, OSError) as error:
         print(error, file=sys.stderr)
         return EXIT_FILES
-    print(
-        f"{args.destination}: journal of {told['journal']['bytes'] / 1e6:.1f} MB, {len(told['runs'])} runs listed"
-    )
+    megabytes = told["journal"]["bytes"] / 1e6
+    print(f"{args.destination}: journal of {megabytes:.1f} MB, {len(told['runs'])} runs listed")
     for run in told["runs"]:
         if not run["ended"]:
             print(f"  {run['run']} goes on: copy its folder when it has ended")

@@ -176,7 +176,7 @@ def units(
     ports = [line.port for line in station.lines.values() if line.kind == "serial"]
     devices = "".join(f"DeviceAllow=char-{group} rw\n" for group in device_groups(ports))
     paths = (station_file, operando, state, runs)
-    at_home = any(str(path).startswith(("/home/", "/root/", "/run/user/")) for path in paths)
+    at_home = any(path.parts[1:2] in (("home",), ("root",)) for path in paths)
     given = {
         "name": name, "station": station_file, "operando": operando, "state": state, "runs": runs,
         "user": user, "group": _group_of(user), "groups": " ".join(groups), "devices": devices,

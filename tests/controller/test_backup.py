@@ -1,4 +1,4 @@
-"""A backup is what was committed at one moment, also while the host writes; and it knows when it was damaged."""
+"""A backup is what was committed at one moment, also while the host writes; damage to it is found."""
 
 import json
 import shutil
