@@ -32,12 +32,15 @@ def main(args: argparse.Namespace) -> int:
         for problem in error.problems:
             print(problem.message, file=sys.stderr)
         return EXIT_FILES
-    state = StateDir.of(station.station.name, args.state)
-    lock = StationLock(state)
     try:
+        state = StateDir.of(station.station.name, args.state)
+        lock = StationLock(state)
         lock.acquire({"pid": os.getpid(), "since": time.time(), "doing": "operando off"})
     except StationBusy as error:
         print(f"{error}; operando safe makes a running one safe", file=sys.stderr)
+        return EXIT_INSTRUMENT
+    except OSError as error:
+        print(f"the state folder of the station cannot be used: {error}", file=sys.stderr)
         return EXIT_INSTRUMENT
     try:
         _let_control_end(state)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -49,7 +47,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     manager.close()
 
 
-def test_told_killed_off_resumed_and_not_begun_again(world: World, tmp_path: Path, manager: Manager) -> None:
+def test_told_killed_off_resumed_and_frozen(world: World, tmp_path: Path, manager: Manager) -> None:
     path = energised(tmp_path / "energised.toml", charge_s=600.0)
     state = ("--state", str(tmp_path / "state"))
     run = Run.start(tmp_path, path, "--station", str(world.station), "--service")
@@ -88,34 +86,16 @@ def test_told_killed_off_resumed_and_not_begun_again(world: World, tmp_path: Pat
             manager.until("READY=1", again)
             world.until(lambda outputs: outputs.cell_on, "the charge goes on", run=again)
             assert [p.name for p in (tmp_path / "runs").iterdir()] == [run.run_dir.name]
-            os.kill(again.process.pid, signal.SIGTERM)  # systemctl stop
-            world.until(lambda outputs: outputs.off, "everything off")
-            assert again.ended() == 5
-            assert "STOPPING=1" in manager.told()
+            manager.until("WATCHDOG=1", again)
+            manager.forget()
+            again.signal("control", signal.SIGSTOP)
+            silent = "STATUS=control has not been heard for more than 3 s"
+            manager.until(silent, again)
+            world.until(lambda outputs: outputs.off, "the supervisor drives everything off")
+            manager.until("STOPPING=1", again)
+            said = manager.told()
+            assert "WATCHDOG=1" not in said[said.index(silent) : said.index("STOPPING=1")]
         assert any("operando off" in json.dumps(row["body"]) for row in again.events("supervisor"))
-
-        manager.forget()
-        nothing = operando(*command)
-        assert (nothing.returncode, "nothing to go on with" in nothing.stdout) == (0, True)
-        assert "READY=1" in manager.told()  # or a unit of type notify would have failed
-
-
-def test_a_frozen_control_starves_the_watchdog(world: World, tmp_path: Path, manager: Manager) -> None:
-    path = energised(tmp_path / "energised.toml", charge_s=600.0)
-    run = Run.start(tmp_path, path, "--station", str(world.station), "--service")
-    with ending(run):
-        manager.until("READY=1", run)
-        manager.until("WATCHDOG=1", run)
-        manager.forget()
-        run.signal("control", signal.SIGSTOP)
-        began_s = time.monotonic()
-        manager.until("STATUS=control has not been heard for more than 3 s", run)
-        assert time.monotonic() - began_s > 2.0
-        at = manager.lines.index("STATUS=control has not been heard for more than 3 s")
-        world.until(lambda outputs: outputs.off, "the supervisor drives everything off")
-        manager.until("STOPPING=1", run)
-        assert "WATCHDOG=1" not in manager.lines[at : manager.lines.index("STOPPING=1")]
-        assert run.process.wait(60) == 4
 
 
 def _of(process: Path, name: str) -> bytes:
