@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from edge import compton_kernels as kernels
+from edge import compton_strings as strings
 from edge.compton_kernels import HITS, MEMBERS, NEAR, PAIRS
 
 Floats = NDArray[np.float64]
@@ -245,16 +246,16 @@ class Compton:
         pixels = self.ny * self.nx
         if pixels * (tables.bins.count + 2) >= 1 << 31:
             raise ValueError(f"{pixels} pixels x {tables.bins.count} bins: the histogram is too large")
-        words, _, length = kernels.layout(self.ny, self.nx)
+        words, _, length = strings.layout(self.ny, self.nx)
         self.frames = 0
         self.histogram = np.zeros(pixels * (tables.bins.count + 2), np.uint32)
         self.counts = np.zeros((4, pixels), np.uint32)
-        self._sides = kernels.sides_of(self.ny, self.nx)
+        self._sides = strings.sides_of(self.ny, self.nx)
         self._scratch = np.zeros((kernels.SCRATCH, length), np.uint64)
-        self._planes = np.zeros((kernels.KINDS, kernels.PLANES, words), np.uint64)
+        self._planes = np.zeros((kernels.KINDS, strings.PLANES, words), np.uint64)
         self._waiting = 0  # frames in the bit-sliced counters
         self._group = np.zeros((4, 16), np.int64)  # rows 1, 2: no cache line shared with another reducer
-        self._pixels = np.zeros(kernels.GROUP * pixels + 64, np.int32)
+        self._pixels = np.zeros(strings.GROUP * pixels + 64, np.int32)
         self._addresses = np.zeros(kernels.ADDRESSES + pixels + 64, np.int32)
 
     def add(self, frames: Frames, first: int | None = None) -> None:
@@ -311,7 +312,7 @@ class Compton:
 
     def _settle(self) -> None:
         """Add what the bit-sliced counters hold to the counts."""
-        kernels.flush_planes(self._planes, self.counts)
+        strings.flush_planes(self._planes, self.counts)
         self._waiting = 0
 
     def result(self) -> Counts:
