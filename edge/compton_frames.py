@@ -249,6 +249,7 @@ class Compton:
         words, _, length = strings.layout(self.ny, self.nx)
         self.frames = 0
         self.histogram = np.zeros(pixels * (tables.bins.count + 2), np.uint32)
+        self._narrow = np.zeros(self.histogram.size, np.uint16)  # its last 16 bits, since it was settled
         self.counts = np.zeros((4, pixels), np.uint32)
         self._sides = strings.sides_of(self.ny, self.nx)
         self._scratch = np.zeros((kernels.SCRATCH, length), np.uint64)
@@ -268,8 +269,8 @@ class Compton:
         self._waiting = kernels.reduce_frames(
             flat, self.frames if first is None else first, self.tables.threshold.ravel(), self.tables.scale,
             self.tables.origin, self.tables.bins.count, self.add_pairs, self.ring, self.ny, self.nx,
-            int(self.dither), self.histogram, self.counts, self._sides, self._scratch, self._planes,
-            self._waiting, self._group, self._pixels, self._addresses,
+            int(self.dither), self._narrow, self.histogram, self.counts, self._sides, self._scratch,
+            self._planes, self._waiting, self._group, self._pixels, self._addresses,
         )  # fmt: skip
         self.frames += flat.shape[0]
 
@@ -307,11 +308,14 @@ class Compton:
         self.histogram = histogram.astype(np.uint32)
         self.counts = counts.astype(np.uint32)
         self.frames = int(state["frames"])
+        self._narrow[:] = 0
         self._planes[:] = 0
         self._waiting = 0
 
     def _settle(self) -> None:
-        """Add what the bit-sliced counters hold to the counts."""
+        """Add what the narrow histogram and the bit-sliced counters hold to the sums."""
+        self.histogram += self._narrow
+        self._narrow[:] = 0
         strings.flush_planes(self._planes, self.counts)
         self._waiting = 0
 

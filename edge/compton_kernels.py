@@ -43,11 +43,11 @@ _NONE = np.uint64(0)  # no bit set
 
 
 @njit(
-    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u4[::1])",
+    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u2[::1])",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def _single_addresses(  # type: ignore[no-untyped-def]
-    frames, number, index, pixels, start, stop, scale, origin, bins, dither, addresses, filled, histogram
+    frames, number, index, pixels, start, stop, scale, origin, bins, dither, addresses, filled, narrow
 ):
     """Write the histogram address of each single-pixel photon and ask for it; return the new fill."""
     scrambled = index * np.int64(40503)
@@ -59,12 +59,12 @@ def _single_addresses(  # type: ignore[no-untyped-def]
         bin_ = ((scale[p, 0] * x + scale[p, 1] - origin) >> np.int64(ENERGY_BITS)) + 1
         bin_ = min(max(bin_, np.int64(0)), bins + 1)
         out[k] = p * (bins + 2) + bin_
-        prefetch_to_write(histogram, np.uint64(p * (bins + 2) + bin_))
+        prefetch_to_write(narrow, np.uint64(p * (bins + 2) + bin_))
     return filled + stop - start
 
 
 @njit(
-    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u4[:,::1], u4[::1])",
+    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u4[:,::1], u2[::1])",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def _pair_addresses(  # type: ignore[no-untyped-def]
@@ -82,7 +82,7 @@ def _pair_addresses(  # type: ignore[no-untyped-def]
     addresses,
     filled,
     counts,
-    histogram,
+    narrow,
 ):
     """The same for pairs of a pixel and the one ``step`` behind it: the sum, where the larger energy is."""
     scrambled = index * np.int64(40503)
@@ -104,23 +104,26 @@ def _pair_addresses(  # type: ignore[no-untyped-def]
         members[q] += 1
         pairs[winner] += 1
         out[k] = winner * (bins + 2) + bin_
-        prefetch_to_write(histogram, np.uint64(winner * (bins + 2) + bin_))
+        prefetch_to_write(narrow, np.uint64(winner * (bins + 2) + bin_))
     return filled + stop - start
 
 
-@njit("void(i4[::1], i8, u4[::1])", cache=True, nogil=True, boundscheck=False)
-def _increment(addresses, n, histogram):  # type: ignore[no-untyped-def]
+@njit("void(i4[::1], i8, u2[::1], u4[::1])", cache=True, nogil=True, boundscheck=False)
+def _increment(addresses, n, narrow, histogram):  # type: ignore[no-untyped-def]
     for k in range(n):
-        histogram[addresses[k]] += 1
+        value = np.uint16(narrow[addresses[k]] + np.uint16(1))
+        narrow[addresses[k]] = value
+        if value == 0:
+            histogram[addresses[k]] += np.uint32(1 << 16)
 
 
 @njit(
-    "i8(u2[:,::1], i8, u2[::1], i8[:,::1], i8, i8, b1, i8, i8, i8, i8, u4[::1], u4[:,::1],"
+    "i8(u2[:,::1], i8, u2[::1], i8[:,::1], i8, i8, b1, i8, i8, i8, i8, u2[::1], u4[::1], u4[:,::1],"
     " u8[:,::1], u8[:,::1], u8[:,:,::1], i8, i8[:,::1], i4[::1], i4[::1])",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def reduce_frames(  # type: ignore[no-untyped-def]
-    frames, first, threshold, scale, origin, bins, add, ring, ny, nx, dither, histogram, counts,
+    frames, first, threshold, scale, origin, bins, add, ring, ny, nx, dither, narrow, histogram, counts,
     sides, scratch, planes, waiting, group_of, pixels, addresses,
 ):  # fmt: skip
     """Add frames to the accumulators in place. No allocation, no lock, no order.
@@ -146,7 +149,8 @@ def reduce_frames(  # type: ignore[no-untyped-def]
         ny: rows of the detector.
         nx: columns.
         dither: 1 or 0.
-        histogram: uint32, shape (ny*nx * (bins+2),).
+        narrow: uint16, shape (ny*nx * (bins+2),): it stays nearer than 32 bits; what it overflows by goes to
+        histogram: uint32, same shape; the counts are the sum of both.
         counts: uint32, shape (4, ny*nx), see HITS to PAIRS.
         sides: of ``sides_of``.
         scratch: uint64, shape (SCRATCH, length of a string), zeros.
@@ -159,6 +163,7 @@ def reduce_frames(  # type: ignore[no-untyped-def]
     scratch, sides, planes = borrowed(scratch), borrowed(sides), borrowed(planes)
     pixels, addresses, group_of = borrowed(pixels), borrowed(addresses), borrowed(group_of)
     counts, histogram, scale = borrowed(counts), borrowed(histogram), borrowed(scale)
+    narrow = borrowed(narrow)
     n = (ny * nx + 63) // 64
     pad = (2 * nx + 2) // 64 + 2
     hits, near, beside, row, lone = (
@@ -186,11 +191,11 @@ def reduce_frames(  # type: ignore[no-untyped-def]
         for k in range(group):
             filled = _single_addresses(
                 frames, numbers[k], first + numbers[k], pixels, end, ends[k], scale, origin, bins, dither,
-                addresses, filled, histogram,
+                addresses, filled, narrow,
             )  # fmt: skip
             end = ends[k]
             if filled >= ADDRESSES:
-                _increment(addresses, filled, histogram)
+                _increment(addresses, filled, narrow, histogram)
                 filled = 0
         if add:
             for k in range(group):
@@ -208,11 +213,11 @@ def reduce_frames(  # type: ignore[no-untyped-def]
                     for k in range(group):
                         filled = _pair_addresses(
                             frames, numbers[k], first + numbers[k], pixels, end, ends[k], dy * nx + dx, scale,
-                            origin, bins, dither, addresses, filled, counts, histogram,
+                            origin, bins, dither, addresses, filled, counts, narrow,
                         )  # fmt: skip
                         end = ends[k]
                         if filled >= ADDRESSES:
-                            _increment(addresses, filled, histogram)
+                            _increment(addresses, filled, narrow, histogram)
                             filled = 0
         fold(hits, group, planes[HITS], pad, n)
         fold(near, group, planes[NEAR], pad, n)
@@ -220,5 +225,5 @@ def reduce_frames(  # type: ignore[no-untyped-def]
         if waiting >= FLUSH_FRAMES:
             flush_planes(planes, counts)
             waiting = 0
-    _increment(addresses, filled, histogram)
+    _increment(addresses, filled, narrow, histogram)
     return waiting

@@ -123,6 +123,23 @@ def test_more_frames_than_a_bit_sliced_counter_holds():
     assert got.discarded.sum() == 0
 
 
+@pytest.mark.parametrize("settled", [False, True])
+def test_more_counts_in_one_bin_than_sixteen_bits_hold(settled):
+    frames = np.full((35_000, 1, 4), 1000, np.uint16)
+    frames[:, 0, 0] = 3000
+    reducer = Compton(scale_of((1, 4)).tables(3.0, EnergyBins(0.2, 900)), dither=False)
+    for _ in range(4):
+        reducer.add(frames)
+        if settled:
+            reducer.result()
+    counts = reducer.result()
+    assert counts.spectra.sum() == counts.spectra[0, 0].max() == 140_000
+    again = Compton(reducer.tables, dither=False)
+    again.restore(reducer.state())
+    again.merge(reducer)
+    assert again.result().spectra[0, 0].max() == 280_000
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (9, 1), (7, 2), (1, 70), (3, 63), (4, 128), (33, 65)])
 @pytest.mark.parametrize("ring", [1, 2])
 def test_narrow_and_odd_detectors_with_empty_frames_between(shape, ring):
