@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controller import scheduling
 from controller.clock import BenchError, bench_clock
 from controller.config import ConfigErrors, check_files, load_station
 from controller.devices import build, introduce
@@ -42,6 +43,7 @@ def main(args: argparse.Namespace) -> int:
         "station": station.name,
         "devices": [],
         "confirmed": confirmed_by_person(station),
+        "machine": _machine(station),
     }
     if not args.files_only:
         try:
@@ -144,6 +146,15 @@ async def _reading(bench: Bench, name: str) -> str:
     return "no reading for this role"
 
 
+def _machine(station: Station) -> list[str]:
+    """Return what is missing on this machine for control to be on time; more is in ``operando doctor``."""
+    kind = scheduling.may(*scheduling.rights())
+    if station.bench is not None or kind == "round robin":
+        return []
+    gets = "nice -5" if kind == "nice" else "no better scheduling class than any other program"
+    return [f"control gets {gets}, and may be late when others are busy; operando doctor says what to do"]
+
+
 def _plain(found: Any) -> Any:
     return found.as_dict() if found is not None else None
 
@@ -170,6 +181,8 @@ def _print(found: dict[str, Any]) -> None:
             f"by {entry['by']} on {entry['on']}",
             highlight=False,
         )
+    for text in found["machine"]:
+        console.print(f"  [yellow]note[/] this machine: {text}", highlight=False)
     if found.get("estimate") is not None:
         for line in found["estimate"].lines():
             console.print(line, highlight=False)

@@ -1,12 +1,14 @@
 """Every verdict of ``operando doctor`` on machines made of files and facts, and once for real."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from controller import cli, scheduling
 from controller.doctor import board, disk, ports, software
 from controller.doctor.examine import examine, scheduling_class
 from controller.doctor.finding import Finding
@@ -238,6 +240,30 @@ def test_scheduling_rights(realtime: int, nice: int, capable: bool, verdict: str
     finding = scheduling_class(realtime, nice, capable)
     assert finding.verdict == verdict
     assert ("nice -5, but" in finding.what) == (nice == 25)
+
+
+@pytest.mark.parametrize(
+    ("rights", "said"),
+    [((0, 0, False), "no better scheduling class"), ((0, 25, False), "nice -5"), ((1, 0, False), "")],
+)
+def test_check_says_what_control_does_not_get(
+    rights: tuple[int, int, bool],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(scheduling, "rights", lambda: rights)
+    text = (Path(__file__).parent / "config" / "station.toml").read_text()
+    of_a_bench, real = tmp_path / "bench.toml", tmp_path / "real.toml"
+    of_a_bench.write_text(text)
+    real.write_text(re.sub(r"(?ms)^\[bench\]\n.*?(?=^\[)", "", text))
+    assert cli.main(["check", str(real), "--files-only"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("operando doctor" in shown) == bool(said)
+    assert said in shown
+    assert cli.main(["check", str(of_a_bench), "--files-only"]) == 0
+    assert "operando doctor" not in capsys.readouterr().out  # a bench is nobody's overnight run
 
 
 def test_descriptors_and_lateness_and_receive_buffer() -> None:
