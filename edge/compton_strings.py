@@ -124,7 +124,7 @@ def around(bits, beside, row, ring, nx, pad, n, near, lone):  # type: ignore[no-
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def two_sideways(bits, sides, ring, pad, n, beside, two, row_two):  # type: ignore[no-untyped-def]
-    """As ``sideways``, where at least two are set."""
+    """As ``sideways``, where at least two pixels are set."""
     before, here, after = bits[pad - 1 : pad + n - 1], bits[pad : pad + n], bits[pad + 1 : pad + n + 1]
     west, east = sides[1][pad : pad + n], sides[3][pad : pad + n]
     own, out, out_row = beside[pad : pad + n], two[pad : pad + n], row_two[pad : pad + n]
@@ -187,7 +187,7 @@ def one_neighbour(  # type: ignore[no-untyped-def]
 
 @njit("void(u8[:,::1], i8, u8[:,::1], i8, i8)", cache=True, nogil=True, boundscheck=False)
 def fold(strings, waiting, planes, pad, n):  # type: ignore[no-untyped-def]
-    """Add the first ``waiting`` of ``GROUP`` strings to the bit-sliced counters of one kind."""
+    """Add the first ``waiting`` of ``GROUP`` strings to the bit-sliced counts of one kind."""
     for k in range(waiting, GROUP):
         strings[k, pad : pad + n] = _NONE
     d0, d1 = strings[0][pad : pad + n], strings[1][pad : pad + n]
