@@ -30,7 +30,7 @@ def refused(run: Run, world: World, experiment: Path) -> None:
     assert second.returncode == 3
     assert second.stdout == ""
     (message,) = second.stderr.splitlines()
-    assert f'"pid": {supervisor_of(run)}' in message
+    assert f"(process {supervisor_of(run)})" in message
     assert run.run_dir.name in message
     assert not out.exists()
 
@@ -67,7 +67,7 @@ def the_second_is_refused_and_the_first_undisturbed(run: Run, world: World, path
     assert run.process.wait(20.0) == -signal.SIGHUP
     resumed = operando("resume", str(run.run_dir))
     assert resumed.returncode == 3
-    assert f'"pid": {supervisor_of(run)}' in resumed.stderr
+    assert f"(process {supervisor_of(run)})" in resumed.stderr
     refused(run, world, path)
     run.ask("proceed")
     eventually(lambda: not run.left_over(), "the run ends", tell=run.tell)

@@ -1,6 +1,5 @@
 """What control gets from the kernel: with each of the rights by a stand-in, and once for real."""
 
-import gc
 import json
 import os
 import subprocess
@@ -124,4 +123,4 @@ def test_this_machine_for_real() -> None:
     unchanged = os.getpriority(os.PRIO_PROCESS, 0)  # the tests themselves may run under nice
     assert told["nice"] == (NICE if told["wanted"] == "nice" else unchanged)
     assert told["frozen"] > 1000
-    assert told["thresholds"][0] > gc.get_threshold()[0]
+    assert told["thresholds"][0] > 700  # what Python begins with
