@@ -72,6 +72,7 @@ class World:
     permit: bool = True
     beam_lost: bool = False
     cell_unheard: bool = False  # the last off command did not arrive: the script's own limits remain
+    io_back_s: float = -math.inf  # when the I/O box answered again
     fed_s: float = -math.inf
     at_s: float = math.nan
     unsafe: dict[str, float] = field(default_factory=dict)  # what must not be, and since when it is
@@ -160,6 +161,8 @@ class World:
     def mend(self) -> None:
         """Take every fault back."""
         self.sensor, self.output_stuck, self.runaway_w, self.relay_stuck = "good", False, 0.0, False
+        if "io" in self.silent:
+            self.io_back_s = self.monotonic()
         self.silent.clear()
         self.cell_invalid, self.cell_off_by_v, self.permit, self.beam_lost = False, 0.0, True, False
 

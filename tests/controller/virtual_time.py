@@ -1,6 +1,6 @@
 """An event loop whose time passes only when nothing else is to be done: hours of a host in seconds.
 
-``loop.time()`` stands still while callbacks run and jumps to the next timer when all are waiting. Work in
+``loop.time()`` hardly moves while callbacks run and jumps to the next timer when all are waiting. Work in
 threads (the journal's commits) is waited for in real time, so that the disk takes no time at all.
 """
 
@@ -15,6 +15,8 @@ from queue import SimpleQueue
 from typing import Any
 
 PATIENCE_S = 20.0  # real seconds that a thread may take
+TURN_S = 1e-9  # that a turn of the loop takes: a rest of a wait too short for the clock's last digit ends, too
+TURNS = 20_000  # turns in which nobody waits: somebody asks again and again
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -57,11 +59,19 @@ class _Selector(selectors.DefaultSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
+            self._turns += 1
+            if self._turns > TURNS and not self._loop.in_threads:
+                self._turns = 0
+                raise AssertionError(f"nobody waits for time to pass:\n{self._who()}")
+            if not self._loop.in_threads:
+                self._loop.now_s += TURN_S
             return ready
+        self._turns = 0
         if self._loop.in_threads or timeout is None:
             ready = super().select(PATIENCE_S)
             if not ready:
@@ -69,6 +79,21 @@ class _Selector(selectors.DefaultSelector):
             return ready
         self._loop.now_s += timeout
         return ready
+
+    def _who(self) -> str:
+        """Name where every task waits, from the outermost call to the innermost."""
+        return "\n".join(sorted({_chain(task) for task in asyncio.all_tasks(self._loop)}))
+
+
+def _chain(task: asyncio.Task[Any]) -> str:
+    names, waits = [], task.get_coro()
+    while waits is not None:
+        frame = getattr(waits, "cr_frame", None)
+        if frame is None:
+            break
+        names.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
+        waits = getattr(waits, "cr_await", None)
+    return " > ".join(names)
 
 
 class CountingQueue:
