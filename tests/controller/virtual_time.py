@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 PATIENCE_S = 20.0  # real seconds that a thread may take
-TURN_S = 1e-9  # that a turn of the loop takes: a rest of a wait too short for the clock's last digit ends, too
+TURN_S = 1e-9  # a turn of the loop takes time: even a wait shorter than the last digit of the clock ends
 TURNS = 20_000  # turns in which nobody waits: somebody asks again and again
 
 
