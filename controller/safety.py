@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from controller.guard import Action
@@ -21,12 +21,12 @@ READ_BACK_S, READ_BACK_POLL_S = 1.2, 0.05  # a shutter takes its time to move
 
 @dataclass(frozen=True)
 class Outputs:
-    """Every device that can energise something."""
+    """Every device that can energise something; None for what a station does not have."""
 
-    heater: TemperatureController
-    cell: Potentiostat
-    io: BeamlineIo
-    scanner: BeamScanner
+    heater: TemperatureController | None
+    cell: Potentiostat | None
+    io: BeamlineIo | None
+    scanner: BeamScanner | None
 
 
 @dataclass(frozen=True)
@@ -44,30 +44,38 @@ class ActionResult:
 
 
 async def drive_all_off(
-    outputs: Outputs, wires: Mapping[str, asyncio.Task[None]] | None = None
+    outputs: Outputs, wires: Mapping[str, Sequence[asyncio.Task[None]]] | None = None
 ) -> list[ActionResult]:
     """Drive every output off at the same time; ``wires`` are what each has to wait for, by output."""
-    # The I/O box first in the dict: it holds the relay, the blank and the shutter.
-    jobs = {"io": _io_off(outputs.io), "cell": outputs.cell.off(), "heater": outputs.heater.off()}
+    jobs: dict[str, Awaitable[None]] = {}
+    if outputs.io is not None:  # first: it holds the relay, the blank and the shutter
+        jobs["io"] = _io_off(outputs.io)
+    if outputs.cell is not None:
+        jobs["cell"] = outputs.cell.off()
+    if outputs.heater is not None:
+        jobs["heater"] = outputs.heater.off()
     waits = wires or {}
-    return list(await asyncio.gather(*(_one(name, job, waits.get(name)) for name, job in jobs.items())))
+    return list(await asyncio.gather(*(_one(name, job, waits.get(name, ())) for name, job in jobs.items())))
 
 
 async def carry_out(outputs: Outputs, action: Action) -> list[ActionResult]:
     """Do what a trip asks for; never raises, never waits longer than ``OFF_TIMEOUT_S``."""
     if action is Action.SAFE:
         return await drive_all_off(outputs)
+    io, scanner = outputs.io, outputs.scanner
     jobs: dict[str, Awaitable[None]] = {}
     if action is Action.HEATER_OFF:
-        jobs["relay"] = outputs.io.set_relay(closed=False)
-        jobs["heater"] = outputs.heater.off()
-    elif action is Action.OPEN_CIRCUIT:
+        if io is not None and _has(io, Role.RELAY):
+            jobs["relay"] = io.set_relay(closed=False)
+        if outputs.heater is not None:
+            jobs["heater"] = outputs.heater.off()
+    elif action is Action.OPEN_CIRCUIT and outputs.cell is not None:
         jobs["cell"] = outputs.cell.off()
-    elif action is Action.BLANK:
-        jobs["beam"] = outputs.scanner.blank()
-    elif action is Action.SHUTTER:
-        jobs["beam"] = outputs.scanner.blank()
-        jobs["shutter"] = _shutter_off(outputs.io)
+    elif action in (Action.BLANK, Action.SHUTTER):
+        if scanner is not None:
+            jobs["beam"] = scanner.blank()
+        if action is Action.SHUTTER and io is not None and _has(io, Role.SHUTTER):
+            jobs["shutter"] = _shutter_off(io)
     return list(await asyncio.gather(*(_one(name, job) for name, job in jobs.items())))
 
 
@@ -91,7 +99,8 @@ async def _seen_off(io: BeamlineIo, *, only_shutter: bool = False) -> None:
         except Interrupted:  # by another off command, which is as good
             await asyncio.sleep(READ_BACK_POLL_S)
             continue
-        wrong = [] if reading.shutter_open is False or not _has_shutter(io) else ["the shutter is not closed"]
+        closed = reading.shutter_open is False or not _has(io, Role.SHUTTER)
+        wrong = [] if closed else ["the shutter is not closed"]
         if not only_shutter:
             wrong += ["the relay is closed"] if reading.relay_closed else []
             wrong += [] if reading.blanked else ["the beam is not blanked"]
@@ -102,14 +111,14 @@ async def _seen_off(io: BeamlineIo, *, only_shutter: bool = False) -> None:
         await asyncio.sleep(READ_BACK_POLL_S)
 
 
-def _has_shutter(io: BeamlineIo) -> bool:
-    return Role.SHUTTER in getattr(io, "roles", frozenset())
+def _has(io: BeamlineIo, role: Role) -> bool:
+    return role in getattr(io, "roles", frozenset())
 
 
-async def _one(name: str, job: Awaitable[None], wire: asyncio.Task[None] | None = None) -> ActionResult:
+async def _one(name: str, job: Awaitable[None], wires: Sequence[asyncio.Task[None]] = ()) -> ActionResult:
     began = time.monotonic()
     try:
-        if wire is not None:
+        for wire in wires:
             await wire
         await asyncio.wait_for(job, OFF_TIMEOUT_S)
     except Exception as error:  # whatever happened, the other outputs must still go off
