@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from controller.clock import Ticker
-from drivers.errors import DriverError
+from drivers.errors import DriverError, Refused
 from drivers.line import Interrupted
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Beamline:
     """Reads the I/O box for guard, scan and record; what is not fresh is not known."""
 
     def __init__(
-        self, io: BeamlineIo, guard: Guard, clock: Clock, recorder: Recorder, scanning: Scanning, *,
+        self, io: BeamlineIo | None, guard: Guard, clock: Clock, recorder: Recorder, scanning: Scanning, *,
         period_s: float, watchdog_s: float,
     ) -> None:  # fmt: skip
         self._io = io
@@ -38,13 +38,15 @@ class Beamline:
 
     async def poll(self) -> None:
         """Poll for ever; ends only by cancellation."""
-        fed = 0.0
+        io, fed = self._io, 0.0
+        if io is None:
+            raise Refused("this station has no I/O box", device="io")
         async for _ in Ticker(self._clock, self._period_s):
             try:
                 if time.monotonic() - fed >= self._feed_every_s:
-                    await self._io.feed_watchdog()
+                    await io.feed_watchdog()
                     fed = time.monotonic()
-                reading = await self._io.read()
+                reading = await io.read()
             except Interrupted:  # an off command went first; the next tick reads again
                 continue
             except DriverError as error:

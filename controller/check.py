@@ -97,19 +97,20 @@ async def _look(station: Station) -> list[dict[str, Any]]:
 
 
 async def _device(bench: Bench, station: Station, name: str) -> dict[str, Any]:
-    device, line = bench.devices[name], bench.lines[station.devices[name].line]
+    device, lines = bench.devices[name], [bench.lines[line] for line in station.lines_of(name)]
     row: dict[str, Any] = {
         "name": name,
         "driver": station.devices[name].driver,
-        "where": line.where,
+        "where": ", ".join(line.where for line in lines),
         "ok": False,
     }
     began = time.monotonic()
     try:
         async with asyncio.timeout(DEVICE_TIMEOUT_S):
-            await line.open()
+            for line in lines:
+                await line.open()
             identity, notes = await introduce(device)
-            row["notes"] = [*notes, *line.notes]
+            row["notes"] = [*notes, *(note for line in lines for note in line.notes)]
             row["identity"] = asdict(identity)
             row["reading"] = await _reading(bench, name)
             row["ok"] = True
@@ -117,9 +118,11 @@ async def _device(bench: Bench, station: Station, name: str) -> dict[str, Any]:
         row["error"] = f"{name}: no complete answer within {DEVICE_TIMEOUT_S:g} s"
     except DriverError as error:  # a line that cannot be opened knows no device
         row["error"] = str(error) if error.device else f"{name}: {error}"
-    stats = line.stats
-    row["requests"], row["errors"] = stats.requests, stats.timeouts + stats.bad_replies
-    row["latency_ms"] = 1e3 * stats.latency_sum_s / stats.replies if stats.replies else None
+    stats = [line.stats for line in lines]
+    replies = sum(one.replies for one in stats)
+    row["requests"] = sum(one.requests for one in stats)
+    row["errors"] = sum(one.timeouts + one.bad_replies for one in stats)
+    row["latency_ms"] = 1e3 * sum(one.latency_sum_s for one in stats) / replies if replies else None
     row["seconds"] = time.monotonic() - began
     return row
 

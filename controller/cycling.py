@@ -62,11 +62,11 @@ class CellState:
 
 
 class Cycling:
-    """Owner of the cell: nobody else starts programs on the potentiostat."""
+    """Owner of the cell: nobody else starts programs on the potentiostat. Without one no charge is known."""
 
     def __init__(
         self,
-        cell: Potentiostat,
+        cell: Potentiostat | None,
         guard: Guard,
         clock: Clock,
         recorder: Recorder,
@@ -95,6 +95,7 @@ class Cycling:
             Refused: while the guard has anything latched (an open-circuit measurement is always allowed).
             NoReply: when the instrument falls silent for three sample intervals.
         """
+        cell = self._needed()
         await self._recorder.cell_program(program, self.now)  # on disk before anything is energised
         refusal = self._guard.refuses()
         if refusal and not isinstance(program, Ocv):
@@ -110,14 +111,14 @@ class Cycling:
         self._renew()
         self._holds_s = self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s) * self._clock.speed
         try:
-            await self._cell.start(program)
+            await cell.start(program)
             self._guard.expect_cell(True, interval_s)
-            return await self._follow(until, interval_s)
+            return await self._follow(cell, until, interval_s)
         finally:
             self._guard.expect_cell(False)
-            if self._cell.running:
+            if cell.running:
                 began_s = self._clock.now_s()
-                await asyncio.shield(asyncio.ensure_future(self._cell.stop()))
+                await asyncio.shield(asyncio.ensure_future(cell.stop()))
                 self._went_on((began_s + self._clock.now_s()) / 2)
             self._guard.release("cell")  # open by now
             self.now.state = "open circuit"
@@ -130,16 +131,28 @@ class Cycling:
             return None, None
         return self.now.voltage_v, self.now.current_a
 
+    @property
+    def present(self) -> bool:
+        """Whether the station has a cell: without one its state of charge is not known."""
+        return self._cell is not None
+
+    def _needed(self) -> Potentiostat:
+        if self._cell is None:
+            raise Refused("this station has no cell", device="cell")
+        return self._cell
+
     def _renew(self) -> None:
         if self._lease_s:
             self._guard.lease("cell", self._lease_s, Action.OPEN_CIRCUIT)
 
-    async def _follow(self, until: Callable[[CellState], str | None], interval_s: float) -> str:
+    async def _follow(
+        self, cell: Potentiostat, until: Callable[[CellState], str | None], interval_s: float
+    ) -> str:
         timeout_s = max(self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s), IDLE_S)
         silent_since = time.monotonic()
         while True:
             try:
-                heard = await self._cell.next(timeout_s)
+                heard = await cell.next(timeout_s)
             except NoReply:
                 if time.monotonic() - silent_since > 2 * timeout_s:
                     raise

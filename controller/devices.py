@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from controller.config.instruments.base import Composite
 from controller.safety import Outputs
 from drivers.errors import Refused
 from drivers.ports import open_line
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
         BeamScanner,
         Device,
         EventDetector,
+        FrameDetector,
         Identity,
         Potentiostat,
+        Stage,
         TemperatureController,
     )
+
+COMPOSED: dict[str, Callable[..., Device]] = {}  # devices made of others, by the name of their driver
 
 Trace = Callable[[str, bytes, float], None]
 
@@ -41,6 +46,8 @@ class Bench:
     io: BeamlineIo
     scanner: BeamScanner
     detectors: dict[str, EventDetector]
+    stage: Stage | None = None
+    frames: dict[str, FrameDetector] = field(default_factory=dict)  # by role: compton, radiography
 
     @property
     def outputs(self) -> Outputs:
@@ -81,21 +88,19 @@ def build(
         trace: called with direction, bytes and time for everything on every wire.
     """
     wanted = set(station.devices if only is None else only)
+    wanted |= {part for name in wanted for part in station.drives(name)}
     lines: dict[str, Line] = {}
     devices: dict[str, Any] = {}
-    for name, table in station.devices.items():
+    for name, table in sorted(station.devices.items(), key=lambda item: isinstance(item[1], Composite)):
         if name not in wanted:
+            continue
+        settings = {**table.settings(), **table.hard_limits(station.limits, limits)}
+        if isinstance(table, Composite):
+            parts = {key: devices[getattr(table, key)] for key in table.parts}
+            devices[name] = COMPOSED[table.driver](parts, name=name, clock=clock, settings=settings)
             continue
         if table.line not in lines:
             lines[table.line] = open_line(table.line, station.lines[table.line].model_dump(), trace=trace)
-        settings = table.settings()
-        hard = station.limits
-        if table.driver == "labjack_t7":
-            settings["dwell_limit_s"] = hard.dwell_s
-        elif name == station.roles.heater:  # the lowest layer refuses what no experiment may ask for
-            settings["temperature_low_k"] = limits.temperature_low_k if limits else hard.temperature.low_k
-            settings["temperature_high_k"] = limits.temperature_high_k if limits else hard.temperature.high_k
-            settings["temperature_rate_k_per_s"] = hard.temperature_rate_k_per_s
         driver = driver_class(table.driver)
         devices[name] = driver(lines[table.line], name=name, clock=clock, settings=settings)
     roles = station.roles
@@ -104,8 +109,13 @@ def build(
         for role, name in roles.named()
         if role in ("pixe", "pige") and name in devices
     }
+    frames = {
+        role: cast("FrameDetector", devices[name])
+        for role, name in roles.named()
+        if role in ("compton", "radiography") and name in devices
+    }
     scanner = devices.get(roles.scanner or "")
     return Bench(
         lines, devices, devices[roles.heater or ""], devices[roles.cell or ""], cast("BeamlineIo", scanner),
-        cast("BeamScanner", scanner), detectors,
+        cast("BeamScanner", scanner), detectors, devices.get(roles.stage or ""), frames,
     )  # fmt: skip

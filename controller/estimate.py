@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from controller.config.calibrations import HOSTS
-from controller.config.devices import Amptek, LabJack
 from controller.config.dose import ELEMENTARY_COULOMB, DosePlan
 from controller.config.experiment import Experiment, Placed
+from controller.config.instruments.amptek import Amptek
+from controller.config.instruments.labjack import LabJack
 from controller.config.quantities import show
 from controller.config.sample import Layer
 from controller.config.scans import Scan, ScanBase

@@ -27,12 +27,12 @@ HISTORY_S = 3600.0
 
 
 class Heating:
-    """Owner of the heater: nobody else writes its set-point."""
+    """Owner of the heater: nobody else writes its set-point. Without one nothing is known of temperature."""
 
     def __init__(
         self,
-        heater: TemperatureController,
-        io: BeamlineIo,
+        heater: TemperatureController | None,
+        io: BeamlineIo | None,
         guard: Guard,
         clock: Clock,
         recorder: Recorder,
@@ -54,11 +54,12 @@ class Heating:
 
     async def poll(self) -> None:
         """Poll for ever; ends only by cancellation."""
+        heater = self._needed()
         ticker = Ticker(self._clock, self._period_s)
         async for _ in ticker:
             self.skipped_ticks = ticker.missed
             try:
-                reading = await self._heater.read()
+                reading = await heater.read()
             except Interrupted:  # an off command went first; the next tick reads again
                 continue
             except DriverError as error:
@@ -87,28 +88,31 @@ class Heating:
 
     async def heat(self, to_k: float, *, ramp_k_per_s: float) -> None:
         """Close the relay and set the target; refused while anything is latched or the sensor is invalid."""
+        heater, io = self._needed(), self._io
         refusal = self._guard.refuses() or self._guard.refuses_target(to_k)
         if refusal:
             raise Refused(f"heating is refused: {refusal}", device="heater")
         if self.temperature_k() is None:
             raise Refused("heating is refused: the temperature is not known", device="heater")
-        await self._heater.set_ramp_k_per_min(ramp_k_per_s * 60.0)
-        await self._heater.set_target_k(to_k)
+        await heater.set_ramp_k_per_min(ramp_k_per_s * 60.0)
+        await heater.set_target_k(to_k)
         refusal = self._guard.refuses()  # a trip that came while the line was being waited for
         if refusal:
-            await self._heater.off()
+            await heater.off()
             raise Refused(f"heating is refused: {refusal}", device="heater")
         self.target_k = to_k
         self._guard.lease("heater", LEASE_S, Action.HEATER_OFF)
-        await self._io.set_relay(closed=True)
+        if io is not None:
+            await io.set_relay(closed=True)
 
     async def off(self) -> None:
         """Heater off: set-point to its low limit and the series relay open; both are tried."""
         self.target_k = None
+        jobs = [self._needed().off()]
+        if self._io is not None:
+            jobs.append(self._io.set_relay(closed=False))
         try:
-            results = await asyncio.gather(
-                self._heater.off(), self._io.set_relay(closed=False), return_exceptions=True
-            )
+            results = await asyncio.gather(*jobs, return_exceptions=True)
         finally:
             self._guard.release("heater")  # only now: until here it may be on
         for result in results:
@@ -126,6 +130,11 @@ class Heating:
             return None
         at_s, value = self._history[-1]
         return value if self._clock.now_s() - at_s <= self._holds_s() else None
+
+    def _needed(self) -> TemperatureController:
+        if self._heater is None:
+            raise Refused("this station has no heater", device="heater")
+        return self._heater
 
     def _holds_s(self) -> float:
         """Return for how many lab seconds a reading is taken for the present temperature."""

@@ -219,10 +219,10 @@ class Host:
         for name, device in self.bench.devices.items():
             if self._stop_code is not None:  # aborted meanwhile
                 raise self._stop_code
-            line = self.bench.lines[self.station.devices[name].line]
             try:
                 async with asyncio.timeout(PREPARE_TIMEOUT_S):
-                    await line.open()
+                    for line in self.station.lines_of(name):
+                        await self.bench.lines[line].open()
                     identity, notes = await introduce(device)
             except TimeoutError:
                 text = f"{name}: not ready within {PREPARE_TIMEOUT_S:g} s"
@@ -426,8 +426,8 @@ class Host:
 
     def _freshness(self) -> Freshness:
         """Return who says whether tick, guard, journal and drivers go on; see ``notify``."""
-        roles, devices = self.station.roles, self.station.devices
-        polled = {devices[name].line for name in (roles.heater, roles.scanner) if name is not None}
+        roles, lines_of = self.station.roles, self.station.lines_of
+        polled = {line for name in (roles.heater, roles.scanner) if name for line in lines_of(name)}
         stats = [self.bench.lines[line].stats for line in polled]
         return Freshness({
             "tick": lambda: (self._turns,),

@@ -38,7 +38,7 @@ async def drive_off(known: Station | Path | None) -> list[dict[str, Any]]:
     # Each output as soon as its own line is open: one that does not open holds up no other.
     opening = {name: asyncio.create_task(_open(line)) for name, line in bench.lines.items()}
     wires = {
-        output: opening[station.devices[device].line]
+        output: [opening[line] for line in station.lines_of(device)]
         for output, device in (("io", roles.scanner), ("cell", roles.cell), ("heater", roles.heater))
         if device is not None
     }

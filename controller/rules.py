@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from controller.config import effective_limits
-from controller.config.devices import Eurotherm, LabJack
+from controller.config.instruments.labjack import LabJack
+from controller.config.instruments.temperature import Heating
 from controller.guard import Action, GuardRules, InterlockRow
 from controller.guard_types import UNKNOWN_PLANT, Plant
 
 if TYPE_CHECKING:
-    from controller.config import Experiment, Station, devices
+    from controller.config import Experiment, Station
+    from controller.config.instruments import temperature
 
 
 def guard_rules(station: Station, experiment: Experiment, floor_s: float) -> GuardRules:
@@ -18,7 +20,7 @@ def guard_rules(station: Station, experiment: Experiment, floor_s: float) -> Gua
     limits = effective_limits(station, experiment)
     names = {"heater": station.roles.heater, "io": station.io_name, "cell": station.roles.cell}
     heater, box = station.device("heater"), station.devices[station.io_name or ""]
-    table = heater.plant if isinstance(heater, Eurotherm) else None
+    table = heater.plant if isinstance(heater, Heating) else None
     return GuardRules(
         temperature_low_k=limits.temperature_low_k,
         temperature_high_k=limits.temperature_high_k,
@@ -34,7 +36,7 @@ def guard_rules(station: Station, experiment: Experiment, floor_s: float) -> Gua
     )
 
 
-def _plant(table: devices.Plant) -> Plant:
+def _plant(table: temperature.Plant) -> Plant:
     """Return the bands of an identified plant; messages name who identified it, and when."""
     return Plant.identified(
         power_w=table.power_w, capacity_j_per_k=table.capacity_j_per_k, loss_w_per_k=table.loss_w_per_k,

@@ -15,13 +15,14 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from drivers.errors import BadReply, DriverError, NoReply
+from drivers.line_stats import LineStats
 from drivers.owed import LONGEST_REPLY, Owed, owed_after
 from drivers.port import Connected, Port, PortLost, Reopenable
-from drivers.roles import LineStats
 from drivers.turn import Turn
 
 T = TypeVar("T")
-Trace = Callable[[str, bytes, float], None]  # "sent" | "received" | "drained", the bytes, monotonic seconds
+# "sent" | "received" | "drained" with the bytes, "opened" | "lost" with port or reason; monotonic seconds
+Trace = Callable[[str, bytes, float], None]
 
 QUIET_S = 0.05
 REOPEN_EVERY_S = 1.0
@@ -77,6 +78,7 @@ class Line:
         self._free.set()
         self._owed: Owed | None = None
         self._text = b""  # the beginning of the next text line
+        self._unanswered_s: float | None = None  # when the last command of a push protocol left
         self._last_byte_s = self._now()
         self._lost: str | None = "never opened"
         self._tried_s: float | None = None
@@ -227,6 +229,7 @@ class Line:
             await self._write(data)
         except PortLost as error:
             raise self._link_lost(error, device, data) from error
+        self._unanswered_s = self._now()
 
     async def read_line(self, timeout_s: float, *, device: str = "", urgent: bool = False) -> bytes:
         """Return the next line with its LF. The beginning of a line is kept over a timeout.
@@ -250,6 +253,9 @@ class Line:
                 remaining_s = deadline_s - self._now()
                 chunk = await self._read(max(remaining_s, 0.0))
                 if not chunk and remaining_s <= 0:
+                    if self._unanswered_s is not None:  # without a command nobody owes a line
+                        self.stats.timeouts += 1
+                        self._unanswered_s = None
                     raise NoReply(
                         f"no line on line {self.name} within {timeout_s:.3g} s",
                         device=device,
@@ -257,8 +263,8 @@ class Line:
                     )
                 self._text += chunk
             line, _, self._text = self._text.partition(b"\n")
-            self.stats.replies += 1
-            self.stats.last_reply_monotonic_s = self._now()
+            self._replied(self._unanswered_s)
+            self._unanswered_s = None
             return line + b"\n"
 
     def drain(self) -> int:
@@ -307,7 +313,7 @@ class Line:
             try:
                 self._take_stale(await self._port.read(0.0))
             except PortLost as error:  # it went while nobody asked
-                self._lost = str(error)
+                self._note_loss(error)
         if self._lost is not None:
             await self._open_port(device, request, timeout_s=timeout_s, urgent=urgent)
         elif self._owed is not None and isinstance(self._port, Reopenable):
@@ -414,20 +420,30 @@ class Line:
         except (PortLost, TimeoutError) as error:
             why = str(error) or f"{self._port.where}: not open in time"
             self._lost = why
+            self.stats.failed_openings += 1
+            self._traced("lost", why.encode())
             raise NoReply(f"cannot open line {self.name}: {why}", device=device, request=request) from error
         self._lost = None
         self._owed = None
         self._text = b""
         self.openings += 1
+        self.stats.openings = self.openings
+        self._traced("opened", self._port.where.encode())
 
     def _link_lost(self, error: PortLost, device: str, request: bytes) -> NoReply:
-        self._lost = str(error)
+        self._note_loss(error)
         return NoReply(f"link lost: {error}", device=device, request=request)
+
+    def _note_loss(self, error: PortLost) -> None:
+        self._lost = str(error)
+        self.stats.losses += 1
+        self._traced("lost", self._lost.encode())
 
     async def _write(self, data: bytes) -> None:
         await self._port.write(data)
         self._sent = True
         self.stats.requests += 1
+        self.stats.sent_bytes += len(data)
         self._last_byte_s = self._now() + len(data) * self._port.character_s
         self._traced("sent", data)
 
@@ -435,6 +451,7 @@ class Line:
         data = await self._port.read(timeout_s)
         if data:
             self._last_byte_s = self._now()
+            self.stats.received_bytes += len(data)
             self._traced("received", data)
         return data
 
@@ -443,9 +460,7 @@ class Line:
         self.stats.replies += 1
         self.stats.last_reply_monotonic_s = now_s
         if started_s is not None:
-            latency_s = now_s - started_s
-            self.stats.latency_sum_s += latency_s
-            self.stats.latency_max_s = max(self.stats.latency_max_s, latency_s)
+            self.stats.measured(now_s - started_s)
 
     def _drained(self, data: bytes) -> bytes:
         if data:

@@ -251,21 +251,6 @@ class Eis:
 CellProgram = Ocv | ConstantCurrent | ConstantVoltage | CcCv | Eis
 
 
-@dataclass
-class LineStats:
-    """Counters of one line, published as line health."""
-
-    requests: int = 0
-    replies: int = 0
-    timeouts: int = 0
-    bad_replies: int = 0
-    drained_bytes: int = 0
-    interrupted: int = 0
-    latency_max_s: float = 0.0
-    latency_sum_s: float = 0.0
-    last_reply_monotonic_s: float | None = field(default=None)
-
-
 @runtime_checkable
 class Device(Protocol):
     """What every driver offers."""

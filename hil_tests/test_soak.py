@@ -70,9 +70,9 @@ def test_a_command_that_does_not_end_is_ended_with_its_children(tmp_path: Path) 
         "time.sleep(60)\n"
     )
     began = time.monotonic()
-    with pytest.raises(Failed, match="did not end within 1 s"):
-        Workshop(tmp_path).run([sys.executable, "-c", code], limit_s=1.0)
-    assert time.monotonic() - began < 20.0
+    with pytest.raises(Failed, match="did not end within 3 s"):
+        Workshop(tmp_path).run([sys.executable, "-c", code], limit_s=3.0)
+    assert time.monotonic() - began < 30.0
     child = Path("/proc") / (tmp_path / "pid").read_text() / "cmdline"
     deadline = time.monotonic() + 5.0
     while child.exists() and child.read_bytes() and time.monotonic() < deadline:

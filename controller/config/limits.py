@@ -12,9 +12,10 @@ from pathlib import Path as FilePath
 
 from controller.config.calibrations import ANGLE_TOLERANCE_DEG, ENERGY_TOLERANCE_KEV, Calibration
 from controller.config.chemistry import CHEMISTRIES
-from controller.config.devices import Amptek, LabJack
 from controller.config.dose import DosePlan
 from controller.config.experiment import Experiment, Partial, Placed, load_experiment, walk
+from controller.config.instruments.amptek import Amptek
+from controller.config.instruments.labjack import LabJack
 from controller.config.problems import ConfigErrors, Problem, in_file_order, problem
 from controller.config.quantities import show
 from controller.config.sample import Analysis, Sample

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.config.devices import Amptek
 from controller.config.experiment import Experiment
+from controller.config.instruments.amptek import Amptek
 from controller.config.sample import AnalysisLine, Layer
 from controller.config.station import Station
 

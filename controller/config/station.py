@@ -14,6 +14,7 @@ from controller.config.base import Table, rules
 from controller.config.conditions import Condition, parse_condition
 from controller.config.devices import AnyDevice
 from controller.config.files import Source
+from controller.config.instruments.base import Composite
 from controller.config.problems import ConfigErrors, in_file_order
 from controller.config.quantities import Quantity
 from controller.config.station_rules import check, guard_names, switch_names
@@ -69,6 +70,9 @@ class Roles(Table):
     scanner: str | None = None
     pixe: str | None = None
     pige: str | None = None
+    stage: str | None = None
+    compton: str | None = None
+    radiography: str | None = None
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Yield (role, device) for every role that is given."""
@@ -290,6 +294,18 @@ class Station(Table):
         """Return the device that plays ``role``, or None."""
         name = getattr(self.roles, role)
         return self.devices[name] if name is not None else None
+
+    def drives(self, name: str) -> tuple[str, ...]:
+        """Return the names of the devices that a device is made of; none for an instrument."""
+        device = self.devices.get(name)
+        return device.drives if isinstance(device, Composite) else ()
+
+    def lines_of(self, name: str) -> tuple[str, ...]:
+        """Return the lines on which a device speaks: its own, or those of its parts."""
+        device = self.devices[name]
+        if isinstance(device, Composite):
+            return tuple(dict.fromkeys(line for part in device.drives for line in self.lines_of(part)))
+        return (device.line,)
 
     def line_settings(self, name: str) -> dict[str, Any]:
         """Return the table of a line as ``drivers.ports.open_line`` takes it."""

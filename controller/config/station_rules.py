@@ -13,25 +13,14 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from controller.config.conditions import parse_condition
+from controller.config.devices import BUILT_IN
 from controller.config.files import Source
+from controller.config.instruments.base import Instrument
 from controller.config.problems import Path, Problem, did_you_mean, listed, problem, value_at
 from controller.config.quantities import QuantityError, parse, show
 
-# Which driver can play which role; drivers of third parties are not judged here.
-ROLE_DRIVERS = {
-    "heater": "eurotherm_3200",
-    "cell": "palmsens_emstat4",
-    "scanner": "labjack_t7",
-    "pixe": "amptek_dp5",
-    "pige": "amptek_dp5",
-}
 ROLE_DETECTORS = {"pixe": "sdd", "pige": "hpge"}
-LINE_KINDS = {  # a serial server makes tcp of a serial port; the others have their own network protocol
-    "eurotherm_3200": ("serial", "tcp"),
-    "palmsens_emstat4": ("serial", "tcp"),
-    "labjack_t7": ("tcp",),
-    "amptek_dp5": ("udp",),
-}
+ROLES = ("heater", "cell", "scanner", "pixe", "pige", "stage", "compton", "radiography")
 PSEUDO_TERMINALS = ("/dev/pts/", "/dev/pty", "/dev/ttys")  # Linux; BSD and macOS
 WORDS_PER_EVENT = 2.0  # an event and its frame word
 
@@ -88,13 +77,14 @@ class _Rules:
                     ("device", name, "line"), f"is no [line.X] of this file{_known(line, self.lines)}"
                 )
                 continue
-            kind, kinds = _table(self.lines[line]).get("kind"), LINE_KINDS.get(str(device.get("driver")))
+            model = _model(device)
+            kind, kinds = _table(self.lines[line]).get("kind"), model.line_kinds if model else ()
             if kinds and kind in ("serial", "tcp", "udp") and kind not in kinds:
                 yield self.broken(
                     ("device", name, "line"),
                     f"is a {kind} line, and {device['driver']} needs {' or '.join(kinds)}",
                 )
-            modbus = device.get("driver") == "eurotherm_3200" or "unit_id" in device  # also from elsewhere
+            modbus = (model is not None and model.modbus) or "unit_id" in device  # also from elsewhere
             unit = _word(device.get("unit_id", 1)) if modbus else "whole line"
             others = users.setdefault(line, {})
             if others and (unit in others or "whole line" in (unit, *others)):
@@ -118,7 +108,7 @@ class _Rules:
         """Roles name devices that can play them, each device one role."""
         seen: dict[str, str] = {}
         for role, name in _table(self.raw.get("roles")).items():
-            if role not in ROLE_DRIVERS or not isinstance(name, str):
+            if role not in ROLES or not isinstance(name, str):
                 continue
             path: Path = ("roles", role)
             device = self.devices.get(name)
@@ -128,8 +118,8 @@ class _Rules:
             if name in seen:
                 yield self.broken(path, f"plays the role {seen[name]} already")
             seen[name] = role
-            driver = _word(device.get("driver"))
-            if driver in ROLE_DRIVERS.values() and driver != ROLE_DRIVERS[role]:
+            driver, model = _word(device.get("driver")), _model(device)
+            if model is not None and role not in model.plays:
                 yield self.broken(path, f"has the driver {driver}, which cannot be the {role}")
             elif role == "scanner" and driver == "labjack_t7" and "scanner" not in device:
                 yield self.broken(path, f"has no scanner wiring: device.{name}.scanner is missing")
@@ -146,7 +136,7 @@ class _Rules:
         """Every energised output has an off path of its own, and someone can press a button."""
         boxes = [device for device in self.devices.values() if device.get("driver") == "labjack_t7"]
         heaters = [
-            name for name, device in self.devices.items() if device.get("driver") == "eurotherm_3200"
+            name for name, device in self.devices.items() if (model := _model(device)) and model.energises
         ] or [name for role, name in _table(self.raw.get("roles")).items() if role == "heater"]
         if heaters and not any("relay" in box and "watchdog" in box for box in boxes):
             yield self.broken(
@@ -266,6 +256,12 @@ class _Rules:
             found = FilePath(self.source.path).parent / FilePath(named).expanduser()
             if not found.is_file():
                 yield self.broken(path, f"is no file (looked for {found})")
+
+
+def _model(device: Mapping[str, Any]) -> type[Instrument] | None:
+    """Return the model of a built-in driver; those of third parties are not judged here."""
+    driver = device.get("driver")
+    return BUILT_IN.get(driver) if isinstance(driver, str) else None
 
 
 def _word(value: object) -> str:

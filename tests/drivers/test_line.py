@@ -358,6 +358,7 @@ async def test_trace_tells_direction_bytes_and_time(clock, port):
     port.expect(b"a\n", (0.01, b"A"), (0.02, b"\n"))
     await line.ask(b"a\n", until_lf, timeout_s=0.5)
     assert seen == [
+        ("opened", b"/dev/fake", 1000.0),
         ("drained", b"old", 1000.0),
         ("sent", b"a\n", 1000.0),
         ("received", b"A", pytest.approx(1000.01)),
@@ -582,3 +583,37 @@ async def test_sending_into_a_lost_link(line, port):
     port.lost = "hang-up"
     with pytest.raises(NoReply, match="cell: link lost: hang-up"):
         await line.send(b"\n", device="cell")
+
+
+async def test_what_is_lost_and_opened_again_is_counted_and_traced(clock, port):
+    seen = []
+    line = Line("fake", port, monotonic=clock, trace=lambda *what: seen.append(what[:2]), reopen_every_s=0.0)
+    await line.open()
+    port.expect(b"a\n", (0.01, PortLost("/dev/fake: unplugged")))
+    port.expect(b"b\n", (0.02, b"B\n"))
+    with pytest.raises(NoReply, match="unplugged"):
+        await line.ask(b"a\n", until_lf, timeout_s=0.5)
+    await line.ask(b"b\n", until_lf, timeout_s=0.5)
+    told = line.stats.as_dict()
+    assert (told["openings"], told["reopenings"], told["losses"], told["errors"]) == (2, 1, 1, 1)
+    assert (told["sent_bytes"], told["received_bytes"]) == (4, 2)
+    assert [what for what in seen if what[0] in ("opened", "lost")] == [
+        ("opened", b"/dev/fake"),
+        ("lost", b"/dev/fake: unplugged"),
+        ("opened", b"/dev/fake"),
+    ]
+
+
+async def test_a_command_that_is_answered_by_a_line_of_text_is_timed_and_a_missing_one_counted(
+    line, port, clock
+):
+    port.expect(b"t\n", (0.02, b"tespico1\n"))
+    await line.send(b"t\n")
+    await line.read_line(0.5)
+    assert line.stats.latency_max_s == pytest.approx(0.02)
+    port.expect(b"i\n")
+    await line.send(b"i\n")
+    for expected in (1, 1):  # the second time nothing is owed any more: a quiet script is no error
+        with pytest.raises(NoReply):
+            await line.read_line(0.1)
+        assert line.stats.timeouts == expected

@@ -1,0 +1,1 @@
+"""The ``[device.X]`` tables: one model for each instrument, one file for each kind of instrument."""

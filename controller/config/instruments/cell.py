@@ -1,0 +1,27 @@
+"""Potentiostats."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import field_validator
+
+from controller.config.base import refuse
+from controller.config.instruments.base import Device
+
+
+class EmStat(Device):
+    """Potentiostat that runs MethodSCRIPT."""
+
+    plays: ClassVar[frozenset[str]] = frozenset({"cell"})
+    line_kinds: ClassVar[tuple[str, ...]] = ("serial", "tcp")
+
+    driver: Literal["palmsens_emstat4"]
+    model: Literal["es4_hr", "es4_lr"] = "es4_hr"
+
+    @field_validator("period_s")
+    @classmethod
+    def _within_the_script(cls, value: float) -> float:
+        if not 0.1 <= value <= 10.0:
+            raise refuse("must be from 0.1 s to 10 s: it is the interval of the samples", "0.1 s to 10 s")
+        return value
