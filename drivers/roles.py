@@ -54,6 +54,57 @@ class HeaterReading:
 
 
 @dataclass(frozen=True)
+class ThermometerReading:
+    """One poll of a thermometer."""
+
+    monotonic_s: float  # host clock when the reply had arrived
+    temperature_k: float | None  # None when the sensor is broken or out of range
+    sensor_ok: bool
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PowerReading:
+    """One poll of a heater supply: measured, not asked for."""
+
+    monotonic_s: float
+    voltage_v: float | None
+    current_a: float | None
+    output_on: bool
+    problems: tuple[str, ...] = ()
+
+    @property
+    def power_w(self) -> float | None:
+        """Measured power, W."""
+        if self.voltage_v is None or self.current_a is None:
+            return None
+        return self.voltage_v * self.current_a
+
+
+@dataclass(frozen=True)
+class StageReading:
+    """One poll of a stage."""
+
+    monotonic_s: float
+    position_um: tuple[float, ...] | None  # None while not homed, or after a stall
+    moving: bool
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FrameStatus:
+    """Counters of a frame detector, from its start on."""
+
+    monotonic_s: float
+    running: bool
+    frames: int  # whole and in their place
+    lost: int  # known to be missing
+    repeated: int
+    incomplete: int  # thrown away
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class IoReading:
     """One poll of the beam-line I/O."""
 
@@ -385,4 +436,64 @@ class EventDetector(Device, Protocol):
 
     async def read_words(self) -> ListChunk:
         """Read and remove what the FIFO holds."""
+        ...
+
+
+@runtime_checkable
+class Thermometer(Device, Protocol):
+    """Measures a temperature."""
+
+    async def read(self) -> ThermometerReading:
+        """Poll once."""
+        ...
+
+
+@runtime_checkable
+class HeaterPower(Device, Protocol):
+    """Gives a heater its power, up to a cap that it programs into the instrument."""
+
+    async def set_power_w(self, power_w: float) -> None:
+        """Give this power from now on; verified. Refused above the cap."""
+        ...
+
+    async def read(self) -> PowerReading:
+        """Measure once."""
+        ...
+
+
+@runtime_checkable
+class Stage(Device, Protocol):
+    """Moves the sample; coarse, and never while the beam is on."""
+
+    async def home(self) -> None:
+        """Find the reference of every axis; bounded in time."""
+        ...
+
+    async def move_to_um(self, position_um: tuple[float, ...]) -> None:
+        """Move and wait until it stands there; Refused outside the limits, BadReply when it stalls."""
+        ...
+
+    async def read(self) -> StageReading:
+        """Poll once."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop every axis now."""
+        ...
+
+
+@runtime_checkable
+class FrameDetector(Device, Protocol):
+    """Sends frames faster, or larger, than control should touch: the acquire process takes them."""
+
+    async def start(self) -> None:
+        """Begin to send."""
+        ...
+
+    async def stop(self) -> None:
+        """End sending."""
+        ...
+
+    async def status(self) -> FrameStatus:
+        """Read counters and state."""
         ...
