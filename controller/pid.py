@@ -1,6 +1,6 @@
 """The control law of a heater as pure functions: positional PID, ramped set-point, gains by temperature.
 
-    u = kp (b r - y) + I - kp td s + feed,   dI/dt = kp (r - y) / ti,   s = dy/dt behind a first-order filter
+    u = kp (r - y) + I - kp td s + feed,   dI/dt = kp (r - y) / ti,   s = dy/dt behind a first-order filter
 
 r is the working set-point, y the measurement, both in K; u, I and feed are powers in W, so that a change of
 gains or of the reference power leaves the integral what it is: the power that keeps the temperature.
@@ -8,12 +8,15 @@ The derivative is taken on the measurement, never on the set-point. While u is c
 grow further in that direction, and it never leaves the limits by itself. The clock belongs to the caller,
 who passes the measured dt. A measurement that is None or not finite gives 0 W: never a guess.
 
-Sources: K. J. Astrom, T. Hagglund, Advanced PID Control (ISA 2006), chapters 3 (form, set-point weight,
-filter, windup, bumpless changes) and 9 (gain scheduling).
+No weight on the set-point: it is ramped, and what a ramp needs in power can be fed forward.
+
+Source: K. J. Astrom, T. Hagglund, Advanced PID Control (ISA 2006), chapters 3 (form, filter, windup, bumpless
+changes) and 9 (gain scheduling).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +30,6 @@ class Gains:
     ti_s: float = math.inf
     td_s: float = 0.0
     filter_s: float = 0.0  # time constant of the derivative's filter
-    setpoint_weight: float = 1.0  # b: less than 1 makes the answer to a new set-point gentler, nothing else
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.kp_w_per_k) and self.kp_w_per_k > 0.0):
@@ -37,8 +39,6 @@ class Gains:
         for name, value in (("td", self.td_s), ("filter", self.filter_s)):
             if not (math.isfinite(value) and value >= 0.0):
                 raise ValueError(f"{name} = {value} s is not a time")
-        if not 0.0 <= self.setpoint_weight <= 1.0:
-            raise ValueError(f"set-point weight {self.setpoint_weight} is not from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def step(
         target_k: the working set-point, already ramped.
         now_k: the measurement; None or not finite: 0 W, and the slope begins anew.
         dt_s: measured time since the step before.
-        high_w, low_w: limits of the output.
+        high_w: upper limit of the output.
+        low_w: lower limit of the output.
         feed_w: power known to be needed, added as it is.
 
     Raises:
@@ -78,16 +79,17 @@ def step(
     if now_k is None or not math.isfinite(now_k):
         return 0.0, replace(memory, measured_k=None, slope_k_per_s=0.0)
     slope = _slope(gains, memory, now_k, dt_s)
-    weighted_k = gains.setpoint_weight * target_k - now_k
+    error_k = target_k - now_k
     integral = memory.integral_w
     if memory.kp_w_per_k is not None:
-        integral += (memory.kp_w_per_k - gains.kp_w_per_k) * weighted_k
-    fixed = gains.kp_w_per_k * (weighted_k - gains.td_s * slope) + feed_w
-    growth = gains.kp_w_per_k * (target_k - now_k) * dt_s / gains.ti_s
+        integral += (memory.kp_w_per_k - gains.kp_w_per_k) * error_k
+    fixed = gains.kp_w_per_k * (error_k - gains.td_s * slope) + feed_w
+    growth = gains.kp_w_per_k * error_k * dt_s / gains.ti_s
     wanted = fixed + integral
     if not ((wanted >= high_w and growth > 0.0) or (wanted <= low_w and growth < 0.0)):
-        room = _room(gains, weighted_k, feed_w, integral, low_w, high_w)
-        integral = min(max(integral + growth, room[0]), room[1])
+        offset_w = gains.kp_w_per_k * error_k + feed_w  # not beyond what clips: the derivative passes
+        lowest, highest = min(low_w - offset_w, integral), max(high_w - offset_w, integral)
+        integral = min(max(integral + growth, lowest), highest)
     output = min(max(fixed + integral, low_w), high_w)
     return output, Memory(integral, now_k, slope, gains.kp_w_per_k)
 
@@ -96,9 +98,8 @@ def take_over(
     gains: Gains, memory: Memory, *, output_w: float, target_k: float, now_k: float, feed_w: float = 0.0
 ) -> Memory:
     """Return a memory with which the next step goes on from ``output_w``: manual to automatic, no bump."""
-    weighted_k = gains.setpoint_weight * target_k - now_k
     slope = memory.slope_k_per_s if memory.measured_k is not None else 0.0
-    integral = output_w - feed_w - gains.kp_w_per_k * (weighted_k - gains.td_s * slope)
+    integral = output_w - feed_w - gains.kp_w_per_k * (target_k - now_k - gains.td_s * slope)
     return Memory(integral, now_k, slope, gains.kp_w_per_k)
 
 
@@ -126,17 +127,17 @@ def scheduled(rows: Sequence[tuple[float, Gains]], at_k: float) -> Gains:
     Raises:
         ValueError: no row, or not in rising order.
     """
-    if not rows or any(b[0] <= a[0] for a, b in zip(rows, rows[1:], strict=False)):
+    if not rows or any(b[0] <= a[0] for a, b in itertools.pairwise(rows)):
         raise ValueError("a gain schedule needs rows in rising order of temperature")
-    for (low_k, low), (high_k, high) in zip(rows, rows[1:], strict=False):
+    for (low_k, low), (high_k, high) in itertools.pairwise(rows):
         if low_k < at_k < high_k:
             part = (at_k - low_k) / (high_k - low_k)
+            per_s = _between(1.0 / low.ti_s, 1.0 / high.ti_s, part)
             return Gains(
                 _between(low.kp_w_per_k, high.kp_w_per_k, part),
-                1.0 / _between(1.0 / low.ti_s, 1.0 / high.ti_s, part) if math.inf != low.ti_s else high.ti_s,
+                1.0 / per_s if per_s > 0.0 else math.inf,
                 _between(low.td_s, high.td_s, part),
                 _between(low.filter_s, high.filter_s, part),
-                _between(low.setpoint_weight, high.setpoint_weight, part),
             )
     return rows[0][1] if at_k <= rows[0][0] else rows[-1][1]
 
@@ -150,11 +151,3 @@ def _slope(gains: Gains, memory: Memory, now_k: float, dt_s: float) -> float:
         return 0.0
     raw = (now_k - memory.measured_k) / dt_s
     return memory.slope_k_per_s + (raw - memory.slope_k_per_s) * dt_s / (gains.filter_s + dt_s)
-
-
-def _room(
-    gains: Gains, weighted_k: float, feed_w: float, integral: float, low_w: float, high_w: float
-) -> tuple[float, float]:
-    """Return between which values the integral may move: what the output needs without the derivative."""
-    offset = gains.kp_w_per_k * weighted_k + feed_w
-    return min(low_w - offset, integral), max(high_w - offset, integral)
