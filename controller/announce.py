@@ -45,10 +45,10 @@ def description(station: Station, experiment: Experiment, limits: CellWindow, sp
     names = {"heater": device["heater"], "cell": device["cell"], "beam": station.io_name}
     modules = {
         module: {
-            "driver": station.devices[names[module] or ""].driver, "roles": [module],
-            "description": f"device {names[module]}", "parameters": told,
+            "driver": station.devices[name].driver, "roles": [module],
+            "description": f"device {name}", "parameters": told,
         }
-        for module, told in parameters.items()
+        for module, told in parameters.items() if (name := names[module]) is not None
     }  # fmt: skip
     modules["run"] = {
         "roles": [], "description": "where the run stands; what remote commands must expect",
@@ -58,9 +58,11 @@ def description(station: Station, experiment: Experiment, limits: CellWindow, sp
             "step": parameter("number of the step, from 1; null between steps", kind="integer"),
         },
     }  # fmt: skip
-    elements = [line.element for line in experiment.analysis.lines]
-    streams = [f"{kind}/{element}" for kind in ("map", "profile") for element in elements]
-    streams += [f"spectrum/{role}" for role in ("pixe", "pige")] + ["soc"]
+    streams: list[str] = []
+    if experiment.analysis is not None:
+        elements = [line.element for line in experiment.analysis.lines]
+        streams += [f"{kind}/{element}" for kind in ("map", "profile") for element in elements]
+        streams += [f"spectrum/{role}" for role in ("pixe", "pige")] + ["soc"]
     return describe(station.name, modules, limits=asdict(limits), streams=streams, speed=speed)
 
 

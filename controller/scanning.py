@@ -18,6 +18,7 @@ from controller.clock import Ticker
 from controller.guard import Action
 from drivers.amptek_listmode import UNKNOWN_FRAME, ListModeDecoder, first_frame
 from drivers.errors import BadReply, DriverError, NoReply, Refused
+from drivers.roles import Role
 
 if TYPE_CHECKING:
     from controller.guard import Guard
@@ -81,19 +82,19 @@ class PassOutcome:
 
 
 class Scanning:
-    """Owner of the scanner and the detectors while a scan or a background runs."""
+    """Owner of the scanner and the detectors while a scan or a background runs, and of the shutter."""
 
     def __init__(
         self,
-        scanner: BeamScanner,
-        io: BeamlineIo,
+        scanner: BeamScanner | None,
+        io: BeamlineIo | None,
         feeds: dict[str, Feed],
         guard: Guard,
         clock: Clock,
         recorder: Recorder,
         reduction: Reduction,
         *,
-        nominal_current_a: float,
+        nominal_current_a: float | None,
         read_period_s: float,
         stamp: Callable[[], dict[str, Any]],
         paused: Callable[[], bool],
@@ -122,6 +123,8 @@ class Scanning:
 
     def see_beam(self, current_a: float | None) -> None:
         """Take every reading of the beam monitor; remembers since when the beam has been low or unknown."""
+        if self._nominal_a is None:  # no beam of ours
+            return
         if current_a is not None and current_a >= BEAM_GONE * self._nominal_a:
             if self._low_since is None or current_a >= BEAM_BACK * self._nominal_a:
                 self._low_since = None
@@ -143,21 +146,25 @@ class Scanning:
         self._reduction.send({"k": "scan", "scan": scan, "name": name, "purpose": purpose, "raster": shape})
 
     async def open_shutter(self) -> None:
-        """Open the shutter, under a lease that lines, waits and passes renew."""
+        """Open the shutter, where there is one, under a lease that lines, waits and passes renew."""
         refusal = self._guard.refuses()
         if refusal:
             raise Refused(f"the shutter stays closed: {refusal}", device="io")
-        self.keep_shutter()
-        await self._io.set_shutter(open_=True)
+        if (io := self._with_shutter()) is not None:
+            self.keep_shutter()
+            await io.set_shutter(open_=True)
 
     def keep_shutter(self) -> None:
         """Renew the lease of the shutter: the scan is alive."""
-        self._guard.lease("shutter", SHUTTER_LEASE_S * max(1.0, self._clock.speed), Action.SHUTTER)
+        if self._with_shutter() is not None:
+            self._guard.lease("shutter", SHUTTER_LEASE_S * max(1.0, self._clock.speed), Action.SHUTTER)
 
     async def close_shutter(self) -> None:
         """Close the shutter and give its lease back."""
+        if (io := self._with_shutter()) is None:
+            return
         try:
-            await self._io.set_shutter(open_=False)
+            await io.set_shutter(open_=False)
         finally:
             self._guard.release("shutter")
 
@@ -167,6 +174,7 @@ class Scanning:
 
     async def run_pass(self, raster: Raster, n: int, *, should_end: Callable[[], bool]) -> PassOutcome:
         """Play one pass; pauses inside it on beam loss or request; ends between lines when told."""
+        scanner = self._needed()
         self.keep_shutter()
         before = await self._open_pass(n)
         over = self._over(should_end)
@@ -185,7 +193,7 @@ class Scanning:
                     break
                 self._guard.lease("beam", self._lease_s, Action.BLANK)
                 try:
-                    report = await self._scanner.run_lines(
+                    report = await scanner.run_lines(
                         raster,
                         first,
                         on_line=self._on_line,
@@ -211,7 +219,7 @@ class Scanning:
         self, n: int, duration_s: float, *, should_end: Callable[[], bool]
     ) -> PassOutcome:
         """Count with the beam blanked and the shutter closed for ``duration_s`` lab seconds."""
-        await self._scanner.blank()
+        await self._needed().blank()
         self.line, self.lines_total = 0, 0
         before = await self._open_pass(n)
         over = self._over(should_end)
@@ -232,6 +240,15 @@ class Scanning:
             feed.raw.close()
 
     # --- inside ----------------------------------------------------------------------------------------
+
+    def _needed(self) -> BeamScanner:
+        if self._scanner is None:
+            raise Refused("this station has no scanner", device="scanner")
+        return self._scanner
+
+    def _with_shutter(self) -> BeamlineIo | None:
+        """Return the box that moves the shutter, None where no shutter is wired to it."""
+        return self._io if self._io is not None and Role.SHUTTER in self._io.roles else None
 
     def _over(self, should_end: Callable[[], bool]) -> Callable[[], bool]:
         """Return what says that a pass must end: told to, or its events cannot be written any more."""

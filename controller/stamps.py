@@ -23,20 +23,25 @@ class Stamps:
 
     def now(self) -> dict[str, Any]:
         """Return the stamp of this moment; None for what is not known."""
-        cell = self._cycling.now
+        cell, known = self._cycling.now, self._cycling.present
         voltage_v, current_a = self._cycling.measured()
         soc, soc_sigma = self.soc()
         return {
             "lab_s": self._clock.now_s(), "temperature_k": self._heating.temperature_k(),
-            "voltage_v": voltage_v, "current_a": current_a, "state": cell.state,
-            "charge_coulomb": cell.charge_coulomb,
-            "charge_sigma_coulomb": cell.charge_sigma_coulomb(self._cycling.error),
-            "charged_s": cell.charged_s, "soc": soc, "soc_sigma": soc_sigma,
+            "voltage_v": voltage_v, "current_a": current_a, "state": cell.state if known else None,
+            "charge_coulomb": cell.charge_coulomb if known else None,
+            "charge_sigma_coulomb": cell.charge_sigma_coulomb(self._cycling.error) if known else None,
+            "charged_s": cell.charged_s if known else None, "soc": soc, "soc_sigma": soc_sigma,
         }  # fmt: skip
 
-    def soc(self) -> tuple[float, float]:
-        """Return the state of charge by the coulomb count and its error (charge and capacity)."""
+    def soc(self) -> tuple[float, float] | tuple[None, None]:
+        """Return the state of charge by the coulomb count and its error (charge and capacity).
+
+        Both None where the station has no cell: nobody counts the charge.
+        """
         sample, cell = self._experiment.sample, self._cycling.now
+        if not self._cycling.present:
+            return None, None
         change = cell.charge_coulomb / sample.capacity_coulomb
         counted = cell.charge_sigma_coulomb(self._cycling.error) / sample.capacity_coulomb
         leaked = sample.leakage_a * self._clock.now_s() / sample.capacity_coulomb
@@ -46,6 +51,10 @@ class Stamps:
         """Return the charge passed since the start of the run, for the record."""
         cell = self._cycling.now
         soc, soc_sigma = self.soc()
+        if not self._cycling.present:
+            return dict.fromkeys(("coulomb", "sigma", "soc", "soc_sigma")) | {
+                "uncounted_s": 0.0, "invalid_samples": 0
+            }  # fmt: skip
         return {
             "coulomb": cell.charge_coulomb, "sigma": cell.charge_sigma_coulomb(self._cycling.error),
             "uncounted_s": cell.unmeasured_s, "invalid_samples": cell.invalid, "soc": soc,
