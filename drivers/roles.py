@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 
 class Role(StrEnum):
@@ -93,7 +93,7 @@ class StageReading:
 
 @dataclass(frozen=True)
 class FrameStatus:
-    """Counters of a frame detector, from its start on."""
+    """Counters of a frame detector, from its last ``start`` on."""
 
     monotonic_s: float
     running: bool
@@ -101,6 +101,9 @@ class FrameStatus:
     lost: int  # known to be missing
     repeated: int
     incomplete: int  # thrown away
+    held: int = 0  # whole, but not used: taken while the detector could not measure (bias refresh)
+    live_s: float | None = None  # time in which the good frames collected, where the detector tells it
+    reading: str = ""  # its environment in plain words, for ``check``
     problems: tuple[str, ...] = ()
 
 
@@ -484,14 +487,19 @@ class Stage(Device, Protocol):
 
 @runtime_checkable
 class FrameDetector(Device, Protocol):
-    """Sends frames faster, or larger, than control should touch: the acquire process takes them."""
+    """Sends frames faster, or larger, than control should touch: other processes take them."""
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """Where the reduce process finds the frames, and what it must know of them: plain values."""
+        ...
 
     async def start(self) -> None:
-        """Begin to send."""
+        """Begin to count frames, from zero."""
         ...
 
     async def stop(self) -> None:
-        """End sending."""
+        """End counting; afterwards ``status`` does not change any more."""
         ...
 
     async def status(self) -> FrameStatus:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from controller.config.base import Table, refuse, rules
+from controller.config.exposures import Expose
 from controller.config.problems import NEEDED_FOR
 from controller.config.quantities import Difference, Quantity, show
 from controller.config.scans import Calibrate, Duration, Length, Scan, StepBase
@@ -250,6 +251,7 @@ Step = Annotated[
     | Move
     | Calibrate
     | Background
+    | Expose
     | Repeat
     | Parallel
     | Message,
