@@ -210,7 +210,7 @@ class CellEvent:
 
     monotonic_s: float
     kind: CellEventKind
-    detail: str = ""  # for FINISHED: the reason the script gave; for PHASE: cc, cv, ocv, eis
+    detail: str = ""  # for FINISHED: the reason the script gave; for PHASE: cc, cv, ocv, eis, geis
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class CellSample:
 
     monotonic_s: float
     elapsed_s: float  # instrument time since the program began
-    phase: str  # ocv, cc, cv, eis
+    phase: str  # ocv, cc, cv, eis, geis
     voltage_v: float | None
     current_a: float | None
     charge_coulomb: float | None = None  # as integrated by the instrument's own script, where it does
@@ -228,6 +228,8 @@ class CellSample:
     frequency_hz: float | None = None
     z_real_ohm: float | None = None
     z_imag_ohm: float | None = None
+    swing_v: float = 0.0  # peak of the sine about voltage_v and current_a while this was measured
+    swing_a: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -293,16 +295,52 @@ class CcCv:
 
 @dataclass(frozen=True)
 class Eis:
-    """Potentiostatic impedance sweep at the present open-circuit voltage."""
+    """Potentiostatic impedance sweep: a sine of voltage about a held voltage."""
 
-    amplitude_v: float
+    amplitude_v: float  # rms, as instruments have it; the peak is sqrt(2) of it
     start_hz: float
     stop_hz: float
     points: int
     limits: CellLimits
+    voltage_v: float | None = None  # held meanwhile; None: the open-circuit voltage at the start
 
 
-CellProgram = Ocv | ConstantCurrent | ConstantVoltage | CcCv | Eis
+@dataclass(frozen=True)
+class Geis:
+    """Galvanostatic impedance sweep: a sine of current about a direct current (positive charges)."""
+
+    amplitude_a: float  # rms
+    start_hz: float
+    stop_hz: float
+    points: int
+    limits: CellLimits
+    bias_a: float = 0.0
+
+
+CellProgram = Ocv | ConstantCurrent | ConstantVoltage | CcCv | Eis | Geis
+
+
+@dataclass(frozen=True)
+class SweepAbility:
+    """Which impedance sweeps an instrument can do; amplitudes are rms, V or A."""
+
+    slowest_hz: float
+    fastest_hz: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class CellAbilities:
+    """What an instrument can do to a cell, before anything is asked of it; None where it cannot at all."""
+
+    name: str  # for messages
+    low_v: float
+    high_v: float
+    most_a: float
+    galvanostat: bool = True
+    eis: SweepAbility | None = None
+    geis: SweepAbility | None = None
 
 
 @runtime_checkable
