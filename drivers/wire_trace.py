@@ -9,10 +9,10 @@ The format (``operando-wire-trace 1``), UTF-8 text, one record a line:
     0.250000 heater ! opened /dev/ttyUSB0
     1.000000 - ! dropped 12
 
-Seconds since the beginning, name of the line, what it is (``>`` sent, ``<`` received, ``~`` received and thrown
-away unread, ``!`` a word about the line: opened, lost, dropped), bytes in hexadecimal or text. The second line
-is a JSON object of what is needed to play the file back: the tables of the lines, and the station file without
-broker, remote access and bench, and without its comments. Nothing else of the host goes in.
+Seconds since the beginning, name of the line, what it is (``>`` sent, ``<`` received, ``~`` received and
+thrown away unread, ``!`` a word about the line: opened, lost, dropped), bytes in hexadecimal or text. The
+second line is a JSON object of what is needed to play the file back: the tables of the lines, and the station
+file without broker, remote access and bench, and without its comments. Nothing else of the host goes in.
 
 A caller only appends to a queue in memory. A thread of its own writes ten times a second; when it cannot keep
 up (or the disk is full) records are dropped, counted, and the count is written as soon as there is room.
