@@ -37,14 +37,14 @@ Trace = Callable[[str, bytes, float], None]
 
 @dataclass(frozen=True)
 class Bench:
-    """The open instruments of one station, by the roles the controller knows."""
+    """The open instruments of one station, by the roles the controller knows; None for what it has not."""
 
     lines: dict[str, Line]
     devices: dict[str, Device]
-    heater: TemperatureController
-    cell: Potentiostat
-    io: BeamlineIo
-    scanner: BeamScanner
+    heater: TemperatureController | None
+    cell: Potentiostat | None
+    io: BeamlineIo | None
+    scanner: BeamScanner | None
     detectors: dict[str, EventDetector]
     stage: Stage | None = None
     frames: dict[str, FrameDetector] = field(default_factory=dict)  # by role: compton, radiography
@@ -114,8 +114,9 @@ def build(
         for role, name in roles.named()
         if role in ("compton", "radiography") and name in devices
     }
-    scanner = devices.get(roles.scanner or "")
+    io, scanner = devices.get(station.io_name or ""), devices.get(roles.scanner or "")
     return Bench(
-        lines, devices, devices[roles.heater or ""], devices[roles.cell or ""], cast("BeamlineIo", scanner),
-        cast("BeamScanner", scanner), detectors, devices.get(roles.stage or ""), frames,
+        lines, devices, devices.get(roles.heater or ""), devices.get(roles.cell or ""),
+        cast("BeamlineIo | None", io), cast("BeamScanner | None", scanner), detectors,
+        devices.get(roles.stage or ""), frames,
     )  # fmt: skip

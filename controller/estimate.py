@@ -25,7 +25,7 @@ from controller.config.instruments.labjack import LabJack
 from controller.config.quantities import show
 from controller.config.sample import Layer
 from controller.config.scans import Scan, ScanBase
-from controller.config.station import Station
+from controller.config.station import Beam, Station
 from controller.config.steps import PASSES_CHARGE, Cool, Heat
 from controller.config.timing import (
     AMBIENT_K,
@@ -180,10 +180,11 @@ class Estimate:
         timed = next((step for step in self.steps if step.dominates), None)
         if timed is not None:
             told.append(f"time of a pass goes into: {timed.dominates}")
-        told.append(
-            f"dose: {show(self.dose_per_cm2, '1/cm2', 2)} where the beam is longest, of order "
-            f"{_order(self.dose_gray / 1e6)} MGy in light materials"
-        )
+        if self.dose_per_cm2:
+            told.append(
+                f"dose: {show(self.dose_per_cm2, '1/cm2', 2)} where the beam is longest, of order "
+                f"{_order(self.dose_gray / 1e6)} MGy in light materials"
+            )
         told.append(f"disk: about {_order(self.disk_bytes / 1e6)} MB")
         for change in self.changes:
             told.extend(change.lines())
@@ -204,7 +205,8 @@ class _Estimator:
         box = station.device("scanner")
         self.settle_s = box.scanner.settle_s if isinstance(box, LabJack) and box.scanner else 0.0
         hosts = self.sample.hosts
-        mean_hz = sum(self._lithium_hz(layer) for layer in hosts) if hosts else station.beam.rates.lithium_hz
+        rate_hz = station.beam.rates.lithium_hz if station.beam is not None else 0.0
+        mean_hz = sum(rate_hz * self._share(layer) for layer in hosts) if hosts else rate_hz
         self.timing = Timing(self.sample, self.settle_s, mean_hz, speed)
         self.placed = list(experiment.walk())
         self.soc = dict(self._states_of_charge())
@@ -214,8 +216,10 @@ class _Estimator:
         steps = tuple(self._steps())
         scans = tuple(self._scan(placed) for placed in self.placed if isinstance(placed.step, Scan))
         top = [step for step in steps if step.key.count("step") == 1]
-        plan = DosePlan(self.station.beam.current_a, self.station.beam.spot_um)
-        dose = max((total for _, total in plan.running_maximum(self.placed)), default=0.0)
+        dose = 0.0
+        if self.station.beam is not None:
+            plan = DosePlan(self.station.beam.current_a, self.station.beam.spot_um)
+            dose = max((total for _, total in plan.running_maximum(self.placed)), default=0.0)
         expected_s = sum(step.expected_s for step in top)
         return Estimate(
             speed=self.speed,
@@ -230,9 +234,16 @@ class _Estimator:
             notes=tuple(self._notes()),
         )
 
+    @property
+    def _beam(self) -> Beam:
+        """The beam of a station that scans; no scan is accepted without one."""
+        if self.station.beam is None:
+            raise TypeError("a scan on a station without a beam")
+        return self.station.beam
+
     def _lithium_hz(self, layer: Layer) -> float:
         """Net lithium counts of a host layer as prepared, averaged over the raster."""
-        return self.station.beam.rates.lithium_hz * self._share(layer)
+        return self._beam.rates.lithium_hz * self._share(layer)
 
     def _share(self, layer: Layer) -> float:
         return layer.in_field if layer.in_field is not None else 1.0 / len(self.sample.layers)
@@ -303,7 +314,7 @@ class _Estimator:
             counts[layer.name] = {"Li": full * self._signal(layer, soc)}
             if layer.normaliser in COUNTS_PER_LITHIUM:
                 counts[layer.name][layer.normaliser] = full * COUNTS_PER_LITHIUM[layer.normaliser]
-        current_a = self.station.beam.current_a
+        current_a = self._beam.current_a
         protons = current_a * step.raster.dwell_s * passes / ELEMENTARY_COULOMB
         return ScanEstimate(
             step.name or step.do, self.experiment.purpose(placed), passes, beam_s, soc, after, counts, protons
@@ -326,7 +337,7 @@ class _Estimator:
         return after or during[-1:]
 
     def _change(self, layer: Layer, reference: ScanEstimate, now: list[tuple[ScanEstimate, float]]) -> Change:
-        rates = self.station.beam.rates
+        rates = self._beam.rates
         beta = (rates.lithium_background_hz or 0.0) / rates.lithium_hz * (1.0 + WINDOW_TO_BAND)
         normaliser = COUNTS_PER_LITHIUM.get(layer.normaliser or "", 1.0)
         full_hz = self._lithium_hz(layer)
@@ -358,22 +369,26 @@ class _Estimator:
 
     def _disk_bytes(self, scans: tuple[ScanEstimate, ...], expected_s: float) -> float:
         """Raw words of both detectors, readings, and the maps of every pass."""
-        rates = self.station.beam.rates
-        words = sum(scan.beam_s for scan in scans) * (rates.pixe_hz + rates.pige_hz + 2.0 * TIME_TAGS_PER_S)
-        maps = 0.0
+        words = maps = 0.0
+        if scans:
+            counted_hz = self._beam.rates.pixe_hz + self._beam.rates.pige_hz + 2.0 * TIME_TAGS_PER_S
+            words = sum(scan.beam_s for scan in scans) * counted_hz
+        analysis = self.experiment.analysis
         for placed in self.placed:
-            if isinstance(placed.step, ScanBase):
+            if isinstance(placed.step, ScanBase) and analysis is not None:
                 nx, ny = placed.step.raster.pixels
                 passes = self.timing.passes(placed) * placed.repeats
                 words += 2.0 * passes * ny * (nx + 1)  # a frame word for each pixel and detector
-                maps += passes * nx * ny * MAP_BYTES * len(self.experiment.analysis.lines)
+                maps += passes * nx * ny * MAP_BYTES * len(analysis.lines)
         slow = [device for device in self.station.devices.values() if not isinstance(device, Amptek)]
         readings = expected_s * sum(1.0 / device.period_s for device in slow)
         return words * WORD_BYTES + maps + readings * SAMPLE_BYTES
 
     def _notes(self) -> Iterator[str]:
         yield from assumptions(self.placed)
-        rates = self.station.beam.rates
+        if self.station.beam is None or not any(isinstance(placed.step, ScanBase) for placed in self.placed):
+            return
+        rates = self._beam.rates
         shares = "; ".join(
             f"{layer.name} fills {100 * self._share(layer):.0f} % of the field" for layer in self.sample.hosts
         )

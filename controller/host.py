@@ -71,6 +71,7 @@ from drivers.errors import DriverError
 
 WALL_FLOOR_S = 0.02  # no device is polled more often than this in wall time, however fast lab time runs
 GUARD_PERIOD_S = 0.1
+NO_DEVICE_PERIOD_S = 1.0  # of what the station does not have: nothing is polled
 STATUS_PERIOD_S = 0.25  # wall
 CHECKPOINT_PERIOD_S = 2.0  # wall
 PREPARE_TIMEOUT_S = 20.0
@@ -194,7 +195,7 @@ class Host:
         self.bench = build(self.station, self.clock, limits=limits)
         self.heating = Heating(
             self.bench.heater, self.bench.io, self.guard, self.clock, self.recorder,
-            period_s=self._period("heater"),
+            period_s=self._period(self.station.roles.heater),
         )  # fmt: skip
         self.cycling = Cycling(self.bench.cell, self.guard, self.clock, self.recorder, error=ChargeError())
         self.stamps = Stamps(self.experiment, self.clock, self.heating, self.cycling)
@@ -205,12 +206,13 @@ class Host:
         self.sequence = Sequencer(self, estimate_s=self.args.estimate_s)
         self.scanning = Scanning(
             self.bench.scanner, self.bench.io, feeds, self.guard, self.clock, self.recorder, self.reduction,
-            nominal_current_a=self.station.beam.current_a, read_period_s=self._period("pige"),
+            nominal_current_a=self.station.beam.current_a if self.station.beam else None,
+            read_period_s=min(self._period(getattr(self.station.roles, role)) for role in (*feeds, "pige")),
             stamp=self.stamps.now, paused=lambda: self.sequence.paused,
         )  # fmt: skip
         self.beamline = Beamline(
-            self.bench.io, self.guard, self.clock, self.recorder, self.scanning, period_s=self._period("io"),
-            watchdog_s=self._watchdog_s(),
+            self.bench.io, self.guard, self.clock, self.recorder, self.scanning,
+            period_s=self._period(self.station.io_name), watchdog_s=self._watchdog_s(),
         )  # fmt: skip
         await asyncio.gather(self._local.start(), self._link.start(), self.reduction.start())
 
@@ -242,9 +244,9 @@ class Host:
         """All tasks until the sequence has ended or something stops it; guard and watchdog feed go last."""
         scheduling.settle_memory()  # nothing is energised yet: now it may take its time
         self.guard.begin()
-        works = (
-            self.heating.poll(), self._poll_io(), self._watch(), self._status(), self._keep_checkpoints(),
-        )  # fmt: skip
+        works = [self._watch(), self._status(), self._keep_checkpoints()]
+        works += [self.heating.poll()] if self.bench.heater is not None else []
+        works += [self._poll_io()] if self.bench.io is not None else []
         services = [asyncio.create_task(work) for work in works]
         sequence = asyncio.create_task(self._sequence())
         ended = asyncio.create_task(self._ended.wait())
@@ -427,7 +429,7 @@ class Host:
     def _freshness(self) -> Freshness:
         """Return who says whether tick, guard, journal and drivers go on; see ``notify``."""
         roles, lines_of = self.station.roles, self.station.lines_of
-        polled = {line for name in (roles.heater, roles.scanner) if name for line in lines_of(name)}
+        polled = {line for name in (roles.heater, self.station.io_name) if name for line in lines_of(name)}
         stats = [self.bench.lines[line].stats for line in polled]
         return Freshness({
             "tick": lambda: (self._turns,),
@@ -518,15 +520,17 @@ class Host:
         # A wait that ended by its time limit with "continue" is told in the report, but lost no data.
         return [g["text"] for g in self.recorder.gaps if not g["end"] and g["module"] != "sequence"]
 
-    def _period(self, role: str) -> float:
-        """Return the polling period of a role in lab seconds, no shorter than the wall floor allows."""
-        name = self.station.io_name if role == "io" else getattr(self.station.roles, role)
-        return max(self.station.devices[name or ""].period_s, WALL_FLOOR_S * self.clock.speed)
+    def _period(self, name: str | None) -> float:
+        """Return the polling period of a device in lab seconds, no shorter than the wall floor allows."""
+        device = self.station.devices.get(name or "")
+        period_s = device.period_s if device is not None else NO_DEVICE_PERIOD_S
+        return max(period_s, WALL_FLOOR_S * self.clock.speed)
 
     def _watchdog_s(self) -> float:
         """Return the time-out of the watchdog in the I/O box."""
-        box = self.station.devices[self.station.io_name or ""].settings().get("watchdog") or {}
-        return float(box.get("timeout_s", 1.0))
+        box = self.station.devices.get(self.station.io_name or "")
+        watchdog = box.settings().get("watchdog") if box is not None else None
+        return float((watchdog or {}).get("timeout_s", 1.0))
 
     async def _tidy(self) -> None:
         """Keep the journal within its limits, while nothing is energised."""

@@ -31,16 +31,15 @@ async def drive_off(known: Station | Path | None) -> list[dict[str, Any]]:
     try:
         station = known if isinstance(known, Station) else load_station(known or Path("station.toml"))
         roles = station.roles
-        energising = {name for name in (roles.heater, roles.cell, roles.scanner) if name is not None}
-        bench = build(station, RealClock(), only=energising)
+        outputs = {"io": station.io_name, "cell": roles.cell, "heater": roles.heater}
+        energising = {output: name for output, name in outputs.items() if name is not None}
+        bench = build(station, RealClock(), only=energising.values())
     except Exception as error:
         return [{"output": "all", "confirmed": False, "seconds": 0.0, "error": f"no station: {error}"}]
     # Each output as soon as its own line is open: one that does not open holds up no other.
     opening = {name: asyncio.create_task(_open(line)) for name, line in bench.lines.items()}
     wires = {
-        output: [opening[line] for line in station.lines_of(device)]
-        for output, device in (("io", roles.scanner), ("cell", roles.cell), ("heater", roles.heater))
-        if device is not None
+        output: [opening[line] for line in station.lines_of(device)] for output, device in energising.items()
     }
     results = await drive_all_off(bench.outputs, wires)
     await bench.close()

@@ -19,7 +19,7 @@ def guard_rules(station: Station, experiment: Experiment, floor_s: float) -> Gua
     """Return hard limits and periods; ``floor_s`` is the shortest polling period, in lab seconds."""
     limits = effective_limits(station, experiment)
     names = {"heater": station.roles.heater, "io": station.io_name, "cell": station.roles.cell}
-    heater, box = station.device("heater"), station.devices[station.io_name or ""]
+    heater, box = station.device("heater"), station.devices.get(station.io_name or "")
     table = heater.plant if isinstance(heater, Heating) else None
     return GuardRules(
         temperature_low_k=limits.temperature_low_k,
@@ -29,7 +29,7 @@ def guard_rules(station: Station, experiment: Experiment, floor_s: float) -> Gua
         voltage_high_v=limits.voltage_high_v,
         current_a=limits.current_a,
         charge_coulomb=limits.charge_coulomb,
-        period_s={role: max(station.devices[name or ""].period_s, floor_s) for role, name in names.items()},
+        period_s={role: max(station.devices[name].period_s, floor_s) for role, name in names.items() if name},
         plant=UNKNOWN_PLANT if table is None else _plant(table),
         heater_noise_k=None if table is None else table.noise_k,
         watch_shutter=isinstance(box, LabJack) and box.shutter is not None,

@@ -81,7 +81,7 @@ class Experiment(Table):
     experiment: ExperimentInfo
     bench: Scenario | None = None
     sample: Sample
-    analysis: Analysis
+    analysis: Analysis | None = None  # required with a scan
     steps: Annotated[tuple[Step, ...], Field(alias="step", min_length=1, strict=False)]
 
     _source: Source | None = PrivateAttr(default=None)
@@ -113,15 +113,14 @@ class Experiment(Table):
             return step.do
         if step.purpose is not None:
             return step.purpose
-        if step.name == self.analysis.reference:
+        reference = self.analysis.reference if self.analysis is not None else None
+        if reference is not None and step.name == reference:
             return "reference"
         together = {companion.do for companion in placed.companions}
         for kind, purpose in (("charge", "charging"), ("pulse", "charging"), ("discharge", "discharging")):
             if kind in together:
                 return purpose
-        order = [
-            other.path for other in self.walk() if getattr(other.step, "name", "") == self.analysis.reference
-        ]
+        order = [other.path for other in self.walk() if getattr(other.step, "name", "") == reference]
         return "overview" if order and placed.path < order[0] else "after"
 
 

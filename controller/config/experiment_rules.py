@@ -24,6 +24,7 @@ def check(source: Source) -> list[Problem]:
     rules = _Rules(source)
     return [
         *rules.names(),
+        *rules.beam(),
         *rules.order(),
         *rules.together(),
         *rules.goals(),
@@ -126,8 +127,19 @@ class _Rules:
             if layer.get("name") in [other.get("name") for other in self.layer_tables[:index]]:
                 yield self.broken(("sample", "layer", index, "name"), "is the name of another layer")
 
+    def beam(self) -> Iterator[Problem]:
+        """Whoever scans says what to count, and in which layers."""
+        scans = [step for step in self.steps if step.do in ("scan", "calibrate")]
+        if scans and "analysis" not in self.source.data:
+            text = f"is missing: {scans[0].do} needs to know which elements to count"
+            yield self.broken(("analysis",), text)
+        if (scans or self.analysis) and "layer" not in self.sample:
+            yield self.broken(("sample", "layer"), "is missing: what the beam sees is told apart by layers")
+
     def order(self) -> Iterator[Problem]:
-        """The reference scan exists, and nothing is charged before it."""
+        """The reference scan exists, and nothing is charged before it; without scans there is none."""
+        if not self.scans and "analysis" not in self.source.data:
+            return
         reference = self.analysis.get("reference")
         found = [step for step in self.steps if step.do == "scan" and step.table.get("name") == reference]
         if isinstance(reference, str) and not found:

@@ -279,6 +279,8 @@ class _Check:
 
     def _dose(self) -> Iterator[Problem]:
         """The dose of all scans together, at the place that gets most, stays below the limit."""
+        if self.station.beam is None:
+            return
         plan = DosePlan(self.station.beam.current_a, self.station.beam.spot_um)
         bound = self.bounds.dose()
         for placed, total in plan.running_maximum(self.placed):
@@ -296,7 +298,7 @@ class _Check:
     def _analysis(self) -> Iterator[Problem]:
         """Energy windows lie on the detectors, and the calibration belongs to this beam."""
         beam = self.station.beam
-        if self.table is not None:
+        if self.table is not None and beam is not None:
             faults = []
             if abs(self.table.energy_kev - beam.sample_kev) > ENERGY_TOLERANCE_KEV:
                 have, need = show(beam.sample_kev, "keV"), show(self.table.energy_kev, "keV")

@@ -121,7 +121,7 @@ class Sample(Table):
     leakage_a: Annotated[float, Quantity("A", low=0.0)] = Field(alias="leakage", default=0.0)
     soc: Annotated[float, Quantity("1", low=0.0, high=1.0)] = 0.0  # at the start
     limits: SampleLimits = SampleLimits()
-    layers: Annotated[tuple[Layer, ...], Field(alias="layer", min_length=2, strict=False)]
+    layers: Annotated[tuple[Layer, ...], Field(alias="layer", min_length=2, strict=False)] = ()  # for scans
 
     @field_validator("chemistry")
     @classmethod

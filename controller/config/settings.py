@@ -9,24 +9,29 @@ from typing import Any
 
 from controller.config.experiment import Experiment
 from controller.config.instruments.amptek import Amptek
-from controller.config.sample import AnalysisLine, Layer
+from controller.config.sample import Analysis, AnalysisLine, Layer
 from controller.config.station import Station
 
 
-def reduce_settings(station: Station, experiment: Experiment) -> dict[str, Any]:
-    """Return the settings of the ion-beam reduction. Detectors go by their role: ``pixe``, ``pige``."""
+def reduce_settings(station: Station, experiment: Experiment) -> dict[str, Any] | None:
+    """Return the settings of the ion-beam reduction, None where nothing is scanned.
+
+    Detectors go by their role: ``pixe``, ``pige``.
+    """
     beam = station.beam
+    if beam is None or experiment.analysis is None:
+        return None
     return {
         "detectors": _detectors(station),
         "lithium_line": beam.lithium_line.model_dump(),
         "beam": {"energy_kev": beam.sample_kev, "angle_deg": beam.pige_angle_deg},
-        **analysis_settings(experiment),
+        **analysis_settings(experiment.analysis, experiment),
     }
 
 
-def analysis_settings(experiment: Experiment) -> dict[str, Any]:
+def analysis_settings(analysis: Analysis, experiment: Experiment) -> dict[str, Any]:
     """Return the settings that the experiment file decides: what may differ in a new reduction."""
-    analysis, sample = experiment.analysis, experiment.sample
+    sample = experiment.sample
     settings: dict[str, Any] = {
         "lines": [_line(line) for line in analysis.lines],
         "layers": [_layer(layer) for layer in sample.layers],

@@ -266,7 +266,7 @@ class Station(Table):
     lines: dict[Name, Line] = Field(alias="line")
     devices: dict[Name, AnyDevice] = Field(alias="device")
     roles: Roles
-    beam: Beam
+    beam: Beam | None = None  # required with a scanner
     limits: Limits
     interlocks: tuple[Interlock, ...] = Field(alias="interlock", default=(), strict=False)
     broker: Broker = Broker()
@@ -313,7 +313,7 @@ class Station(Table):
 
     @property
     def io_name(self) -> str | None:
-        """Name of the box with scanner, relay and permit, which the guard calls ``io``."""
+        """Name of the box with relay, permit, shutter and scanner, which the guard calls ``io``."""
         return next((name for name, kind in guard_names(self.source.data).items() if kind == "io"), None)
 
 

@@ -31,6 +31,7 @@ def check(source: Source) -> list[Problem]:
     return [
         *rules.wiring(),
         *rules.roles(),
+        *rules.beam(),
         *rules.off_paths(),
         *rules.bench(),
         *rules.interlocks(),
@@ -131,6 +132,17 @@ class _Rules:
                     ("device", name, "detector"),
                     f'cannot do {role}: {role} needs detector = "{ROLE_DETECTORS[role]}"',
                 )
+
+    def beam(self) -> Iterator[Problem]:
+        """A scanner has a beam and detectors to scan for; detectors have a scanner."""
+        roles = _table(self.raw.get("roles"))
+        wanted = [role for role in ("scanner", "pixe", "pige") if role in roles]
+        if wanted and "beam" not in self.raw:
+            yield self.broken(("beam",), f"is missing: roles.{wanted[0]} needs to know the beam")
+        if "scanner" in wanted and len(wanted) == 1:
+            yield self.broken(("roles", "scanner"), "has no detector to scan for: name pixe and pige, too")
+        if wanted and "scanner" not in wanted:
+            yield self.broken(("roles", wanted[0]), "counts nothing without a scanner: name roles.scanner")
 
     def off_paths(self) -> Iterator[Problem]:
         """Every energised output has an off path of its own, and someone can press a button."""

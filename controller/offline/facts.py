@@ -20,13 +20,14 @@ Plain = dict[str, Any]
 def facts_of(run: RunFiles) -> Plain:
     """Return title, reference, scans, quarantined passes, commands and dose of a run."""
     experiment = run.experiment
+    analysis = experiment.analysis if experiment is not None else None
     scans = _scans(run)
     passes = list(run.events("pass", "scan"))
     for one in passes:
         _count(scans.setdefault(one["scan"], {"scan": one["scan"], "name": "", "purpose": ""}), one)
     return {
         "title": experiment.experiment.title if experiment is not None else "",
-        "reference": experiment.analysis.reference if experiment is not None else None,
+        "reference": analysis.reference if analysis is not None else None,
         "sample": _sample(experiment) if experiment is not None else None,
         "scans": list(scans.values()),
         "quarantined": [_refused(one, scans) for one in passes if not one["good"]],

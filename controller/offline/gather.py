@@ -285,7 +285,7 @@ def _elements(run: RunFiles) -> list[str]:
     """Return the elements that are analysed, in the order of the experiment file."""
     if run.experiment is None:
         return [product.what for product in run.products if product.kind == "profile"]
-    return [line.element for line in run.experiment.analysis.lines]
+    return [line.element for line in run.experiment.analysis.lines] if run.experiment.analysis else []
 
 
 def _windows(run: RunFiles) -> list[tuple[str, Window]]:

@@ -96,8 +96,12 @@ def other_settings(run_dir: Path, analysis: Path) -> dict[str, Any]:
     begin = next((message for message in _replayed(run_dir) if message["k"] == "run"), None)
     if begin is None:
         raise ValueError(f"{run_dir}: the index of the raw events tells of no run")
+    if begin["settings"] is None:
+        raise ValueError(f"{run_dir}: nothing was scanned in this run")
     kept = {name: begin["settings"][name] for name in ("detectors", "lithium_line", "beam")}
-    settings = {**kept, **analysis_settings(experiment)}
+    if experiment.analysis is None:
+        raise ValueError(f"{run_dir}: nothing was counted in this run")
+    settings = {**kept, **analysis_settings(experiment.analysis, experiment)}
     Settings.from_dict(settings)
     return settings
 

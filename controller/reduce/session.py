@@ -118,12 +118,12 @@ class Session:
 
     def _begin_run(self, message: Message) -> None:
         run, folder = str(message.get("run", "")), self._folder or Path(str(message.get("dir", "")))
-        if self._reducer is not None and run == self._run:
+        if run and run == self._run:
             return  # told again after a new connection or a resume: the same run goes on
         settings = message.get("settings")
-        if not isinstance(settings, Mapping):
-            raise ValueError("run.settings: a map is needed")  # noqa: TRY004
-        self._reducer = IonBeamReducer(Settings.from_dict(settings))
+        if settings is not None and not isinstance(settings, Mapping):
+            raise ValueError("run.settings: a map is needed, or null where nothing is scanned")
+        self._reducer = None if settings is None else IonBeamReducer(Settings.from_dict(settings))
         self._run, self._raw, self._open = run, folder / "raw", None
         place = folder / "products" if self._wanted == "run" else self._wanted
         self._products = ProductFolder(place) if place is not None else None
@@ -337,8 +337,9 @@ class Session:
             yield {**message, "meta": about}
 
     def _result(self) -> dict[str, Any]:
-        result = self._ready().result().to_dict()
-        return {"run": self._run, **result}
+        if self._run and self._reducer is None:  # nothing was scanned
+            return {"run": self._run, "layers": [], "scans": [], "flags": []}
+        return {"run": self._run, **self._ready().result().to_dict()}
 
     def _ready(self) -> IonBeamReducer:
         if self._reducer is None:

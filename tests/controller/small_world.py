@@ -16,6 +16,7 @@ from typing import Any
 
 from controller.devices import Bench
 from drivers.errors import NoReply, Refused
+from drivers.line_stats import LineStats
 from drivers.roles import (
     CcCv,
     CellEvent,
@@ -28,10 +29,10 @@ from drivers.roles import (
     Identity,
     IoReading,
     LineReport,
-    LineStats,
     Ocv,
     PassReport,
     Raster,
+    Role,
 )
 
 AMBIENT_K = 298.0
@@ -258,6 +259,8 @@ class Heater(Instrument):
 
 class Io(Instrument):
     """Beam monitor, relay, shutter, permit, scanner; safe by itself when it is not fed."""
+
+    roles = frozenset({Role.BEAM_MONITOR, Role.RELAY, Role.SHUTTER, Role.PERMIT, Role.BEAM_SCANNER})
 
     def __init__(self, name: str, world: World) -> None:
         super().__init__(name, world)

@@ -204,7 +204,7 @@ async def test_a_line_that_does_not_open_holds_up_no_other_output() -> None:
     io, cell, heater = _Device(), _Device(), _Device()
     outputs: Any = Outputs(heater, cell, io, io)  # type: ignore[arg-type]
     began = time.monotonic()
-    wires = {"heater": asyncio.create_task(asyncio.sleep(0.5))}
+    wires = {"heater": [asyncio.create_task(asyncio.sleep(0.5))]}
     results = await drive_all_off(outputs, wires)  # type: ignore[arg-type]
     assert all(result.confirmed for result in results)
     assert io.off_s is not None

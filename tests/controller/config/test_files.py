@@ -99,7 +99,7 @@ def test_an_empty_file_lists_what_a_station_needs():
     with pytest.raises(ConfigErrors) as caught:
         load_empty()
     keys = {problem.key for problem in caught.value.problems}
-    assert keys == {"station", "line", "device", "roles", "beam", "limits"}
+    assert keys == {"station", "line", "device", "roles", "limits"}
 
 
 def load_empty():
