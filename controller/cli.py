@@ -90,6 +90,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     bench.add_argument("--seed", type=int, default=1, metavar="S", help="seed of the bench's noise")
     bench.add_argument("--fault", type=Path, metavar="FILE", help="faults to inject")
     bench.add_argument("--truth", type=Path, metavar="FILE", help="where the bench writes what was true")
+    _add_rack(bench)
     resume = _add(
         commands, "resume", _resume, "go on with a run after a crash or a power cut",
         "operando resume runs/20260101-120000-quickstart",
@@ -126,6 +127,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     bench.add_argument("--seed", type=int, default=1, metavar="S")
     bench.add_argument("--fault", type=Path, metavar="FILE")
     bench.add_argument("--truth", type=Path, metavar="FILE")
+    _add_rack(bench)
 
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -281,6 +283,13 @@ def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "operando schema experiment",
     )  # fmt: skip
     schema.add_argument("kind", choices=("station", "experiment", "summary", "payloads", "asyncapi"))
+
+
+def _add_rack(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--with", action="append", default=[], dest="chosen", metavar="ROLE=DRIVER",
+        help="another instrument in the bench's rack, or none, such as cell=none; may be repeated",
+    )  # fmt: skip
 
 
 def _add_state(parser: argparse.ArgumentParser, usual: str = "XDG, per station") -> None:

@@ -200,6 +200,8 @@ def _bench_arguments(args: argparse.Namespace, folder: Path, scenario: str) -> l
         path = getattr(args, name)
         if path is not None:
             arguments += [f"--{name}", str(path.absolute())]
+    for choice in args.chosen:
+        arguments += ["--with", choice]
     return arguments
 
 

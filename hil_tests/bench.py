@@ -23,12 +23,10 @@ from typing import Any
 import numpy as np
 
 from hil_tests.sim import scenario
-from hil_tests.sim.amptek_dp5 import AmptekTwin
 from hil_tests.sim.clock import LabClock
 from hil_tests.sim.control import ControlSocket
-from hil_tests.sim.eurotherm_3200 import EurothermTwin
 from hil_tests.sim.labjack_t7 import LabJackT7Twin
-from hil_tests.sim.palmsens_emstat4 import EmStatTwin
+from hil_tests.sim.rack import CHOICES, NONE, Around, fit
 from hil_tests.sim.replay import Replay, read_spe
 from hil_tests.sim.schedule import FaultSchedule
 from hil_tests.sim.station_file import Place, station_file
@@ -38,6 +36,7 @@ STALL_WALL_S = 0.1
 LONGEST_STEP_S = 1.0  # of lab time: a bench that was held up catches up in steps of this size
 LONGEST_SOCKET_PATH = 100
 TRUTH_SCHEMA = "operando/bench-truth/1"
+BEAM = ("io", *scenario.DETECTORS)  # what sees the sample, in this order
 SETTABLE = {
     "beam.lost": ("beam", "lost"),
     "beam.longest_stay_s": ("beam", "longest_stay_s"),
@@ -74,6 +73,7 @@ class Bench:
         seed: int | None = None,
         factor: float = 1.0,
         replays: Mapping[str, Path] | None = None,
+        chosen: Mapping[str, str] | None = None,
     ) -> None:
         self.clock = LabClock(speed=speed)
         self.world = scenario.build(scenario.read(scenario_name), seed=seed, factor=factor)
@@ -83,12 +83,10 @@ class Bench:
         for name, path in (replays or {}).items():
             sources[name] = Replay(read_spe(path), rng, beam=world.beam, reader=name)
         self.io = LabJackT7Twin(world.beam, self.clock, {"stall_wall_s": STALL_WALL_S})
-        self.heater = EurothermTwin(world.holder, self.clock, relay_closed=self.io.relay_closed)
-        self.cell = EmStatTwin(world.cell, self.clock, {"seed": world.seed})
-        self.detectors = {name: self._detector(name, sources[name]) for name in scenario.DETECTORS}
-        self.twins: dict[str, Any] = {
-            "heater": self.heater, "cell": self.cell, "io": self.io, **self.detectors,
-        }  # fmt: skip
+        self.rack = fit(Around(world, self.clock, self.io, sources), chosen or {})
+        self.twins: dict[str, Any] = {"io": self.io}
+        for instrument in self.rack.values():
+            self.twins |= instrument.twins
         self.faults = FaultSchedule(
             self.inject,
             {
@@ -102,16 +100,6 @@ class Bench:
         self.late_s = 0.0
         self._time_s = 0.0
 
-    def _detector(self, name: str, source: Any) -> AmptekTwin:
-        electronics = self.world.file["electronics"][name]
-        settings = {
-            "detector": electronics["detector"],
-            "channels": electronics["channels"],
-            "full_scale_kev": electronics["channels"] * electronics["kev_per_channel"],
-            "serial": 4711 if name == "pixe" else 4712,
-        }
-        return AmptekTwin(source, self.clock, settings, upstream=self.io.advance)
-
     async def start(self, folder: Path) -> Place:
         """Open every port; return where they are."""
         ports = {name: await twin.start() for name, twin in self.twins.items()}
@@ -120,11 +108,7 @@ class Bench:
             nonce=secrets.token_hex(16),
             epoch=self.clock.epoch,
             speed=float(self.clock.speed),
-            heater_port=os.path.realpath(ports["heater"]),
-            cell_port=os.path.realpath(ports["cell"]),
-            io_port=self.io.port,
-            pixe_port=self.detectors["pixe"].port,
-            pige_port=self.detectors["pige"].port,
+            ports={name: os.path.realpath(p) if p.startswith("/") else p for name, p in ports.items()},
         )
 
     async def stop(self) -> None:
@@ -146,12 +130,15 @@ class Bench:
         """Bring everything to one lab time."""
         world, dt_s = self.world, now_s - self._time_s
         self._time_s = now_s
-        self.heater.advance(now_s)
-        self.cell.advance(now_s)
+        for name, twin in self.twins.items():
+            if name not in BEAM:
+                twin.advance(now_s)
         world.sample.process(dt_s, atoms_out=world.cell.lithium_atoms_out, temperature_k=world.holder.cell_k)
-        self.io.advance(now_s)
-        for detector in self.detectors.values():
-            detector.advance(now_s)
+        for name in BEAM:  # these see the sample
+            if name in self.twins:
+                self.twins[name].advance(now_s)
+            elif name in scenario.DETECTORS:
+                world.beam.take(name)  # nobody counts these pulses
         self.faults.check(now_s)
         self.ticks += 1
 
@@ -206,8 +193,9 @@ def write(path: Path, text: str) -> None:
 async def serve(args: argparse.Namespace) -> None:
     """Run a bench as the command line says."""
     bench = Bench(
-        args.scenario, speed=args.speed, seed=args.seed, factor=args.rates, replays=dict(args.replay)
-    )
+        args.scenario, speed=args.speed, seed=args.seed, factor=args.rates, replays=dict(args.replay),
+        chosen=dict(args.chosen),
+    )  # fmt: skip
     if args.fault is not None:
         bench.faults.load(args.fault, bench.twins)
     stopped = asyncio.Event()
@@ -227,7 +215,7 @@ async def serve(args: argparse.Namespace) -> None:
     try:
         await control.start()
         station = args.dir.absolute() / "station.toml"
-        write(station, station_file(bench.world, place))
+        write(station, station_file(bench.world, place, bench.rack))
         print(station, flush=True)
         _watch_owner(loop, stopped)
         await bench.run(stopped)
@@ -280,6 +268,13 @@ def _replay(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+def _choice(text: str) -> tuple[str, str]:
+    role, equals, driver = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROLE=DRIVER")
+    return role, driver
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     known = ", ".join(sorted(path.stem for path in scenario.FOLDER.glob("*.toml")))
@@ -309,6 +304,11 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--replay", type=_replay, action="append", default=[], metavar="DETECTOR=FILE",
         help="let a detector give the events of an ORTEC .Spe spectrum, in its real time",
+    )  # fmt: skip
+    rack = "; ".join(f"{role}: {', '.join([*known, NONE])}" for role, known in CHOICES.items())
+    add(
+        "--with", type=_choice, action="append", default=[], dest="chosen", metavar="ROLE=DRIVER",
+        help=f"another instrument in the rack, or none; may be repeated. There are {rack}",
     )  # fmt: skip
     return result
 

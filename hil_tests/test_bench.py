@@ -231,7 +231,7 @@ def test_faults_wait_for_their_trigger(tmp_path: Path) -> None:
 async def test_steps_bring_everything_to_one_time() -> None:
     bench = Bench("quickstart", speed=10.0)
     bench.world.cell.galvanostat(20e-6)
-    began_s = bench.cell._time_s  # a busy machine takes its time to build a bench, and lab time runs
+    began_s = bench.twins["cell"]._time_s  # a busy machine takes its time to build a bench, and lab time runs
     for second in range(1, 121):
         bench.step(float(second))
     truth = bench.truth()

@@ -92,7 +92,7 @@ class Workshop:
 
 def _end(process: subprocess.Popen[str]) -> str:
     """End a command: asked first, so that a host can make its outputs safe; then killed with its group."""
-    for number in (signal.SIGINT, signal.SIGKILL):
+    for number in (signal.SIGTERM, signal.SIGKILL):  # SIGINT may be ignored since birth, below a script
         try:
             os.killpg(process.pid, number)
             out, _ = process.communicate(timeout=GRACE_S)

@@ -21,6 +21,7 @@ from hil_tests.sim.physics import spectra
 from hil_tests.sim.physics.beam import Beam
 from hil_tests.sim.physics.components import LITHIUM_LEFT
 from hil_tests.sim.physics.photons import Photons, Pulses
+from hil_tests.sim.scenario import DETECTORS
 from hil_tests.sim.station_file import station_file
 
 POOL = 1 << 20  # energies drawn beforehand
@@ -76,7 +77,8 @@ async def serve(args: argparse.Namespace) -> None:
     """Run the bench until standard input closes or SIGTERM."""
     bench = Bench("quickstart", speed=1.0, seed=args.seed)
     torrents = {}
-    for number, (name, twin) in enumerate(bench.detectors.items()):
+    for number, name in enumerate(DETECTORS):
+        twin = bench.twins[name]
         twin.fifo.capacity = args.fifo_words
         twin.source = torrents[name] = Torrent(
             bench.world.photons[name],
@@ -99,7 +101,7 @@ async def serve(args: argparse.Namespace) -> None:
         {"hello": lambda _request: {"speed": place.speed, "epoch": place.epoch}},
     )
     await control.start()
-    write(folder / "station.toml", station_file(bench.world, place))
+    write(folder / "station.toml", station_file(bench.world, place, bench.rack))
     print(json.dumps({"station": str(folder / "station.toml"), "epoch": place.epoch}), flush=True)
     try:
         await bench.run(stopped)

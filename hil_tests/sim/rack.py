@@ -1,0 +1,212 @@
+"""What a bench can hold: for each role the instruments to choose from, as twins with their part of the file.
+
+An entry makes the twins of one instrument and writes its ``[line.X]`` and ``[device.X]`` tables. A new
+instrument is one function here; nothing else of the bench knows brands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from hil_tests.sim.amptek_dp5 import AmptekTwin
+from hil_tests.sim.clock import LabClock
+from hil_tests.sim.eurotherm_3200 import EurothermTwin
+from hil_tests.sim.labjack_t7 import LabJackT7Twin
+from hil_tests.sim.palmsens_emstat4 import EmStatTwin
+from hil_tests.sim.physics.holder import Holder
+from hil_tests.sim.scenario import World
+
+NONE = "none"  # in place of a driver: the role stays empty
+
+
+class Twin(Protocol):
+    """What the bench asks of every twin."""
+
+    async def start(self) -> str:
+        """Open the port; return its name, or "host:port"."""
+        ...
+
+    async def stop(self) -> None:
+        """Close it."""
+        ...
+
+    def advance(self, now_s: float) -> None:
+        """Let lab time pass."""
+        ...
+
+    def inject(self, fault: Mapping[str, Any]) -> None:
+        """Make something go wrong."""
+        ...
+
+    def counters(self) -> dict[str, Any]:
+        """Return what it counted and which of its outputs are on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Around:
+    """What an instrument is connected to."""
+
+    world: World
+    clock: LabClock
+    io: LabJackT7Twin
+    sources: Mapping[str, Any]  # photons by detector
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One instrument in the rack."""
+
+    twins: dict[str, Twin]  # by the name that faults use, which is also that of line and device
+    tables: Callable[[Mapping[str, str]], str]  # ports by twin -> its tables of the station file
+    device: str  # that plays the role
+    extra: dict[str, Any] = field(default_factory=dict)  # for the truth
+
+
+Entry = Callable[[Around], Fitted]
+
+
+def serial_line(name: str, port: str, baud: int) -> str:
+    """Return the table of a serial line."""
+    return f'[line.{name}]\nkind = "serial"\nport = "{port}"\nbaud = {baud}\n\n'
+
+
+def network_line(name: str, kind: str, where: str) -> str:
+    """Return the table of a TCP or UDP line at "host:port"."""
+    host, _, port = where.rpartition(":")
+    return f'[line.{name}]\nkind = "{kind}"\nhost = "{host}"\nport = {port}\n\n'
+
+
+def plant(holder: Holder) -> str:
+    """Return what an identification would find: one heat capacity, one loss, as seen by the sensor."""
+    p = holder.parameters
+    through_cell = p.joint_w_per_k * p.cell_loss_w_per_k / (p.joint_w_per_k + p.cell_loss_w_per_k)
+    return (
+        f'power = "{p.max_power_w:g} W", capacity = "{p.plate_j_per_k + p.cell_j_per_k:g} J/K", '
+        f'loss = "{p.plate_loss_w_per_k + through_cell:.4g} W/K", lag = "15 s", '
+        f'ambient = "{p.ambient_k:g} K", ambient_within = "0.5 K", tolerance = "5 %", '
+        'identified_by = "virtual bench", identified_on = 2026-01-01'
+    )
+
+
+def eurotherm_3200(around: Around) -> Fitted:
+    """Temperature controller with its own loop, on a pseudo-terminal."""
+    world = around.world
+    twin = EurothermTwin(world.holder, around.clock, relay_closed=around.io.relay_closed)
+
+    def tables(ports: Mapping[str, str]) -> str:
+        return (
+            serial_line("heater", ports["heater"], 9600)
+            + f"""[device.heater]
+driver = "eurotherm_3200"
+line = "heater"
+unit_id = 1
+period = "0.25 s"
+sensor_break = {{ setting = "latching", safe_output = "0 %", \
+confirmed_by = "virtual bench", confirmed_on = 2026-01-01 }}
+plant = {{ {plant(world.holder)} }}
+"""
+        )
+
+    return Fitted({"heater": twin}, tables, "heater")
+
+
+def palmsens_emstat4(around: Around) -> Fitted:
+    """Potentiostat, on a pseudo-terminal."""
+    twin = EmStatTwin(around.world.cell, around.clock, {"seed": around.world.seed})
+
+    def tables(ports: Mapping[str, str]) -> str:
+        return (
+            serial_line("cell", ports["cell"], 921600)
+            + """[device.cell]
+driver = "palmsens_emstat4"
+line = "cell"
+model = "es4_hr"
+period = "1 s"
+"""
+        )
+
+    return Fitted({"cell": twin}, tables, "cell")
+
+
+def amptek_dp5(name: str, serial: int) -> Entry:
+    """Return the entry of a list-mode detector on a UDP port."""
+
+    def make(around: Around) -> Fitted:
+        electronics = around.world.file["electronics"][name]
+        settings = {
+            "detector": electronics["detector"],
+            "channels": electronics["channels"],
+            "full_scale_kev": electronics["channels"] * electronics["kev_per_channel"],
+            "serial": serial,
+        }
+        twin = AmptekTwin(around.sources[name], around.clock, settings, upstream=around.io.advance)
+
+        def tables(ports: Mapping[str, str]) -> str:
+            return (
+                network_line(name, "udp", ports[name])
+                + f"""[device.{name}]
+driver = "amptek_dp5"
+line = "{name}"
+detector = "{electronics["detector"]}"
+channels = {electronics["channels"]}
+energy = {{ offset = "0 keV", gain = "{electronics["kev_per_channel"]:g} keV" }}
+period = "0.05 s"
+fifo_words = 8192
+list_clock = "1 us"
+"""
+            )
+
+        return Fitted({name: twin}, tables, name)
+
+    return make
+
+
+def labjack_tables(where: str) -> str:
+    """Return the tables of the I/O box, which every bench has: it holds the off path."""
+    return (
+        network_line("io", "tcp", where)
+        + """[device.io]
+driver = "labjack_t7"
+line = "io"
+period = "0.1 s"
+scanner = { x_dac = 0, y_dac = 1, centre = "2.5 V", scale_x = "100 um/V", scale_y = "200 um/V", \
+pixel_clock = 0, blank = 1, settle = "2 ms" }
+beam_current = { ain = 0, scale = "10 pA/V" }
+relay = { fio = 2 }
+shutter = { fio = 3, readback = 4 }
+permit = { fio = 5 }
+switches = { vacuum = { fio = 6 }, window = { fio = 7 } }
+watchdog = { timeout = "3 s" }
+"""
+    )
+
+
+CHOICES: dict[str, dict[str, Entry]] = {
+    "heater": {"eurotherm_3200": eurotherm_3200},
+    "cell": {"palmsens_emstat4": palmsens_emstat4},
+    "pixe": {"amptek_dp5": amptek_dp5("pixe", 4711)},
+    "pige": {"amptek_dp5": amptek_dp5("pige", 4712)},
+    "stage": {},
+    "compton": {},
+    "radiography": {},
+}
+USUAL = {"heater": "eurotherm_3200", "cell": "palmsens_emstat4", "pixe": "amptek_dp5", "pige": "amptek_dp5"}
+
+
+def fit(around: Around, chosen: Mapping[str, str]) -> dict[str, Fitted]:
+    """Return the instruments of a bench by role: the usual ones, but for what is chosen.
+
+    Raises:
+        ValueError: there is no such role or no such instrument for it.
+    """
+    for role, driver in chosen.items():
+        if role not in CHOICES:
+            raise ValueError(f"no role {role!r} in a rack; there are {', '.join(CHOICES)}")
+        if driver != NONE and driver not in CHOICES[role]:
+            known = ", ".join([*CHOICES[role], NONE])
+            raise ValueError(f"no twin of {driver!r} for {role}; there are {known}")
+    drivers = {role: driver for role, driver in {**USUAL, **chosen}.items() if driver != NONE}
+    return {role: entry[drivers[role]](around) for role, entry in CHOICES.items() if role in drivers}
