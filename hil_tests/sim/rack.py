@@ -164,16 +164,21 @@ list_clock = "1 us"
     return make
 
 
-def labjack_tables(where: str) -> str:
+def labjack_tables(where: str, *, scans: bool = True) -> str:
     """Return the tables of the I/O box, which every bench has: it holds the off path."""
+    scanner = """\
+scanner = { x_dac = 0, y_dac = 1, centre = "2.5 V", scale_x = "100 um/V", scale_y = "200 um/V", \
+pixel_clock = 0, blank = 1, settle = "2 ms" }
+"""
     return (
         network_line("io", "tcp", where)
         + """[device.io]
 driver = "labjack_t7"
 line = "io"
 period = "0.1 s"
-scanner = { x_dac = 0, y_dac = 1, centre = "2.5 V", scale_x = "100 um/V", scale_y = "200 um/V", \
-pixel_clock = 0, blank = 1, settle = "2 ms" }
+"""
+        + (scanner if scans else "")
+        + """\
 beam_current = { ain = 0, scale = "10 pA/V" }
 relay = { fio = 2 }
 shutter = { fio = 3, readback = 4 }

@@ -34,14 +34,17 @@ class Place:
 def station_file(world: World, place: Place, rack: Mapping[str, Fitted]) -> str:
     """Return the text of ``station.toml``."""
     playing = {role: one.device for role, one in rack.items()}
+    scans = bool({"pixe", "pige"} & set(rack))  # without a detector there is nothing to scan for
+    if scans:
+        playing = {"scanner": "io", **playing}
     parts = [
         f"# Written by the virtual bench, scenario {world.name}. It lives as long as that process.\n",
         '[station]\nname = "bench"\n',
         _bench(place),
-        labjack_tables(place.ports["io"]),
+        labjack_tables(place.ports["io"], scans=scans),
         *(one.tables(place.ports) for one in rack.values()),
-        "[roles]\n" + "".join(f'{role} = "{name}"\n' for role, name in {"scanner": "io", **playing}.items()),
-        _beam(world),
+        "[roles]\n" + "".join(f'{role} = "{name}"\n' for role, name in playing.items()),
+        *([_beam(world)] if scans else []),
         "[limits]\n" + "".join(f"{name} = {value}\n" for name, value in LIMITS.items()),
         '[[interlock]]\nname = "permit"\ncondition = "io.permit == false"\ngrace = "0 s"\n'
         'action = "safe"\nlatch = true\n',
