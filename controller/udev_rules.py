@@ -15,6 +15,7 @@ from pathlib import Path
 
 from controller.config import ConfigErrors, load_station
 from controller.doctor.machine import Machine
+from drivers.port_find import is_selector
 
 FOLDER = "operando"  # /dev/operando/NAME
 HEADER = """# Station {name}, written by operando init udev. As root:
@@ -85,7 +86,9 @@ def rules(machine: Machine, ports: Mapping[str, str]) -> tuple[list[str], list[s
     for name, path in ports.items():
         node = machine.path(path).resolve().name
         adapter = there.get(node)
-        if not machine.path(path).exists():
+        if is_selector(path):
+            written.append(f"# {name}: {path} is looked up at every opening, it needs no name of its own")
+        elif not machine.path(path).exists():
             written.append(f"# {name}: {path} is not there; plug it in and write these rules again")
         elif adapter is None:
             written.append(f"# {name}: {path} is no USB adapter, its name stays as it is")

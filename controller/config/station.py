@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from controller.config import files
-from controller.config.base import Table, rules
+from controller.config.base import Table, refuse, rules
 from controller.config.conditions import Condition, parse_condition
 from controller.config.devices import AnyDevice
 from controller.config.files import Source
@@ -19,6 +19,7 @@ from controller.config.problems import ConfigErrors, in_file_order
 from controller.config.quantities import Quantity
 from controller.config.station_rules import check, guard_names, switch_names
 from controller.config.translate import from_pydantic
+from drivers.port_find import wrong as wrong_port
 
 LITHIUM_REST_KEV = 477.6  # 7Li(p,p'g)7Li at rest; science notes, "Line shape"
 SLUG = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$"
@@ -42,13 +43,20 @@ class Bench(Table):
 
 
 class SerialLine(Table):
-    """A serial port."""
+    """A serial port: a path, or what is plugged in (``serial:FT4ABC12``, see ``drivers/port_find.py``)."""
 
     kind: Literal["serial"]
     port: Annotated[str, Field(min_length=1)]
     baud: Annotated[int, Field(ge=300, le=4_000_000)] = 9600
     parity: Literal["none", "even", "odd"] = "none"
     stop_bits: Literal[1, 2] = 1
+
+    @field_validator("port")
+    @classmethod
+    def _selects(cls, value: str) -> str:
+        if wrong_port(value):
+            raise refuse(wrong_port(value))
+        return value
 
 
 class NetworkLine(Table):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from controller.doctor.finding import Finding, good, look, wrong
 from controller.doctor.machine import Machine
+from controller.udev_rules import adapters
+from drivers.port_find import Found, NotFound, find
 
 PASSING = ("ttyUSB", "ttyACM")  # numbered in the order in which they were plugged in
 ALIASES = ("dev/serial/by-id", "dev/serial/by-path")
@@ -27,8 +29,18 @@ class Port:
 
 
 def look_at(machine: Machine, path: str) -> Port:
-    """Read what is at a path."""
-    entry = machine.path(path)
+    """Read what is at a path, or at what a selector such as ``serial:FT4ABC12`` means now."""
+    there = [
+        Found(
+            f"/dev/{one.node}", one.serial or None, int(one.vendor, 16), int(one.product, 16), one.socket,
+            int(one.interface, 16) if one.interface else None,
+        )
+        for one in adapters(machine).values()
+    ]  # fmt: skip
+    try:
+        entry = machine.path(find(path, there))
+    except NotFound:
+        return Port(path, exists=False)
     if not entry.exists():
         return Port(path, exists=False)
     node = entry.resolve()

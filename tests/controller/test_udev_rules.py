@@ -7,6 +7,7 @@ import pytest
 
 from controller import cli
 from controller.doctor.machine import Machine
+from controller.doctor.ports import judge, look_at
 from controller.udev_rules import adapters, rules
 
 STATION = Path(__file__).parent / "config" / "station.toml"
@@ -93,6 +94,21 @@ def test_ports_that_need_no_rule_are_told(tmp_path: Path) -> None:
         "# cell: /dev/ttyUSB9 is not there; plug it in and write these rules again",
     ]
     assert station == []
+
+
+def test_a_selector_needs_no_rule_and_the_doctor_finds_it_under_any_name(tmp_path: Path) -> None:
+    plug(tmp_path, "ttyUSB4", "1-1.1", "0403", "6001", "FT1")
+    plug(tmp_path, "ttyUSB5", "1-1.2", "0403", "6001", "FT2")
+    machine = Machine(tmp_path)
+    lines, station = rules(machine, {"heater": "serial:FT2"})
+    assert (lines, station) == (
+        ["# heater: serial:FT2 is looked up at every opening, it needs no name of its own"],
+        [],
+    )
+    for selector in ("serial:FT2", "usb:0403:6001:FT2", "socket:1-1.2@0"):
+        assert look_at(machine, selector).node == "/dev/ttyUSB5"
+        assert judge("heater", look_at(machine, selector)).verdict == "good"
+    assert not look_at(machine, "usb:0403:6001").exists  # two fit
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
