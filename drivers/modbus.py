@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from pymodbus.framer import FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU, ModbusPDU
+from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest, WriteSingleCoilRequest
 from pymodbus.pdu.register_message import (
     ReadHoldingRegistersRequest,
     ReadInputRegistersRequest,
@@ -28,7 +29,9 @@ from pymodbus.pdu.register_message import (
 from drivers.errors import BadReply, NoReply, OutOfRange, Refused
 from drivers.line import Interrupted, Line
 
-READ_HOLDING, READ_INPUT, WRITE_ONE, WRITE_SEVERAL = 3, 4, 6, 16
+READ_COILS, READ_DISCRETE, READ_HOLDING, READ_INPUT = 1, 2, 3, 4
+WRITE_COIL, WRITE_ONE, WRITE_SEVERAL = 5, 6, 16
+MOST_BITS = 2000  # in one read, Modbus Application Protocol V1.1b3, 6.1
 MOST_READ = 125  # registers in one read, Modbus Application Protocol V1.1b3, 6.3
 MOST_WRITTEN = 123  # registers in one write, the same, 6.12
 FASTEST_SILENCE_S = 0.00175  # above 19200 baud, Modbus over Serial Line V1.02, 2.5.1.1
@@ -99,6 +102,19 @@ def write_request(register: int, values: Sequence[int], function: int = WRITE_SE
             raise OutOfRange(f"register {register}: {value} does not fit into 16 bits")
     message = WriteSingleRegisterRequest if function == WRITE_ONE else WriteMultipleRegistersRequest
     return message(address=register, registers=list(values))
+
+
+def read_bits_request(address: int, count: int, function: int = READ_COILS) -> ModbusPDU:
+    """Return the message that reads ``count`` coils or inputs. Raises OutOfRange if that cannot be asked."""
+    _check_registers(address, count, MOST_BITS)
+    message = ReadDiscreteInputsRequest if function == READ_DISCRETE else ReadCoilsRequest
+    return message(address=address, count=count)
+
+
+def write_coil_request(address: int, *, on: bool) -> ModbusPDU:
+    """Return the message that writes one coil. Raises OutOfRange if that cannot be asked."""
+    _check_registers(address, 1, 1)
+    return WriteSingleCoilRequest(address=address, bits=[on])
 
 
 def rtu_request(pdu: ModbusPDU, unit: int, device: str = "") -> Request:
@@ -209,6 +225,17 @@ class Modbus(ABC):
         """Read input registers (function 4)."""
         return await self._read(register, count, READ_INPUT, urgent=urgent)
 
+    async def read_bits(
+        self, address: int, count: int = 1, *, function: int = READ_COILS, urgent: bool = False
+    ) -> list[bool]:
+        """Read coils (function 1) or discrete inputs (function 2)."""
+        bits = await self._read(address, count, function, urgent=urgent)
+        return [bool(bit) for bit in bits]
+
+    async def write_coil(self, address: int, *, on: bool, urgent: bool = False) -> None:
+        """Write one coil (function 5); the echo is compared."""
+        await self._ask(write_coil_request(address, on=on), urgent=urgent)
+
     async def read_f32(self, register: int, count: int = 1, *, urgent: bool = False) -> list[float]:
         """Read ``count`` floats, high word first."""
         return floats(await self.read_holding(register, 2 * count, urgent=urgent))
@@ -239,14 +266,15 @@ class Modbus(ABC):
         await self.write_registers(register, words, urgent=urgent)
 
     async def _read(self, register: int, count: int, function: int, *, urgent: bool) -> list[int]:
+        request = read_bits_request if function in (READ_COILS, READ_DISCRETE) else read_request
         try:
-            return await self._ask(read_request(register, count, function), urgent=urgent)
+            return await self._ask(request(register, count, function), urgent=urgent)
         except Interrupted:
             raise
         except (NoReply, BadReply):
             if not self._read_again:
                 raise
-        return await self._ask(read_request(register, count, function), urgent=urgent)
+        return await self._ask(request(register, count, function), urgent=urgent)
 
     @abstractmethod
     async def _ask(self, pdu: ModbusPDU, *, urgent: bool) -> list[int]:
@@ -332,6 +360,11 @@ def _check_pdu(pdu: bytes, request: Request) -> list[int]:
         raise ModbusRefused(pdu[1], device=request.device, request=request.frame, reply=pdu)
     if pdu[0] != asked.function_code:
         raise request.bad(f"reply to function {pdu[0]} instead of {asked.function_code}", pdu)
+    if asked.function_code in (READ_COILS, READ_DISCRETE):
+        size = (asked.count + 7) // 8
+        if len(pdu) != 2 + size or pdu[1] != size:
+            raise request.bad(f"{pdu[1]} bytes instead of {size}", pdu)
+        return [pdu[2 + bit // 8] >> bit % 8 & 1 for bit in range(asked.count)]
     if asked.function_code in (READ_HOLDING, READ_INPUT):
         if len(pdu) != 2 + 2 * asked.count or pdu[1] != 2 * asked.count:
             raise request.bad(f"{pdu[1]} bytes instead of {2 * asked.count}", pdu)
@@ -345,5 +378,7 @@ def _check_pdu(pdu: bytes, request: Request) -> list[int]:
 
 
 def _expected_echo(asked: ModbusPDU) -> bytes:
+    if asked.function_code == WRITE_COIL:
+        return struct.pack(">BHH", WRITE_COIL, asked.address, 0xFF00 if asked.bits[0] else 0)
     last = asked.registers[0] if asked.function_code == WRITE_ONE else asked.count
     return struct.pack(">BHH", asked.function_code, asked.address, last)

@@ -20,6 +20,7 @@ from controller.config.instruments.base import Composite, Device, Instrument
 from controller.config.instruments.cell import EmStat
 from controller.config.instruments.labjack import LabJack
 from controller.config.instruments.temperature import Eurotherm
+from controller.config.instruments.thermometers import M7015
 from controller.config.problems import did_you_mean
 from controller.config.quantities import Quantity
 
@@ -31,6 +32,7 @@ BUILT_IN: dict[str, type[Instrument]] = {
     "palmsens_emstat4": EmStat,
     "labjack_t7": LabJack,
     "amptek_dp5": Amptek,
+    "icpdas_m7015": M7015,
 }
 
 

@@ -65,6 +65,7 @@ KINDS: dict[str, Kind] = {
     "deg": Kind("an angle", "deg", ("45 deg",), (("deg", 1.0),)),
     "1": Kind("a percentage", "", ("5 %",), (("%", 0.01),)),
     "1/cm2": Kind("a dose (protons per area)", "1/cm**2", ("1e17 /cm2",), (("/cm2", 1.0),)),
+    "ohm": Kind("a resistance", "ohm", ("25 ohm",), (("kohm", 1e3), ("ohm", 1.0), ("mohm", 1e-3))),
     "W": Kind("a power", "W", ("40 W",), (("W", 1.0), ("mW", 1e-3))),
     "W/K": Kind("a loss of heat", "W/K", ("0.14 W/K",), (("W/K", 1.0), ("mW/K", 1e-3))),
     "J/K": Kind("a heat capacity", "J/K", ("85 J/K",), (("J/K", 1.0),)),

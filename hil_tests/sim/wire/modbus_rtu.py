@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 ILLEGAL_FUNCTION = 1
 ILLEGAL_ADDRESS = 2
 ILLEGAL_VALUE = 3
 BUSY = 6
-READ_HOLDING, READ_INPUT, WRITE_ONE, WRITE_MANY = 3, 4, 6, 16
-MOST_READ, MOST_WRITTEN = 125, 123
+READ_COILS, READ_DISCRETE, READ_HOLDING, READ_INPUT = 1, 2, 3, 4
+WRITE_COIL, WRITE_ONE, WRITE_MANY = 5, 6, 16
+MOST_READ, MOST_WRITTEN, MOST_BITS = 125, 123, 2000
+COIL_VALUES = {0x0000: False, 0xFF00: True}
 SHORTEST_GAP_S = 0.001  # the event loop cannot see a shorter silence
 LONGEST_FRAME = 256
 
@@ -38,6 +40,28 @@ class Registers(Protocol):
 
     def write(self, register: int, words: Sequence[int], *, single: bool) -> None:
         """Take words from function 6 (``single``) or 16."""
+        ...
+
+
+@runtime_checkable
+class Bits(Protocol):
+    """What stands behind functions 1, 2 and 5, where an instrument has them. Both raise ModbusError."""
+
+    def read_bits(self, function: int, address: int, count: int) -> Sequence[bool]:
+        """Return coils (function 1) or discrete inputs (function 2)."""
+        ...
+
+    def write_coil(self, address: int, *, on: bool) -> None:
+        """Take one coil."""
+        ...
+
+
+@runtime_checkable
+class Vendor(Protocol):
+    """What stands behind functions of the vendor's own."""
+
+    def vendor(self, function: int, body: bytes) -> bytes | None:
+        """Return the body of the reply; None: no such function. Raises ModbusError."""
         ...
 
 
@@ -98,7 +122,29 @@ class RtuSlave:
             return body
         if function == WRITE_MANY:
             return self._write_many(body)
+        if function in (READ_COILS, READ_DISCRETE, WRITE_COIL) and isinstance(self.registers, Bits):
+            return self._bits(self.registers, function, body)
+        if isinstance(self.registers, Vendor):
+            reply = self.registers.vendor(function, body)
+            if reply is not None:
+                return reply
         raise ModbusError(ILLEGAL_FUNCTION)
+
+    def _bits(self, bits: Bits, function: int, body: bytes) -> bytes | None:
+        if len(body) != 4:
+            return None
+        address, number = struct.unpack(">HH", body)
+        if function == WRITE_COIL:
+            if number not in COIL_VALUES:
+                raise ModbusError(ILLEGAL_VALUE)
+            bits.write_coil(address, on=COIL_VALUES[number])
+            return body
+        if not 1 <= number <= MOST_BITS:
+            raise ModbusError(ILLEGAL_VALUE)
+        packed = bytearray((number + 7) // 8)
+        for place, on in enumerate(bits.read_bits(function, address, number)):
+            packed[place // 8] |= on << place % 8
+        return bytes([len(packed)]) + bytes(packed)
 
     def _read(self, body: bytes) -> bytes | None:
         if len(body) != 4:
