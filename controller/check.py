@@ -21,6 +21,7 @@ from controller.config import ConfigErrors, check_files, load_station
 from controller.devices import build, introduce
 from controller.estimate import estimate
 from controller.stamps import confirmed_by_person
+from controller.tracing import traced
 from drivers.clock import RealClock
 from drivers.errors import DriverError
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from controller.config import Experiment, Station
     from controller.devices import Bench
     from drivers.clock import Clock
+    from drivers.wire_trace import WireTrace
 
 EXIT_DONE, EXIT_FILES, EXIT_INSTRUMENT = 0, 2, 3
 DEVICE_TIMEOUT_S = 15.0
@@ -47,10 +49,14 @@ def main(args: argparse.Namespace) -> int:
     }
     if not args.files_only:
         try:
-            found["devices"] = asyncio.run(_look(station))
+            with traced(args.trace_wire, station, args.station) as trace:
+                found["devices"] = asyncio.run(_look(station, trace))
         except BenchError as error:
             print(error, file=sys.stderr)
             return EXIT_INSTRUMENT
+        except OSError as error:
+            print(f"--trace-wire {args.trace_wire}: {error.strerror or error}", file=sys.stderr)
+            return EXIT_FILES
     if experiment is not None:
         found["estimate"] = estimate(station, experiment, _speed(station))
     if args.json:
@@ -84,12 +90,12 @@ def _refuse(error: ConfigErrors, *, as_json: bool) -> int:
     return EXIT_FILES
 
 
-async def _look(station: Station) -> list[dict[str, Any]]:
+async def _look(station: Station, trace: WireTrace | None = None) -> list[dict[str, Any]]:
     """Identify, make safe and read every device; one that fails does not hide the others."""
     clock: Clock = RealClock()
     if station.bench is not None:
         clock = await bench_clock(station.bench.model_dump())
-    bench = build(station, clock)
+    bench = build(station, clock, trace=trace.of if trace is not None else None)
     try:
         return [await _device(bench, station, name) for name in bench.devices]
     finally:

@@ -80,6 +80,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--out", type=Path, default=Path("runs"), help="where the run's folder is made (default runs)"
     )
     _add_state(run)
+    _add_trace(run)
     run.add_argument("--json", action="store_true", help="print the summary as JSON, no live view")
     _add_service(run)
     bench = run.add_argument_group("virtual bench")
@@ -101,6 +102,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     resume.add_argument("--station-name", default="bench", help="whose, with --interrupted (default bench)")
     _add_service(resume)
+    _add_trace(resume)
     _add_state(resume)
     resume.add_argument("--json", action="store_true")
 
@@ -113,6 +115,7 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check.add_argument("station", type=Path)
     check.add_argument("experiment", type=Path, nargs="?")
     check.add_argument("--files-only", action="store_true", help="do not connect to any instrument")
+    _add_trace(check)
     check.add_argument("--json", action="store_true")
 
 
@@ -127,6 +130,10 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     bench.add_argument("--seed", type=int, default=1, metavar="S")
     bench.add_argument("--fault", type=Path, metavar="FILE")
     bench.add_argument("--truth", type=Path, metavar="FILE")
+    bench.add_argument(
+        "--replay-trace", type=Path, metavar="FILE",
+        help="no bench: the instruments of a trace that --trace-wire wrote answer again",
+    )  # fmt: skip
     _add_rack(bench)
 
 
@@ -294,6 +301,12 @@ def _add_rack(parser: argparse._ActionsContainer) -> None:
 
 def _add_state(parser: argparse.ArgumentParser, usual: str = "XDG, per station") -> None:
     parser.add_argument("--state", type=Path, metavar="DIR", help=f"state directory (default: {usual})")
+
+
+def _add_trace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trace-wire", type=Path, metavar="FILE", help="record every byte on every wire, to be played back"
+    )
 
 
 def _add_service(parser: argparse.ArgumentParser) -> None:

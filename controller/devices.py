@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from controller.config.limits import CellWindow
     from controller.config.station import Station
     from drivers.clock import Clock
-    from drivers.line import Line
+    from drivers.line import Line, Trace
     from drivers.roles import (
         BeamlineIo,
         BeamScanner,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     )
 
 COMPOSED: dict[str, Callable[..., Device]] = {}  # devices made of others, by the name of their driver
-
-Trace = Callable[[str, bytes, float], None]
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,8 @@ async def introduce(device: Device) -> tuple[Identity, list[str]]:
 
 
 def build(
-    station: Station, clock: Clock, *, only: Iterable[str] | None = None, trace: Trace | None = None,
+    station: Station, clock: Clock, *, only: Iterable[str] | None = None,
+    trace: Callable[[str], Trace] | None = None,
     limits: CellWindow | None = None,
 ) -> Bench:  # fmt: skip
     """Return the instruments of a station, their ports not yet opened.
@@ -85,7 +84,7 @@ def build(
         clock: lab time, for the drivers that wait in it.
         only: device names to build; default all.
         limits: tighter ones than the station's, of the chemistry and the sample.
-        trace: called with direction, bytes and time for everything on every wire.
+        trace: returns for a line what it calls with direction, bytes and time of everything on its wire.
     """
     wanted = set(station.devices if only is None else only)
     wanted |= {part for name in wanted for part in station.drives(name)}
@@ -100,7 +99,10 @@ def build(
             devices[name] = COMPOSED[table.driver](parts, name=name, clock=clock, settings=settings)
             continue
         if table.line not in lines:
-            lines[table.line] = open_line(table.line, station.lines[table.line].model_dump(), trace=trace)
+            lines[table.line] = open_line(
+                table.line, station.lines[table.line].model_dump(),
+                trace=trace(table.line) if trace is not None else None,
+            )  # fmt: skip
         driver = driver_class(table.driver)
         devices[name] = driver(lines[table.line], name=name, clock=clock, settings=settings)
     roles = station.roles

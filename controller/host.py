@@ -55,6 +55,7 @@ from controller.safety import ActionResult, carry_out
 from controller.scanning import Feed, PassOutcome, Scanning
 from controller.sequence import Outcome, Sequencer
 from controller.stamps import Stamps, confirmed_by_person
+from controller.tracing import begin
 from controller.verdict import (
     EXIT_ABORTED,
     EXIT_DONE,
@@ -68,6 +69,7 @@ from controller.verdict import (
 )
 from drivers.clock import Clock, RealClock
 from drivers.errors import DriverError
+from drivers.wire_trace import WireTrace
 
 WALL_FLOOR_S = 0.02  # no device is polled more often than this in wall time, however fast lab time runs
 GUARD_PERIOD_S = 0.1
@@ -88,12 +90,14 @@ class Host:
     """One run, from the files to the safe state."""
 
     def __init__(
-        self, args: argparse.Namespace, station: Station, experiment: Experiment, clock: Clock
-    ) -> None:
+        self, args: argparse.Namespace, station: Station, experiment: Experiment, clock: Clock,
+        trace: WireTrace | None = None,
+    ) -> None:  # fmt: skip
         self.args = args
         self.station = station
         self.experiment = experiment
         self.clock = clock
+        self.trace = trace
         self.state = StateDir(args.state)
         self.run_dir: Path = args.run_dir
         self.run_id = self.run_dir.name
@@ -192,7 +196,9 @@ class Host:
         for latch in await self.journal.latches():
             self.guard.latched[latch.id] = _trip_of(latch.id, latch.body)
         limits = effective_limits(self.station, self.experiment)
-        self.bench = build(self.station, self.clock, limits=limits)
+        self.bench = build(
+            self.station, self.clock, limits=limits, trace=self.trace.of if self.trace is not None else None
+        )
         self.heating = Heating(
             self.bench.heater, self.bench.io, self.guard, self.clock, self.recorder,
             period_s=self._period(self.station.roles.heater),
@@ -510,8 +516,10 @@ class Host:
         task.add_done_callback(self._publishing.discard)
 
     def _counters(self) -> dict[str, Any]:
-        lines = {name: vars(line.stats) for name, line in self.bench.lines.items()}
+        lines = {name: line.stats.as_dict() for name, line in self.bench.lines.items()}
+        told = {} if self.trace is None else {"wire_trace_dropped": self.trace.dropped}
         return {
+            **told,
             **self.recorder.counters, "unsent_chunks": self.reduction.unsent_chunks,
             "reduce_restarts": self.reduction.restarts, "lost_posts": self.journal.lost_posts, "lines": lines,
         }  # fmt: skip
@@ -605,13 +613,22 @@ async def _main(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             return EXIT_INSTRUMENT
     args.estimate_s = estimate(station, experiment).expected_s
-    host = Host(args, station, experiment, clock)
+    try:
+        trace = begin(args.trace_wire, station, args.station) if args.trace_wire is not None else None
+    except OSError as error:
+        print(f"--trace-wire {args.trace_wire}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_FILES
+    host = Host(args, station, experiment, clock, trace)
     if clock.speed == 1.0:  # where time runs faster it would only take the processor from its own bench
         host.scheduling = scheduling.take()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.abort, signal.Signals(number).name)
-    return await host.run()
+    try:
+        return await host.run()
+    finally:
+        if trace is not None:
+            trace.close()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -623,6 +640,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--heartbeat", type=int, help="file descriptor of the supervisor's heartbeat")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--trace-wire", type=Path)
     return asyncio.run(_main(parser.parse_args(argv)))
 
 

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         command += ["--bench", json.dumps(_bench_arguments(args, station.parent, _scenario(experiment)))]
     else:
         command += ["--station", str(station)]
+    command += _trace_arguments(args)
     start: dict[str, Any] = {
         "station": str(station),
         "name": name,
@@ -110,6 +111,7 @@ def resume(args: argparse.Namespace) -> int:
     early = _note_stops()
     command = ["--experiment", str(run_dir / "experiment.toml"), "--name", told["name"]]
     command += ["--station", str(station), "--broker", told["broker"], "--resume"]
+    command += _trace_arguments(args)
     if args.service:
         _become_supervisor(command, run_dir, state)
     return _supervise(command, run_dir, state, early, as_json=args.json)
@@ -118,6 +120,9 @@ def resume(args: argparse.Namespace) -> int:
 def bench(args: argparse.Namespace) -> int:
     """``operando bench``: the virtual bench in the foreground, until Ctrl-C."""
     command = [sys.executable, "-m", "hil_tests.bench", *_bench_arguments(args, args.dir, args.scenario)]
+    if args.replay_trace is not None:
+        command = [sys.executable, "-m", "hil_tests.replay_trace", str(args.replay_trace)]
+        command += ["--dir", str(args.dir.absolute())]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         try:
             return process.wait()
@@ -203,6 +208,10 @@ def _bench_arguments(args: argparse.Namespace, folder: Path, scenario: str) -> l
     for choice in args.chosen:
         arguments += ["--with", choice]
     return arguments
+
+
+def _trace_arguments(args: argparse.Namespace) -> list[str]:
+    return ["--trace-wire", str(args.trace_wire.absolute())] if args.trace_wire is not None else []
 
 
 def _new_run_dir(out: Path, name: str) -> Path:

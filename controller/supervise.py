@@ -124,6 +124,7 @@ class Supervisor:
                 "--state", str(self.state.path), "--run-dir", str(self.run_dir),
                 "--experiment", str(self.args.experiment), "--heartbeat", str(theirs.fileno()),
                 *(["--resume"] if self.args.resume else []),
+                *(["--trace-wire", str(self.args.trace_wire)] if self.args.trace_wire else []),
             ],
             pass_fds=(theirs.fileno(),),
         )  # fmt: skip
@@ -415,6 +416,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--broker", default="embedded", help="embedded, none, or a connection as JSON")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--trace-wire", type=Path)
     args = parser.parse_args(argv)
     (args.run_dir / "logs").mkdir(parents=True, exist_ok=True)
     try:
