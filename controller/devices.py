@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from controller.config.instruments.base import Composite
+from controller.host_pid import HostPid
 from controller.safety import Outputs
 from drivers.errors import Refused
 from drivers.ports import open_line
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
         TemperatureController,
     )
 
-COMPOSED: dict[str, Callable[..., Device]] = {}  # devices made of others, by the name of their driver
+# Devices made of others, by the name of their driver.
+COMPOSED: dict[str, Callable[..., Device]] = {"host_pid": HostPid}
 
 
 @dataclass(frozen=True)

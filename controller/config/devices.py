@@ -18,9 +18,11 @@ from controller.config.base import refuse
 from controller.config.instruments.amptek import Amptek
 from controller.config.instruments.base import Composite, Device, Instrument
 from controller.config.instruments.cell import EmStat
+from controller.config.instruments.host_pid import HostPid
 from controller.config.instruments.labjack import LabJack
 from controller.config.instruments.temperature import Eurotherm
 from controller.config.instruments.thermometers import M7015
+from controller.config.instruments.zaber import Zaber
 from controller.config.problems import did_you_mean
 from controller.config.quantities import Quantity
 
@@ -29,9 +31,11 @@ FOREIGN = "another driver"  # tag of the model that takes third parties' keys
 
 BUILT_IN: dict[str, type[Instrument]] = {
     "eurotherm_3200": Eurotherm,
+    "host_pid": HostPid,
     "palmsens_emstat4": EmStat,
     "labjack_t7": LabJack,
     "amptek_dp5": Amptek,
+    "zaber_ascii": Zaber,
     "icpdas_m7015": M7015,
 }
 
