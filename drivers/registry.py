@@ -19,6 +19,7 @@ BUILT_IN = {  # the same as in pyproject.toml, so that a plain source tree works
     "palmsens_emstat4": "drivers.palmsens_emstat4:EmStat4",
     "labjack_t7": "drivers.labjack_t7:LabJackT7",
     "amptek_dp5": "drivers.amptek_dp5:AmptekDp5",
+    "zaber_ascii": "drivers.zaber_ascii:ZaberAscii",
     "icpdas_m7015": "drivers.icpdas_m7015:IcpDasM7015",
 }
 

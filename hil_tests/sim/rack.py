@@ -17,7 +17,9 @@ from hil_tests.sim.labjack_t7 import LabJackT7Twin
 from hil_tests.sim.palmsens_emstat4 import EmStatTwin
 from hil_tests.sim.physics.holder import Holder
 from hil_tests.sim.scenario import World
+from hil_tests.sim.zaber_ascii import ZaberTwin
 
+STAGE_CENTRE_UM = 25_000.0
 NONE = "none"  # in place of a driver: the role stays empty
 
 
@@ -164,6 +166,34 @@ list_clock = "1 us"
     return make
 
 
+def zaber_ascii(around: Around) -> Fitted:
+    """Two-axis stage under the holder, on a pseudo-terminal; the sample's origin is at 25 mm, 25 mm."""
+
+    def moved(position_um: tuple[float, ...]) -> None:
+        around.world.beam.displace(STAGE_CENTRE_UM - position_um[0], STAGE_CENTRE_UM - position_um[1])
+
+    twin = ZaberTwin(
+        around.clock, {"at_um": (STAGE_CENTRE_UM, STAGE_CENTRE_UM)}, on_moved=moved,
+        seen=lambda: {"moved_under_beam_um": around.world.beam.moved_on_um},
+    )  # fmt: skip
+
+    def tables(ports: Mapping[str, str]) -> str:
+        axis = 'microstep = "0.047625 um", low = "1 mm", high = "49 mm", centre = "25 mm"'
+        return (
+            serial_line("stage", ports["stage"], 115200)
+            + f"""[device.stage]
+driver = "zaber_ascii"
+line = "stage"
+period = "0.5 s"
+timeout = "30 s"
+axes.x = {{ device = 1, axis = 1, {axis} }}
+axes.y = {{ device = 1, axis = 2, {axis} }}
+"""
+        )
+
+    return Fitted({"stage": twin}, tables, "stage")
+
+
 def labjack_tables(where: str, *, scans: bool = True) -> str:
     """Return the tables of the I/O box, which every bench has: it holds the off path."""
     scanner = """\
@@ -194,7 +224,7 @@ CHOICES: dict[str, dict[str, Entry]] = {
     "cell": {"palmsens_emstat4": palmsens_emstat4},
     "pixe": {"amptek_dp5": amptek_dp5("pixe", 4711)},
     "pige": {"amptek_dp5": amptek_dp5("pige", 4712)},
-    "stage": {},
+    "stage": {"zaber_ascii": zaber_ascii},
     "compton": {},
     "radiography": {},
 }

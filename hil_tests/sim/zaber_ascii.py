@@ -54,11 +54,13 @@ class ZaberTwin:
         settings: any of ``DEFAULTS``.
         tcp: be a serial server (TCP on 127.0.0.1) instead of a pseudo-terminal.
         on_moved: called with the true positions (um) whenever time has passed.
+        seen: what else the counters tell, of what the stage carries.
     """
 
     def __init__(
         self, clock: BenchClock, settings: Mapping[str, Any] | None = None, *, tcp: bool = False,
         on_moved: Callable[[tuple[float, ...]], None] = lambda _position_um: None,
+        seen: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:  # fmt: skip
         unknown = set(settings or {}) - set(DEFAULTS)
         if unknown:
@@ -68,6 +70,7 @@ class ZaberTwin:
         self._clock = clock
         self._time_s = clock.now_s()
         self._on_moved = on_moved
+        self._seen = seen
         step_um = float(self.settings["microstep_um"])
         self.axes: dict[tuple[int, int], _Axis] = {}
         for (device, number), at_um in zip(self.settings["axes"], self.settings["at_um"], strict=False):
@@ -190,6 +193,7 @@ class ZaberTwin:
             "position_um": list(self.position_um),
             "moving": self.moving,
             "wire_faults": dict(self.faults.counts),
+            **self._seen(),
         }
 
     def _reset(self, boot_s: float) -> None:

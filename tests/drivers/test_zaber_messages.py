@@ -124,41 +124,6 @@ def test_every_flag_of_the_sheet_has_words():
     faults = "FF FN FZ FH FV FO FD FC FM FQ FI FA FR FS FB FP FE FT"
     others = "WL WV WT WS WM WP WR WH NC NI ND NR NT NU NJ NB"
     sheet = f"{faults} {others}".split(" ")
-        "FF",
-        "FN",
-        "FZ",
-        "FH",
-        "FV",
-        "FO",
-        "FD",
-        "FC",
-        "FM",
-        "FQ",
-        "FI",
-        "FA",
-        "FR",
-        "FS",
-        "FB",
-        "FP",
-        "FE",
-        "FT",
-        "WL",
-        "WV",
-        "WT",
-        "WS",
-        "WM",
-        "WP",
-        "WR",
-        "WH",
-        "NC",
-        "NI",
-        "ND",
-        "NR",
-        "NT",
-        "NU",
-        "NJ",
-        "NB",
-    ]
     assert set(sheet) == set(messages.FLAGS)
     assert "does not know" in messages.words_of("XX")
 

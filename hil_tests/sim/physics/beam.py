@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,8 @@ class Beam:
         self.charge_coulomb = 0.0  # onto the sample
         self.on_sample_s = 0.0
         self.longest_stay_s = 0.0  # without a break on one place of the sample
+        self.displaced_um = (0.0, 0.0)  # of the beam on the sample, by a stage that carries the sample
+        self.moved_on_um = 0.0  # by which the stage moved while the beam was on the sample
         self._stay_s = 0.0
         self._stay_at: tuple[float, float] | None = None
         self._rng = rng
@@ -88,7 +90,10 @@ class Beam:
         return readings
 
     def push(self, stretches: Stretches) -> None:
-        """Hand over what the beam did; called with rising times."""
+        """Hand over what the beam did; called with rising times. Deflections become places on the sample."""
+        dx, dy = self.displaced_um
+        if dx or dy:
+            stretches = replace(stretches, x_um=stretches.x_um + dx, y_um=stretches.y_um + dy)
         on_s = np.where(stretches.on_sample, stretches.end_s - stretches.begin_s, 0.0)
         self.on_sample_s += float(on_s.sum())
         self.charge_coulomb += float((on_s * stretches.current_a).sum())
@@ -108,6 +113,12 @@ class Beam:
         self.longest_stay_s = max(self.longest_stay_s, float(stays_s.max()))
         self._stay_at = (float(x[-1]), float(y[-1])) if on[-1] else None
         self._stay_s = float(stays_s[-1])
+
+    def displace(self, x_um: float, y_um: float) -> None:
+        """The stage stands elsewhere now."""
+        if self._stay_at is not None:  # the beam was on when it was last looked at
+            self.moved_on_um += math.hypot(x_um - self.displaced_um[0], y_um - self.displaced_um[1])
+        self.displaced_um = (x_um, y_um)
 
     def take(self, reader: str) -> list[Stretches]:
         """Return what ``reader`` has not seen yet."""
