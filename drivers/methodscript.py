@@ -1,4 +1,4 @@
-"""MethodSCRIPT on the wire: numbers, data packages, error codes; what each model can do. No I/O.
+"""MethodSCRIPT on the wire: numbers, data packages, error codes. No I/O.
 
 A value is 7 hexadecimal digits (offset 2^27) and one prefix character; metadata fields follow after commas.
 Sources: PalmSens "MethodSCRIPT v1.8" and "EmStat4 communication protocol v1.3"; worked lines in the tests.
@@ -45,8 +45,11 @@ ERROR_WORDS: Mapping[int, str] = {
     0x000C: "no script is loaded",
     0x000F: "potential out of range",
     0x0010: "not a number",
+    0x0011: "frequency out of range",
+    0x0012: "amplitude out of range",
     0x0014: "open-circuit measurement with the cell on",
     0x001B: "not supported by this instrument",
+    0x001F: "this technique is not licensed on this instrument",
     0x0021: "bad potentiostat mode",
     0x0023: "not possible in this potentiostat mode",
     0x0028: "division by zero",
@@ -66,42 +69,15 @@ ERROR_WORDS: Mapping[int, str] = {
     0x4027: "the cell must be on",
     0x4028: "the cell must be off",
     0x4029: "at least one step is needed",
-    0x4032: "bad literal",
+    0x4032: "bad literal, or the potential set inside a measurement loop",  # the documents differ
     0x4039: "bad literal",
+    0x4200: "an argument is negative",
+    0x4205: "an argument is out of bounds",
+    0x4206: "an argument that this instrument cannot take",
     0x420B: "variable not declared",
     0x7FFF: "fatal error",
 }
 
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What a model can do; a program outside is refused before anything is sent.
-
-    Voltages and currents as published; the bounds of frequency are cautious ones of ours.
-    """
-
-    name: str
-    codes: tuple[str, ...]  # in the answer to ``t``
-    low_v: float
-    high_v: float
-    most_a: float
-    least_a: float
-    galvanostat: bool
-    slowest_hz: float
-    fastest_hz: float
-
-
-CAPABILITIES: Mapping[str, Capabilities] = {
-    "es4_hr": Capabilities(
-        "EmStat4 HR", ("es4_hr", "mes4hr"), -6.0, 6.0, 0.1, 1e-9, True, slowest_hz=1e-5, fastest_hz=2e5
-    ),
-    "es4_lr": Capabilities(
-        "EmStat4 LR", ("es4_lr", "mes4lr"), -3.0, 3.0, 0.01, 1e-11, True, slowest_hz=1e-5, fastest_hz=2e5
-    ),
-    "pico": Capabilities(
-        "EmStat Pico", ("espico", "senswb"), -1.7, 2.0, 0.005, 1e-9, False, slowest_hz=0.016, fastest_hz=2e5
-    ),
-}
 
 _VARIABLE = re.compile(r"([a-z]{2})(?:([0-9A-F]{7})([afpnum kMGTPEi])|     nan)((?:,[0-9A-F]+)*)")
 _ERROR = re.compile(r"(?P<command>[ -~]?)!(?P<code>[0-9A-Fa-f]{4})(?:: *(?P<where>Line \d+(?:, Col \d+)?))?")

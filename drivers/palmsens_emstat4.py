@@ -12,13 +12,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from drivers.clock import Clock
 from drivers.errors import BadReply, NoReply, Refused
 from drivers.line import Interrupted, Line
 from drivers.methodscript import (
-    CAPABILITIES,
     CURRENT,
     FREQUENCY,
     GENERIC,
@@ -26,13 +26,23 @@ from drivers.methodscript import (
     TIME,
     Z_IMAGINARY,
     Z_REAL,
-    Capabilities,
     Value,
     decode_error,
     decode_package,
 )
-from drivers.methodscript_scripts import END, PHASE, off_script, write_script
-from drivers.roles import CellEvent, CellEventKind, CellProgram, CellSample, Identity, Role
+from drivers.methodscript_models import CAPABILITIES, Capabilities
+from drivers.methodscript_parts import END, PHASE
+from drivers.methodscript_scripts import off_script, write_script
+from drivers.palmsens_abilities import PRODUCTS, WHAT_TO_DO, check_script, code_of, probes, swing
+from drivers.roles import (
+    CellAbilities,
+    CellEvent,
+    CellEventKind,
+    CellProgram,
+    CellSample,
+    Identity,
+    Role,
+)
 
 ANSWER_S = 1.0  # to any command, wall seconds
 SCRIPT_ANSWER_S = 3.0  # to a whole script that has to be parsed
@@ -42,7 +52,6 @@ STOP_S = 12.0  # all of it, whatever happens
 PAUSE_AFTER_ERROR_S = 0.1  # the instrument asks for it
 FLOW_CONTROL = b"\x11\x13"  # may come at power-up
 OUTPUT_LETTERS = "PMLCT*+-"
-PRODUCTS = {"nexus1": "Nexus", "espbl": "EmStat Pico bootloader"}
 NO_WATCHDOG = (
     "no host watchdog: a running script goes on when the cable is pulled; what bounds it are the voltage, "
     "current, charge and time limits inside the script itself"
@@ -76,6 +85,7 @@ class EmStat4:
         self._failure = ""
         self._aborted = False
         self._elapsed_s = -1.0
+        self._program: CellProgram | None = None
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -92,19 +102,47 @@ class EmStat4:
 
         Raises:
             NoReply: silence.
-            BadReply: something else answers, or another model than the station file says.
+            BadReply: something else answers, another model than the station file says, or its firmware is
+                too old for our scripts.
             Refused: a script is running (``prepare`` ends it).
         """
         async with self._reader:
             await self._drain()
             version = await self._ask("t", "t")
             flag = await self._read(ANSWER_S)
-            code = self._code_of(version, flag)
+            code = code_of(version, flag, self.model, self.name)
             serial = await self._ask("i", "i")
             script = await self._ask("v", "v")
+        check_script(script[1:], self.name)
         firmware = version[1 + len(code) :].partition("#")[0]
         name = self.model.name if code in self.model.codes else PRODUCTS[code]
         return Identity("PalmSens", name, serial[1:] or None, f"{firmware}, MethodSCRIPT {script[1:]}")
+
+    async def probe(self) -> tuple[CellAbilities, list[str]]:
+        """Find out what this very instrument can do: scripts are loaded, none is run, nothing is energised.
+
+        The parser of the instrument refuses what its firmware does not know, what the model has not, and what
+        is not licensed; a script that opens the circuit is loaded last, so that nothing else stays in it.
+
+        Returns: what it can do (the model's table less what was refused), and what is missing, in words with
+            what to do about it.
+
+        Raises:
+            NoReply, BadReply: no answer to a script. Refused: a program is running.
+        """
+        found, missing = self.model.abilities, []
+        async with self._reader:
+            if self._running:
+                raise Refused("a program is running", device=self.name)
+            try:
+                for what, changes, program in probes(self.model):
+                    refusal = await self._load(write_script(program, self.model))
+                    if refusal:
+                        missing.append(f"no {what} on this instrument: {refusal}; {WHAT_TO_DO}")
+                        found = replace(found, **changes)
+            finally:
+                await self._load(off_script(self.model))
+        return found, missing
 
     async def prepare(self) -> list[str]:
         """End whatever runs, open the circuit, prove it, and read the open-circuit voltage."""
@@ -132,7 +170,7 @@ class EmStat4:
                 raise Refused("a program is running", device=self.name)
             if self._prepared_opening != self._line.openings:
                 raise Refused("the line has been opened since; prepare first", device=self.name)
-            self._begin_program()
+            self._begin_program(program)
             self._running = True  # in doubt until the answer is here
             try:
                 await self._send_script(script)
@@ -263,6 +301,19 @@ class EmStat4:
             raise BadReply("no voltage in the open-circuit measurement", device=self.name)
         return volt
 
+    async def _load(self, script: str) -> str:
+        """Load a script without running it; return in words why it was refused, "" when it was not."""
+        await self._drain()
+        await self._line.send(f"l\n{script}\n\n".encode("ascii"), device=self.name)
+        answer = await self._read(SCRIPT_ANSWER_S)
+        if answer == "l":
+            return ""
+        error = decode_error(answer)
+        await asyncio.sleep(PAUSE_AFTER_ERROR_S)
+        if error is None:
+            raise BadReply("not an answer to a script", device=self.name, request="l", reply=answer)
+        return error.words
+
     async def _send_script(self, script: str) -> None:
         """Send a script and wait until the instrument has accepted it."""
         await self._drain()
@@ -313,6 +364,8 @@ class EmStat4:
             raise BadReply("time did not go on", device=self.name, reply=line)
         self._elapsed_s = elapsed.value
         problems = [f"{kind}: {text}" for kind, value in values.items() for text in value.problems]
+        real, imaginary = _number(values.get(Z_REAL)), _number(values.get(Z_IMAGINARY))
+        swing_v, swing_a = swing(self._program, real, imaginary)
         return CellSample(
             monotonic_s=time.monotonic(),
             elapsed_s=elapsed.value,
@@ -323,21 +376,11 @@ class EmStat4:
             valid=all(value.valid for value in values.values()),
             problems=tuple(problems),
             frequency_hz=_number(values.get(FREQUENCY)),
-            z_real_ohm=_number(values.get(Z_REAL)),
-            z_imag_ohm=_number(values.get(Z_IMAGINARY)),
+            z_real_ohm=real,
+            z_imag_ohm=imaginary,
+            swing_v=swing_v,
+            swing_a=swing_a,
         )
-
-    def _code_of(self, version: str, flag: str) -> str:
-        """Return the type code in the answer to ``t``. Raises BadReply if it is not the station's model."""
-        codes = [code for model in CAPABILITIES.values() for code in model.codes]
-        code = next((code for code in (*codes, *PRODUCTS) if version.startswith("t" + code)), None)
-        if code is None or not flag.startswith("R"):
-            raise BadReply("not a MethodSCRIPT instrument", device=self.name, request="t", reply=version)
-        if code not in self.model.codes:
-            raise BadReply(
-                f"the station file says {self.model.name}", device=self.name, request="t", reply=version
-            )
-        return code
 
     async def _ask(self, command: str, letter: str) -> str:
         """Send a command and return the line that answers it, past the output of a running script.
@@ -389,7 +432,8 @@ class EmStat4:
             raise NoReply("lines came, but not the one that was waited for", device=self.name)
         return await self._read(remaining_s)
 
-    def _begin_program(self) -> None:
+    def _begin_program(self, program: CellProgram) -> None:
+        self._program = program
         self._phase = self._ending = self._failure = ""
         self._aborted = False
         self._elapsed_s = -1.0

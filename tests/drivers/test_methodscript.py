@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from lark import Lark, Tree, UnexpectedInput
 
 from drivers.errors import BadReply, OutOfRange
 from drivers.methodscript import (
-    CAPABILITIES,
     LARGEST_COUNT,
     Value,
     decode_error,
@@ -21,12 +21,14 @@ from drivers.methodscript import (
     encode_value,
     literal,
 )
+from drivers.methodscript_models import CAPABILITIES
 from drivers.methodscript_scripts import off_script, write_script
-from drivers.roles import CcCv, CellLimits, ConstantCurrent, ConstantVoltage, Eis, Ocv
+from drivers.roles import CcCv, CellLimits, ConstantCurrent, ConstantVoltage, Eis, Geis, Ocv
 
 DATA = Path(__file__).parents[1] / "data" / "methodscript"
 GRAMMAR = Lark((DATA / "grammar.lark").read_text(), parser="lalr")
 HR = CAPABILITIES["es4_hr"]
+SWEEPS = ("meas_loop_eis", "meas_loop_geis")
 LIMITS = CellLimits(2.5, 4.05, 40e-6, 3.6, 7200.0)
 
 # --- numbers: the lines and values are those of the protocol sheet ---------------------------------------
@@ -186,7 +188,18 @@ def test_impossible_literals(value):
 
 # --- scripts ---------------------------------------------------------------------------------------------
 
-PREFIX = {"a": 1e-18, "f": 1e-15, "p": 1e-12, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "i": 1.0}
+PREFIX = {
+    "a": 1e-18,
+    "f": 1e-15,
+    "p": 1e-12,
+    "n": 1e-9,
+    "u": 1e-6,
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "T": 1e12,
+    "i": 1.0,
+}
 
 
 def number(text):
@@ -307,13 +320,13 @@ def check_script(script, program):
         return tree
     inside_limited = set()
     for loop in loops(tree):
-        if loop.data == "measurement" and loop.children[0] == "meas_loop_eis":
+        if loop.data == "measurement" and loop.children[0] in SWEEPS:
             continue  # one frequency; the loop around it is checked
         assert_limited(loop, program.limits)
         inside_limited |= {id(m) for m in loop.find_data("measurement")}
     assert all(id(m) in inside_limited for m in measured)
     for m in measured:
-        if m.children[0] == "meas_loop_eis":
+        if m.children[0] in SWEEPS:
             assert number(m.children[7].children[0]) == 1.0  # one point
         else:
             assert number(m.children[-1 - len(bodies_after(m))].children[0]) <= program.limits.duration_s * (
@@ -348,7 +361,7 @@ def programs(draw):
     model = CAPABILITIES[draw(st.sampled_from(["es4_hr", "es4_lr", "pico"]))]
     bounds = draw(limits(model))
     middle = st.floats(bounds.voltage_low_v + 0.01, bounds.voltage_high_v - 0.01)
-    current = draw(st.floats(max(model.least_a, 1e-9), bounds.current_a)) * draw(st.sampled_from([1.0, -1.0]))
+    current = draw(st.floats(max(model.least_a, 3e-9), bounds.current_a)) * draw(st.sampled_from([1.0, -1.0]))
     until = draw(st.floats(0.0, bounds.current_a))
     interval = draw(st.floats(0.02, min(60.0, bounds.duration_s)))
     makers = [
@@ -356,11 +369,20 @@ def programs(draw):
         lambda: ConstantVoltage(draw(middle), until, bounds, interval),
         lambda: Eis(draw(st.floats(1e-3, 0.1)), draw(st.floats(1e3, 2e5)), draw(st.floats(10.0, 1e3)),
                     draw(st.integers(1, 5)), bounds),
+        lambda: Eis(1e-3, 1e3, 10.0, 3, bounds, voltage_v=draw(middle)),
     ]  # fmt: skip
     if model.galvanostat:
         makers += [
             lambda: ConstantCurrent(current, draw(middle), bounds, interval),
             lambda: CcCv(current, draw(middle), until, bounds, interval),
+            lambda: Geis(
+                max(0.3 * abs(current), 1e-9),
+                draw(st.floats(1e3, 1e5)),
+                draw(st.floats(10.0, 1e3)),
+                draw(st.integers(1, 5)),
+                replace(bounds, charge_coulomb=1e4),
+                0.5 * current,
+            ),
         ]
     return draw(st.sampled_from(makers))(), model
 
@@ -473,6 +495,12 @@ def test_off_script_never_switches_on():
         (Eis(1.0, 1e5, 1.0, 11, LIMITS), "es4_hr", "amplitude"),
         (Eis(0.01, 1e5, 1.0, 0, LIMITS), "es4_hr", "number of frequencies"),
         (Eis(0.01, 1e5, 1e-4, 31, LIMITS), "es4_hr", "duration of the sweep"),
+        (Eis(0.01, 1.0, 1e3, 11, LIMITS), "es4_hr", "from high to low"),
+        (Eis(0.01, 1e5, 1.0, 11, LIMITS, voltage_v=4.04), "es4_hr", "voltage to hold"),  # peak 14 mV
+        (Geis(1e-6, 1e3, 1.0, 9, CellLimits(0, 2.0, 1e-3, 1, 60)), "pico", "no galvanostat"),
+        (Geis(1e-6, 2e5, 1.0, 11, LIMITS), "es4_hr", "frequency"),
+        (Geis(20e-6, 1e4, 1.0, 11, LIMITS, 13e-6), "es4_hr", "bias and sine together"),  # 13 + 28 uA > 40
+        (Geis(1e-6, 1e4, 0.1, 11, CellLimits(2.5, 4.05, 4e-5, 1e-5, 600), 2e-6), "es4_hr", "charge of"),
     ],
 )
 def test_out_of_range_before_anything_is_sent(program, model, why):
@@ -486,6 +514,90 @@ def test_sweep_frequencies_are_spaced_evenly_on_a_logarithmic_scale():
     assert "mul_var f 100m" in lines  # 1e5 .. 1 in 5 steps of a decade
     assert "loop m < 6i" in lines
     assert "meas_loop_eis x r j 10m f f 1i e" in lines
+
+
+GEIS_SCRIPT = """\
+var x
+var r
+var j
+var f
+var e
+var m
+var u
+var h
+var y
+store_var f 10k dc
+store_var m 0i ja
+var p
+var c
+var t
+var s
+var d
+var q
+var g
+var b
+var n
+var k
+var w
+store_var q 0 ja
+store_var s 0 eb
+store_var g 0 ba
+store_var p 0 ab
+store_var b 0i ja
+store_var n 0i ja
+store_var w 0i ja
+set_pgstat_chan 0
+set_pgstat_mode 6
+set_max_bandwidth 10k
+set_range ab 5
+set_autoranging ab 50m 5
+set_range db 17071068p
+set_autoranging db 17071068p 17071068p
+"""
+
+
+def test_a_galvanostatic_sweep_byte_by_byte():
+    """Settings in the order of the published example: mode, bandwidth, ab, db; then set_i 0, cell_on."""
+    script = write_script(Geis(5e-6, 1e4, 1e2, 3, LIMITS, 10e-6), HR)
+    assert script.startswith(GEIS_SCRIPT + "meas 100m p ab\n")  # 10 uA + sqrt(2) 5 uA = 17.071068 uA
+    lines = script.split("\n")
+    assert lines.index("set_i 0") + 1 == lines.index("cell_on")
+    at = lines.index("meas_loop_geis x r j 5u f f 1i 10u")
+    assert lines[at : at + 4] == [lines[at], "endloop", "meas 50m p ab", "meas 50m c ba"]
+    assert 'send_string "phase geis"' in lines
+
+
+def test_a_potentiostatic_sweep_may_hold_a_voltage_of_its_own():
+    lines = write_script(Eis(0.01, 1e4, 1e2, 3, LIMITS, voltage_v=3.9), HR).split("\n")
+    assert lines.index("store_var e 3900m ab") < lines.index("set_e e") < lines.index("cell_on")
+    assert "copy_var p e" not in lines
+    lines = write_script(Eis(0.01, 1e4, 1e2, 3, LIMITS), HR).split("\n")
+    assert "copy_var p e" in lines
+
+
+def foreseen(lines):
+    """What stands between the test whether there is a next point and the end of the loop."""
+    at = next(i for i, line in enumerate(lines) if line.startswith("if m < "))
+    return lines[at + 1 : lines.index("if w == 0i", len(lines) - 12)]
+
+
+def test_the_swing_of_the_next_point_is_foreseen():
+    """Peak 1 uA, two points a decade apart: |Z| may grow tenfold, so 10 uA times |Z| must fit."""
+    lines = write_script(Geis(1e-6 / math.sqrt(2.0), 1e3, 1e2, 2, LIMITS), HR).split("\n")
+    ahead = foreseen(lines)
+    assert ahead[:5] == ["copy_var r u", "mul_var u r", "copy_var j y", "mul_var y j", "add_var u y"]
+    factor = number(ahead[5].removeprefix("mul_var u "))
+    assert factor == pytest.approx((10e-6) ** 2, rel=1e-6)
+    assert ahead[6] == "store_var h 4050m ja"
+    assert "store_var h 2500m ja" in ahead
+
+
+def test_autoranging_stays_inside_what_the_model_has():
+    """Down to 1/1000 of the limit, but never below its smallest range: 100 nA on the HR, 1 nA on the LR."""
+    small = CellLimits(0.5, 2.5, 20e-6, 1.0, 600.0)
+    hold = ConstantVoltage(2.0, 1e-6, small)
+    assert "set_autoranging ba 100n 20u" in write_script(hold, HR).split("\n")
+    assert "set_autoranging ba 20n 20u" in write_script(hold, CAPABILITIES["es4_lr"]).split("\n")
 
 
 def test_a_run_shorter_than_its_interval_has_one_reading():
