@@ -92,6 +92,8 @@ class Heating:
         refusal = self._guard.refuses() or self._guard.refuses_target(to_k)
         if refusal:
             raise Refused(f"heating is refused: {refusal}", device="heater")
+        if not self._history:  # a run that begins with this step: the first reading is under way
+            await self._clock.sleep(2.0 * self._period_s)
         if self.temperature_k() is None:
             raise Refused("heating is refused: the temperature is not known", device="heater")
         await heater.set_ramp_k_per_min(ramp_k_per_s * 60.0)

@@ -350,6 +350,7 @@ class Host:
             "began": began_wall,
             "steps": self.sequence.timeline, "gaps": self.recorder.gaps, "trips": self.recorder.trips,
             "counters": self._counters(), "instruments": self._notes, "charge": self.stamps.charge(),
+            "roles": dict(self.station.roles.named()),
             "confirmed_by_person": confirmed_by_person(self.station),
             "scheduling": self.scheduling.as_dict() if self.scheduling is not None else None,
         }  # fmt: skip

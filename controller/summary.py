@@ -133,6 +133,10 @@ SCHEMA: Plain = {
         "flags": {**_WORDS, "description": "what the reduction points out"},
         "confirmed_by_person": _LIST_OF_OBJECTS,
         "instruments": {"type": "object"},
+        "roles": {
+            "type": "object", "additionalProperties": {"type": "string"},
+            "description": "role -> device of the station; what is not here the station does not have",
+        },
         "steps": {"type": "array", "items": _STEP},
         "files": {"type": "object", "additionalProperties": {"type": "string"}},
         "problems": {**_WORDS, "description": "what could not be made"},
@@ -195,6 +199,7 @@ def summarise(
         "flags": list(found.get("flags", [])),
         "confirmed_by_person": record["confirmed_by_person"],
         "instruments": record["instruments"],
+        "roles": dict(record.get("roles", {})),
         "steps": [{"ended_lab_s": None, **step} for step in record["steps"]],
         "files": dict(files or {}),
         "problems": [*problems, *faults],

@@ -250,7 +250,7 @@ class _Rules:
         for index, layer in enumerate(self.layer_tables):
             path = ("sample", "layer", index, "normaliser")
             normaliser = layer.get("normaliser")
-            if not isinstance(normaliser, str):
+            if not isinstance(normaliser, str) or "analysis" not in self.source.data:
                 continue
             if normaliser == "Li" or normaliser not in self.elements:
                 others = [element for element in self.elements if element != "Li"]
