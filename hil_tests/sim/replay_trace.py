@@ -3,9 +3,10 @@
 Reads ``operando-wire-trace 1`` (written from its description, shares no code with the host). For each line it
 opens the same kind of port and waits for a request of the recording; the answer is what came then, after the
 time that it took then, silence, hang-ups and late bytes included. A request is looked for from the last one
-onwards, then backwards, first byte by byte, then with the same head only (a key that is drawn anew at every
-start, say). Transaction numbers of Modbus TCP are those of the host of today. What was never asked before is
-not answered, and counted.
+onwards, then backwards. On Modbus TCP transaction numbers are those of the host of today, and a write with
+the same head but other 32-bit words is taken for the recorded one (a key that is drawn anew at every start):
+from then on the new word stands for the old one in requests and answers. What was never asked before is not
+answered, and counted.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ class Player:
         self._whole = whole
         self._next = 0
         self._buffer = b""
+        self._words: dict[bytes, bytes] = {}  # of the recording, and what stands for them today
         self._timers: set[asyncio.TimerHandle] = set()
         self._impatience: asyncio.TimerHandle | None = None
 
@@ -172,24 +174,45 @@ class Player:
         self._next = max(self._next, number + 1)
         self.answered += 1
         for after_s, data in exchange.answers:
-            renumbered = request[:2] + data[2:] if self._tcp and data[:2] == exchange.request[:2] else data
-            self._later(after_s, self._wire.send, renumbered)
+            self._later(after_s, self._wire.send, self._of_today(data, exchange, request))
         if exchange.lost_s is not None:
             self._later(exchange.lost_s, self._wire.lose)
             self._later(max(exchange.back_s or 0.0, exchange.lost_s + 0.05), self._wire.restore)
 
+    def _of_today(self, answer: bytes, exchange: Exchange, request: bytes) -> bytes:
+        """Return an answer with the number of the request, and with today's words."""
+        if not self._tcp:
+            return answer
+        answer = self._today(answer)
+        return request[:2] + answer[2:] if answer[:2] == exchange.request[:2] else answer
+
+    def _take_words(self, known: bytes, request: bytes) -> None:
+        """Note which 32-bit words of a write are other ones today."""
+        for at in range(TCP_HEADER_BYTES + HEAD_BYTES + 1, len(known), 4):
+            old, new = known[at : at + 4], request[at : at + 4]
+            if old != new and len(old) == 4:
+                self._words[old] = new
+
     def _find(self, request: bytes) -> int | None:
         """Return the number of the exchange to play: the next that fits, else the last one before."""
-        cut = TCP_HEADER_BYTES if self._tcp else 0
         ahead = range(self._next, len(self._exchanges))
-        behind = range(self._next - 1, -1, -1)
-        for head in (None, cut + HEAD_BYTES) if self._tcp else (None,):
-            for order in (ahead, behind):
-                for number in order:
-                    known = self._exchanges[number].request
-                    if len(known) == len(request) and known[cut:head] == request[cut:head]:
-                        return number
+        order: tuple[int, ...] = (*ahead, *range(self._next - 1, -1, -1))
+        cut = TCP_HEADER_BYTES if self._tcp else 0
+        for number in order:
+            if self._today(self._exchanges[number].request)[cut:] == request[cut:]:
+                return number
+        head = TCP_HEADER_BYTES + HEAD_BYTES
+        for number in order if self._tcp and len(request) > head else ():
+            known = self._exchanges[number].request
+            if len(known) == len(request) and known[cut:head] == request[cut:head]:
+                self._take_words(known, request)
+                return number
         return None
+
+    def _today(self, known: bytes) -> bytes:
+        for old, new in self._words.items():
+            known = known.replace(old, new)
+        return known
 
     def _later(self, after_s: float, do: Any, *arguments: bytes) -> None:
         def act() -> None:
