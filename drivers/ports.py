@@ -7,6 +7,7 @@ from typing import Any
 
 from drivers.line import Line, Trace
 from drivers.port import Port
+from drivers.port_none import DistantPort
 from drivers.port_serial import SerialPort
 from drivers.port_tcp import TcpPort
 from drivers.port_udp import UdpPort
@@ -24,7 +25,15 @@ def _udp(*, host: str, port: int) -> Port:
     return UdpPort(host, port)
 
 
-KINDS: Mapping[str, Callable[..., Port]] = {"serial": _serial, "tcp": _tcp, "udp": _udp}
+def _folder(*, path: str) -> Port:
+    return DistantPort(path)
+
+
+def _zmq(*, host: str, port: int) -> Port:
+    return DistantPort(f"tcp://{host}:{port}")
+
+
+KINDS: Mapping[str, Callable[..., Port]] = {"serial": _serial, "tcp": _tcp, "udp": _udp, "folder": _folder, "zmq": _zmq}
 
 
 def open_line(name: str, table: Mapping[str, Any], *, trace: Trace | None = None) -> Line:
@@ -33,7 +42,7 @@ def open_line(name: str, table: Mapping[str, Any], *, trace: Trace | None = None
     Args:
         name: name of the line in the station file.
         table: ``kind`` and the keys of that kind: serial {port, baud, parity, stop_bits},
-            tcp {host, port}, udp {host, port}.
+            tcp {host, port}, udp {host, port}, folder {path}, zmq {host, port}.
         trace: see ``Line``.
 
     Raises:

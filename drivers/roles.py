@@ -108,6 +108,20 @@ class FrameStatus:
 
 
 @dataclass(frozen=True)
+class ImageRecord:
+    """One whole image of a camera, on disk before anybody hears of it."""
+
+    number: int  # as the camera counts
+    path: str  # an uncompressed TIFF below the folder that was given to ``keep_in``
+    nbytes: int  # of what came from the camera
+    sha256: str  # of what came from the camera: a file, or the pixels of a message
+    origin: str  # name of that file, or of the stream
+    time_s: float | None  # end of the exposure as the camera tells it, wall clock; None if it does not
+    seen_s: float  # when it was first seen here, wall clock
+    exposure_s: float  # lab time
+
+
+@dataclass(frozen=True)
 class IoReading:
     """One poll of the beam-line I/O."""
 
@@ -542,4 +556,17 @@ class FrameDetector(Device, Protocol):
 
     async def status(self) -> FrameStatus:
         """Read counters and state."""
+        ...
+
+
+@runtime_checkable
+class ImageDetector(FrameDetector, Protocol):
+    """A camera: few, large frames. Another process takes them and puts each on disk as an image."""
+
+    def keep_in(self, folder: str) -> None:
+        """Say where the images of this run go; before ``start``."""
+        ...
+
+    async def next_images(self) -> list[ImageRecord]:
+        """Return the images that have come since the last call, in the order in which they were found."""
         ...
