@@ -4,9 +4,9 @@
 
 r is the working set-point, y the measurement, both in K; u, I and feed are powers in W, so that a change of
 gains or of the reference power leaves the integral what it is: the power that keeps the temperature.
-The derivative is taken on the measurement, never on the set-point. While u is clipped the integral does not
-grow further in that direction, and it never leaves the limits by itself. The clock belongs to the caller,
-who passes the measured dt. A measurement that is None or not finite gives 0 W: never a guess.
+The derivative is taken on the measurement, never on the set-point. The integral moves no further than where
+the output, without its derivative, reaches a limit: so it stands still while u is clipped. The clock belongs
+to the caller, who passes the measured dt. A measurement that is None or not finite gives 0 W: never a guess.
 
 No weight on the set-point: it is ramped, and what a ramp needs in power can be fed forward.
 
@@ -85,11 +85,9 @@ def step(
         integral += (memory.kp_w_per_k - gains.kp_w_per_k) * error_k
     fixed = gains.kp_w_per_k * (error_k - gains.td_s * slope) + feed_w
     growth = gains.kp_w_per_k * error_k * dt_s / gains.ti_s
-    wanted = fixed + integral
-    if not ((wanted >= high_w and growth > 0.0) or (wanted <= low_w and growth < 0.0)):
-        offset_w = gains.kp_w_per_k * error_k + feed_w  # not beyond what clips: the derivative passes
-        lowest, highest = min(low_w - offset_w, integral), max(high_w - offset_w, integral)
-        integral = min(max(integral + growth, lowest), highest)
+    offset_w = gains.kp_w_per_k * error_k + feed_w  # without the derivative, which passes
+    lowest, highest = min(low_w - offset_w, integral), max(high_w - offset_w, integral)
+    integral = min(max(integral + growth, lowest), highest)
     output = min(max(fixed + integral, low_w), high_w)
     return output, Memory(integral, now_k, slope, gains.kp_w_per_k)
 
