@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.command_keys import load_keys
 from controller.commands import Command, Gate, Refusal, RemoteCommands
+from controller.line_health import described
 from controller.payloads import describe, parameter, state
 
 if TYPE_CHECKING:
@@ -50,6 +51,16 @@ def description(station: Station, experiment: Experiment, limits: CellWindow, sp
         }
         for module, told in parameters.items() if (name := names[module]) is not None
     }  # fmt: skip
+    modules |= described({name: line.model_dump() for name, line in station.lines.items()})
+    for name, channels in station.monitors.items():
+        modules[name] = {
+            "driver": station.devices[name].driver, "roles": ["monitor"], "description": f"device {name}",
+            "parameters": {
+                channel: parameter(f"{channel} of {name}", kind="boolean")
+                if unit is None else parameter(f"{channel} of {name}", unit=unit or "1")
+                for channel, unit in channels.items()
+            },
+        }  # fmt: skip
     modules["run"] = {
         "roles": [], "description": "where the run stands; what remote commands must expect",
         "parameters": {

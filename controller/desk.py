@@ -89,5 +89,5 @@ class Desk:
             "quantities": host.products["progress"].get("quantities", {}),
             "counts": host.products["progress"].get("counts", {}),
             "alarms": [t.text for t in host.guard.latched.values()],
-            "latched": list(host.guard.latched),
+            "latched": list(host.guard.latched), "lines": host.health.now(),
         }  # fmt: skip

@@ -88,6 +88,7 @@ def one_line(status: Status) -> str:
     if scan:
         line = f" line {scan['line']}/{scan['lines']}" if scan["lines"] > 1 else ""
         parts.append(f"{scan['name']} pass {scan['n']}{line}")
+    parts += lines(status, errors_only=True)
     alarms = status.get("alarms") or []
     parts += [f"ALARM {alarm}" for alarm in alarms]
     return "  ".join(parts)
@@ -119,6 +120,8 @@ def panel(status: Status) -> Panel:
         rows.append(Text(line + (f"   quarantined {scan['quarantined']}" if scan.get("quarantined") else "")))
     if status.get("quantities"):
         rows.append(_quantities(status["quantities"]))
+    if status.get("lines"):
+        rows.append(Text("   ".join(lines(status)), style="dim"))
     alarms = status.get("alarms") or []
     rows += [Text(f"ALARM  {alarm}", style="bold red") for alarm in alarms]
     colour = "red" if alarms else "yellow" if status.get("paused") else "green"
@@ -126,6 +129,24 @@ def panel(status: Status) -> Panel:
     return Panel(
         Group(*rows), title=f"[bold]{status.get('run', 'operando')}[/]  {state}", border_style=colour
     )
+
+
+def lines(status: Status, *, errors_only: bool = False) -> list[str]:
+    """Return the health of each line in few words: half and 99 of 100 replies within, what went wrong."""
+    told = []
+    for name, health in (status.get("lines") or {}).items():
+        wrong = ", ".join(
+            f"{health[key]} {word}"
+            for key, word in (
+                ("timeouts", "timed out"), ("bad_replies", "bad"), ("losses", "lost"),
+                ("failed_openings", "not opened"),
+            )
+            if health[key]
+        )  # fmt: skip
+        if wrong or not errors_only:
+            fast = "" if health["p50_ms"] is None else f" {health['p50_ms']:.3g}/{health['p99_ms']:.3g} ms"
+            told.append(f"{name}{fast}" + (f" ({wrong} of {health['requests']})" if wrong else ""))
+    return told
 
 
 def _readings(status: Status) -> Table:

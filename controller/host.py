@@ -41,6 +41,7 @@ from controller.estimate import estimate
 from controller.guard import Action, Guard, Trip
 from controller.heating import Heating
 from controller.journal import AsyncJournal, JournalError
+from controller.line_health import LineHealth
 from controller.link_server import LinkServer
 from controller.local import LocalServer
 from controller.notify import ALL_OFF, SETTING_UP, Freshness
@@ -199,6 +200,7 @@ class Host:
         self.bench = build(
             self.station, self.clock, limits=limits, trace=self.trace.of if self.trace is not None else None
         )
+        self.health = LineHealth(self.recorder, {name: line.stats for name, line in self.bench.lines.items()})
         self.heating = Heating(
             self.bench.heater, self.bench.io, self.guard, self.clock, self.recorder,
             period_s=self._period(self.station.roles.heater),
@@ -362,6 +364,7 @@ class Host:
             await _leave(_write_json(self.run_dir / "record.json", record))
         self._local.broadcast({"event": "ended", "code": code, "text": outcome})
         self._standing.tell(self.desk.status())
+        await _leave(self.health.end())
         ended = {"state": "ended", "code": code, "outcome": outcome}
         await _leave(self.recorder.event("run", "host", ended))
         if taken_up:
@@ -411,6 +414,7 @@ class Host:
             status = self.desk.status()
             self._local.broadcast({"event": "status", **status})
             self._standing.tell(status)
+            self.health.tell()
             self.recorder.flush_tele()
             await asyncio.sleep(STATUS_PERIOD_S)
 

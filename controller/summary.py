@@ -147,6 +147,11 @@ SCHEMA: Plain = {
             "properties": dict.fromkeys(("lab_s", "wall_s", "speed"), _NUMBER_OR_NULL),
         },
         "counters": {"type": "object"},
+        "lines": {
+            "type": "object",
+            "description": "by line: requests, replies, errors by kind, reopenings, bytes, latencies in ms",
+            "additionalProperties": {"type": "object", "additionalProperties": _NUMBER_OR_NULL},
+        },
     },
 }  # fmt: skip
 
@@ -207,6 +212,7 @@ def summarise(
         "seeds": dict(seeds or {}),
         "durations": {name: record.get(name) for name in ("lab_s", "wall_s", "speed")},
         "counters": counters,
+        "lines": record["counters"].get("lines", {}),
     }
     plain: Plain = finite(summary)
     return plain

@@ -1,0 +1,97 @@
+"""How the lines are: published while a run goes on, in ``status``, and in the journal at its end.
+
+Topics ``state/line-<name>/<parameter>``, retained. What counts errors is told within a second of a change,
+the rest once a minute: health must not fill the journal that it is published through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from controller.payloads import parameter, state
+
+if TYPE_CHECKING:
+    from controller.record import Recorder
+    from drivers.line_stats import LineStats
+
+LOOK_PERIOD_S = 1.0  # wall
+SLOW_PERIOD_S = 60.0
+PROMPT = "errors", "timeouts", "bad_replies", "losses", "reopenings"
+SLOW = {"requests": "", "p50_ms": "ms", "p99_ms": "ms", "max_ms": "ms"}
+PARAMETERS = {
+    "requests": parameter("requests sent since the host began", kind="integer"),
+    "errors": parameter("timeouts, bad replies, lost connections and failed openings", kind="integer"),
+    "timeouts": parameter("replies that did not come in time", kind="integer"),
+    "bad_replies": parameter("replies that were damaged or not to what was asked", kind="integer"),
+    "losses": parameter("times that the open port was lost", kind="integer"),
+    "reopenings": parameter("times that the port was opened again", kind="integer"),
+    "p50_ms": parameter("half of the replies came within", unit="ms"),
+    "p99_ms": parameter("99 of 100 replies came within", unit="ms"),
+    "max_ms": parameter("the slowest reply", unit="ms"),
+}
+
+
+def module(line: str) -> str:
+    """Return the name of a line as a module of ``state`` and ``describe``."""
+    return f"line-{line}"
+
+
+def described(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what ``describe`` says of the lines: by name, their tables in the station file."""
+    return {
+        module(name): {
+            "roles": [], "description": f"{table['kind']} line {name}", "parameters": PARAMETERS
+        }
+        for name, table in lines.items()
+    }  # fmt: skip
+
+
+class LineHealth:
+    """Looks at the counters of the lines once a second.
+
+    Args:
+        recorder: where it is published and journalled.
+        stats: of the lines, by name.
+        monotonic: wall seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        stats: Mapping[str, LineStats],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._recorder = recorder
+        self._stats = stats
+        self._monotonic = monotonic
+        self._looked_s = self._slow_s = -float("inf")
+        self._now: dict[str, dict[str, Any]] = {}
+        self._told: dict[tuple[str, str], Any] = {}
+
+    def now(self) -> dict[str, dict[str, Any]]:
+        """Return the counters by line, at most a second old."""
+        now_s = self._monotonic()
+        if now_s - self._looked_s >= LOOK_PERIOD_S:
+            self._looked_s = now_s
+            self._now = {name: stats.as_dict() for name, stats in self._stats.items()}
+        return self._now
+
+    def tell(self) -> None:
+        """Publish what is different from what was last told."""
+        slow = self._monotonic() - self._slow_s >= SLOW_PERIOD_S
+        if slow:
+            self._slow_s = self._monotonic()
+        for line, counters in self.now().items():
+            for name in (*PROMPT, *(SLOW if slow else ())):
+                if self._told.get((line, name), "") != counters[name]:
+                    self._told[line, name] = counters[name]
+                    body = state(counters[name], q="good", unit=SLOW.get(name) or None)
+                    topic = f"state/{module(line)}/{name}"
+                    self._recorder.post("state", module(line), body, topic=topic, retain=True)
+
+    async def end(self) -> None:
+        """Commit the counters of the whole run."""
+        self._looked_s = -float("inf")
+        await self._recorder.event("line_health", "host", {"lines": self.now()})
