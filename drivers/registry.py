@@ -21,6 +21,7 @@ BUILT_IN = {  # the same as in pyproject.toml, so that a plain source tree works
     "amptek_dp5": "drivers.amptek_dp5:AmptekDp5",
     "zaber_ascii": "drivers.zaber_ascii:ZaberAscii",
     "icpdas_m7015": "drivers.icpdas_m7015:IcpDasM7015",
+    "aimtti_cpx400dp": "drivers.aimtti_cpx400dp:AimTtiCpx400dp",
 }
 
 

@@ -20,6 +20,7 @@ from controller.config.instruments.base import Composite, Device, Instrument
 from controller.config.instruments.cell import EmStat
 from controller.config.instruments.host_pid import HostPid
 from controller.config.instruments.labjack import LabJack
+from controller.config.instruments.supply import Cpx400dp
 from controller.config.instruments.temperature import Eurotherm
 from controller.config.instruments.thermometers import M7015
 from controller.config.instruments.zaber import Zaber
@@ -37,6 +38,7 @@ BUILT_IN: dict[str, type[Instrument]] = {
     "amptek_dp5": Amptek,
     "zaber_ascii": Zaber,
     "icpdas_m7015": M7015,
+    "aimtti_cpx400dp": Cpx400dp,
 }
 
 
