@@ -137,9 +137,8 @@ def test_open_circuit_falls_with_lithium_everywhere():
 
 
 def settled_ohm(p):
-    """All resistances of the circuit, diffusion terms as far as they are summed."""
-    terms = sum(2.0 / ((k + 0.5) * math.pi) ** 2 for k in range(p.diffusion_terms))
-    return p.ohmic_ohm + p.transfer_ohm + p.diffusion_ohm * terms
+    """All resistances of the circuit."""
+    return p.ohmic_ohm + p.transfer_ohm + p.diffusion_ohm
 
 
 @pytest.mark.parametrize("current_a", [5e-6, -5e-6])
@@ -268,6 +267,19 @@ def test_diffusion_terms_are_the_finite_warburg_element():
         assert cell.impedance_ohm(hertz) == pytest.approx(complex(warburg), rel=2e-3)
 
 
+def test_the_pairs_of_an_ordinary_cell_follow_the_warburg_element_over_eight_decades():
+    """R tanh(s)/s, s = sqrt(j w tau), written out here: within 0.4 % of the whole at any frequency."""
+    cell = Cell(IDEAL, temperature_k=lambda: WARM_K)
+    slope = -open_circuit_slope_v(0.8) * 0.5 / IDEAL.capacity_coulomb
+    for hertz in np.geomspace(1e-4, 1e4, 81):
+        omega = 2.0 * math.pi * hertz
+        root = np.sqrt(1j * omega * IDEAL.diffusion_s)
+        transfer = IDEAL.transfer_ohm / (1.0 + 1j * omega * IDEAL.transfer_ohm * IDEAL.double_layer_f)
+        warburg = IDEAL.diffusion_ohm * np.tanh(root) / root + slope / (1j * omega)
+        expected = complex(IDEAL.ohmic_ohm + transfer + warburg)
+        assert abs(cell.impedance_ohm(hertz) - expected) < 4e-3 * abs(expected)
+
+
 def test_impedance_is_what_a_small_sine_of_current_does():
     """Drive the circuit with a sine in small steps and correlate: the time domain gives the same number."""
     cell = Cell(replace(IDEAL, start_x=0.825), temperature_k=lambda: WARM_K)  # between two points
@@ -276,11 +288,10 @@ def test_impedance_is_what_a_small_sine_of_current_does():
     total = 0j
     for k in range(20 * steps):
         cell.galvanostat(amplitude * math.sin(2.0 * math.pi * (k + 0.5) / steps))
-        before = cell.voltage_v
         cell.process(1.0 / hertz / steps)
-        if k >= 15 * steps:  # settled
+        if k >= 15 * steps:  # settled; what answers within a step is in phase with the current of that step
             phase = 2.0 * math.pi * (k + 0.5) / steps
-            total += (before + cell.voltage_v) / 2.0 * (math.sin(phase) + 1j * math.cos(phase))
+            total += cell.voltage_v * (math.sin(phase) + 1j * math.cos(phase))
     measured = total * 2.0 / (5 * steps) / amplitude
     assert measured.real == pytest.approx(expected.real, rel=0.02)
     assert measured.imag == pytest.approx(expected.imag, rel=0.05)

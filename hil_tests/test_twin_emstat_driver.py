@@ -4,6 +4,7 @@ The limits are those inside the script: nothing here stops a program but the ins
 """
 
 import asyncio
+import cmath
 import contextlib
 import math
 
@@ -23,6 +24,7 @@ from drivers.roles import (
     ConstantCurrent,
     ConstantVoltage,
     Eis,
+    Geis,
     Ocv,
 )
 from hil_tests.sim.clock import LabClock
@@ -114,7 +116,7 @@ async def test_identify(rig):
 
 async def test_another_model_is_found_out(rig):
     one = await rig(model="es4_lr")
-    with pytest.raises(BadReply, match="station file says EmStat4 HR"):
+    with pytest.raises(BadReply, match='says EmStat4 HR; if this is the right one, write model = "es4_lr"'):
         await one.driver.identify()
 
 
@@ -245,6 +247,121 @@ async def test_impedance(rig):
         assert sample.voltage_v == pytest.approx(3.9135, abs=2e-3)
         assert abs(sample.current_a) < 1e-6
     assert not one.twin.counters()["cell_on"]
+
+
+CIRCUIT_HZ = (1e4, 1e3, 1e2, 10.0, 1.0)
+
+
+def written_out_ohm(hertz):
+    """The circuit with the twin's parameters: 2500 ohm, 2000 ohm || 2 uF, finite Warburg 1500 ohm, 300 s.
+
+    The cathode's own capacitance: 28.3 mV for 0.05 of x above 0.8, and 0.5/0.072 of x per coulomb.
+    """
+    omega = 2.0 * math.pi * hertz
+    root = cmath.sqrt(1j * omega * 300.0)
+    slope = (3.9135 - 3.8852) / 0.05 * 0.5 / 0.072
+    return 2500.0 + 2000.0 / (1 + 1j * omega * 4e-3) + 1500.0 * cmath.tanh(root) / root + slope / (1j * omega)
+
+
+async def test_a_galvanostatic_sweep_measures_the_same_circuit(rig):
+    """2 uA rms: the voltage swings by sqrt(2) 2 uA |Z|, which is told with each point."""
+    one = await rig()
+    samples, phases, end = await one.run(Geis(2e-6, 1e4, 1.0, 5, bounds()))
+    assert (phases, end.detail) == (["geis"], "sweep done")
+    assert [sample.frequency_hz for sample in samples] == pytest.approx(CIRCUIT_HZ, rel=1e-6)
+    for sample in samples:
+        expected = written_out_ohm(sample.frequency_hz)
+        measured = complex(sample.z_real_ohm, sample.z_imag_ohm)
+        assert abs(measured - expected) < 0.01 * abs(expected)
+        assert sample.swing_a == pytest.approx(math.sqrt(2.0) * 2e-6)
+        assert sample.swing_v == pytest.approx(math.sqrt(2.0) * 2e-6 * abs(expected), rel=0.01)
+        assert sample.current_a == pytest.approx(0.0, abs=1e-9)
+    assert not one.twin.counters()["cell_on"]
+
+
+async def test_a_sweep_about_a_current_counts_its_charge(rig):
+    one = await rig()
+    samples, _, end = await one.run(Geis(1e-6, 1e3, 0.1, 9, bounds(), bias_a=5e-6))
+    assert end.detail == "sweep done"
+    assert samples[-1].current_a == pytest.approx(5e-6, rel=1e-6)
+    truth = one.twin.counters()["terminal_coulomb"]
+    assert truth > 5e-6 * 30.0  # the three periods of 0.1 Hz alone are half a minute
+    assert samples[-1].charge_coulomb == pytest.approx(truth, rel=0.02)
+
+
+async def test_a_sweep_about_a_held_voltage_counts_its_charge(rig):
+    one = await rig()
+    samples, _, end = await one.run(Eis(0.01, 1e3, 0.1, 9, bounds(), voltage_v=3.95))
+    assert end.detail == "sweep done"
+    truth = one.twin.counters()["terminal_coulomb"]
+    assert truth > 1e-4
+    assert samples[-1].voltage_v == pytest.approx(3.95, abs=1e-6)
+    assert samples[-1].charge_coulomb == pytest.approx(truth, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("program", "detail", "points"),
+    [
+        # |Z| is 2.5 kohm at 10 kHz, 4.5 kohm at 10 Hz: 14 uA peak swings by 36 and 64 mV. The cell is at
+        # 3.9135 V; 0.1 V of room is enough for what is measured, not for ten times |Z| a decade below.
+        (Geis(10e-6, 1e4, 1.0, 5, bounds(voltage_high_v=4.0135)), "limit voltage high: the sine", 1),
+        (Geis(10e-6, 1e4, 1.0, 5, bounds(voltage_low_v=3.8135, voltage_high_v=4.5)), "limit voltage low: the sine", 1),
+        (Geis(10e-6, 1e4, 1.0, 41, bounds()), "sweep done", 41),
+        (Eis(0.08, 1e4, 1.0, 5, bounds(current_a=40e-6)), "limit current: the sine", 1),  # 113 mV / 2.5 kohm
+        (Eis(0.05, 1e4, 1.0, 5, bounds(current_a=40e-6)), "sweep done", 5),
+    ],
+)  # fmt: skip
+async def test_a_sweep_ends_before_its_sine_leaves_the_window(rig, program, detail, points):
+    one = await rig()
+    samples, _, end = await one.run(program)
+    assert end.kind is CellEventKind.FINISHED
+    assert end.detail.startswith(detail)
+    assert len(samples) == points
+    assert not one.twin.counters()["cell_on"]
+
+
+async def test_two_overloaded_points_end_a_sweep_one_does_not(rig):
+    one = await rig(speed=100.0)
+    one.twin.inject({"kind": "overload", "count": 1})
+    samples, _, end = await one.run(Eis(0.01, 1e4, 1e2, 5, bounds()))
+    assert end.detail == "sweep done"
+    assert [sample.valid for sample in samples] == [False, True, True, True, True]
+    assert samples[0].z_real_ohm is None
+    assert "cc: overload" in samples[0].problems
+    one.twin.inject({"kind": "stuck_range", "ampere": 1e-7})
+    samples, _, end = await one.run(Eis(0.01, 1e4, 1e2, 5, bounds()))
+    assert (end.detail, len(samples)) == ("invalid readings", 2)
+    assert not one.twin.counters()["cell_on"]
+
+
+async def test_probe_finds_what_is_not_licensed_and_energises_nothing(rig):
+    one = await rig(unlicensed=("meas_loop_geis",))
+    abilities, missing = await one.driver.probe()
+    assert abilities.geis is None
+    assert abilities.eis is not None
+    assert abilities.galvanostat
+    (text,) = missing
+    assert text.startswith(
+        "no galvanostatic impedance (GEIS) on this instrument: this technique is not licensed"
+    )
+    truth = one.twin.counters()
+    assert (truth["scripts"], truth["cell_on"]) == (1, False)  # the one that prepared it
+    with pytest.raises(Refused, match="not licensed"):
+        await one.driver.start(Geis(2e-6, 1e4, 1.0, 5, bounds()))
+    assert not one.driver.running
+
+
+async def test_probe_of_a_whole_instrument_misses_nothing(rig):
+    one = await rig()
+    abilities, missing = await one.driver.probe()
+    assert missing == []
+    assert abilities == one.driver.model.abilities
+
+
+async def test_an_old_firmware_is_told_with_what_to_do(rig):
+    one = await rig(script="01.02.00")
+    with pytest.raises(BadReply, match=r"MethodSCRIPT 01.02.00, our scripts need 1.3 or newer: update it"):
+        await one.driver.identify()
 
 
 async def test_current_limit_strikes_between_two_frequencies(rig):

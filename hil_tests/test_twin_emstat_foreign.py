@@ -131,3 +131,25 @@ async def test_abort_of_theirs_ends_a_running_script(client):
     assert not twin.running
     report = await asyncio.to_thread(device.abort)
     assert report["stopped"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "set_up", "loop"),
+    [
+        (3, "set_e 3900m", "meas_loop_eis f r j 10m 10k 1 9i 3900m"),
+        (6, "set_range db 10u\nset_i 0", "meas_loop_geis f r j 2u 10k 1 9i 0"),
+    ],
+)
+async def test_their_client_reads_a_sweep(client, mode, set_up, loop):
+    """A Randles circuit as its parameters say: 2.5 kohm at the top, 2 kohm more below the arc of 40 Hz."""
+    _, device = client
+    script = ["var f", "var r", "var j", f"set_pgstat_mode {mode}", *set_up.split("\n"), "cell_on", loop]
+    script += ["pck_start", "pck_add f", "pck_add r", "pck_add j", "pck_end", "endloop"]
+    result = await asyncio.to_thread(device.execute, [*script, "on_finished:", "cell_off"], 20.0)
+    assert result.error is None
+    assert not result.malformed
+    points = [{v.type: v.value for v in packet[1]} for packet in result.packets]
+    assert [point["dc"] for point in points] == pytest.approx([10 ** (4 - k / 2) for k in range(9)], rel=1e-5)
+    assert points[0]["cc"] == pytest.approx(2500.0, rel=0.001)
+    assert points[-1]["cc"] == pytest.approx(4500.0 + 61.2 / (2 * 3.14159) ** 0.5, rel=0.01)
+    assert max(point["cd"] for point in points) < 0.0

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import serial
 
-from hil_tests.emstat_host import SHEET_CCCV, emstat_bench, packages
+from hil_tests.emstat_host import SHEET_CCCV, emstat_bench, packages, value
 from hil_tests.sim.clock import LabClock
 from hil_tests.sim.palmsens_emstat4 import EmStatTwin
 from hil_tests.sim.physics.cell import Cell
@@ -183,10 +183,13 @@ async def test_range_and_status_in_the_metadata(bench):
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "bias", "set_up"),
-    [("meas_loop_eis", 3, "3900m", "set_e 3900m"), ("meas_loop_geis", 6, "0", "set_range db 10u\nset_i 0")],
+    ("name", "mode", "amplitude", "bias", "set_up"),
+    [
+        ("meas_loop_eis", 3, "10m", "3900m", "set_e 3900m"),
+        ("meas_loop_geis", 6, "2u", "0", "set_range db 10u\nset_i 0"),
+    ],
 )
-async def test_impedance_is_that_of_the_circuit(bench, name, mode, bias, set_up):
+async def test_impedance_is_that_of_the_circuit(bench, name, mode, amplitude, bias, set_up):
     twin, host = await bench(speed=2000.0)
     lines = await host.run(
         f"""
@@ -196,7 +199,7 @@ async def test_impedance_is_that_of_the_circuit(bench, name, mode, bias, set_up)
         set_pgstat_mode {mode}
         {set_up}
         cell_on
-        {name} f r j 10m 100k 100m 7i {bias}
+        {name} f r j {amplitude} 100k 100m 7i {bias}
           pck_start
           pck_add f
           pck_add r
@@ -214,6 +217,102 @@ async def test_impedance_is_that_of_the_circuit(bench, name, mode, bias, set_up)
         assert p["cc"] == pytest.approx(expected.real, rel=1e-3)
         assert p["cd"] == pytest.approx(expected.imag, rel=1e-2, abs=0.01)
     assert points[0]["cc"] == pytest.approx(2500.0, rel=1e-3)  # only the electrolyte is left at 100 kHz
+
+
+SWEEP = """
+var f
+var r
+var j
+var t
+set_pgstat_mode {mode}
+{set_up}
+cell_on
+timer_start
+{loop}
+  timer_get t
+  pck_start
+  pck_add t
+  pck_add f
+  pck_add r
+  pck_add j
+  pck_end
+endloop
+on_finished:
+cell_off
+"""
+
+
+def points_of(lines):
+    """Time, range index and status of the impedance of each point."""
+    found = []
+    for line in lines:
+        if line.startswith("P"):
+            time_s, _, real, _ = line[1:].split(";")
+            tail = {field[0]: field[1:] for field in real.split(",")[1:]}
+            found.append((value(time_s), int(tail["2"], 16), int(tail["1"], 16), real[2:10] == "     nan"))
+    return found
+
+
+async def test_autoranging_takes_its_time_and_ends_on_the_range_that_fits(bench):
+    """10 mV rms over 2500 ohm peaks at 5.66 uA: from 100 uA by way of 10 uA (0x0F) to none smaller, for 1 uA
+    overloads at 2.92 uA. Each change measures the point once more: 2 x 0.1 s for the first, then 0.1 s each.
+    """
+    twin, host = await bench(speed=500.0)
+    set_up = "set_range ba 100u\nset_autoranging ba 100n 100u\nset_e 3900m"
+    loop = "meas_loop_eis f r j 10m 100k 10k 3i 3900m"
+    points = points_of(await host.run(SWEEP.format(mode=3, set_up=set_up, loop=loop)))
+    assert [time_s for time_s, *_ in points] == pytest.approx([0.2, 0.3, 0.4])
+    assert [(index, status) for _, index, status, _ in points] == [(0x0F, 0)] * 3
+    assert twin.counters()["range_changes"] == 1
+
+
+async def test_a_sweep_beyond_its_range_is_overloaded_and_no_number(bench):
+    """5.66 uA on 1 uA (0x0C) is beyond 2.92 times the range; 2 uA asked for gives 10 uA, which holds it."""
+    _, host = await bench(speed=500.0)
+    loop = "meas_loop_eis f r j 10m 100k 10k 2i 3900m"
+    lines = await host.run(SWEEP.format(mode=3, set_up="set_range ba 1u\nset_e 3900m", loop=loop))
+    assert [point[1:] for point in points_of(lines)] == [(0x0C, 2, True)] * 2
+    lines = await host.run(SWEEP.format(mode=3, set_up="set_range ba 2u\nset_e 3900m", loop=loop))
+    assert [point[1:] for point in points_of(lines)] == [(0x0F, 0, False)] * 2
+
+
+async def test_a_stuck_range_warns_or_overloads(bench):
+    twin, host = await bench(speed=500.0)
+    set_up = "set_range ba 100u\nset_autoranging ba 100n 100u\nset_e 3900m"
+    loop = "meas_loop_eis f r j 10m 100k 10k 2i 3900m"
+    twin.inject({"kind": "stuck_range", "ampere": 1e-6})
+    points = points_of(await host.run(SWEEP.format(mode=3, set_up=set_up, loop=loop)))
+    assert [point[2:] for point in points] == [(2, True)] * 2
+    twin.inject({"kind": "stuck_range", "ampere": None})
+    points = points_of(await host.run(SWEEP.format(mode=3, set_up=set_up, loop=loop)))
+    assert [point[2:] for point in points] == [(0, False)] * 2
+
+
+@pytest.mark.parametrize(
+    ("loop", "set_up", "code"),
+    [
+        ("meas_loop_eis f r j 1 1k 1k 1i 3900m", "set_pgstat_mode 3\nset_e 3900m\ncell_on", "0012"),
+        ("meas_loop_eis f r j 10m 300k 1k 2i 3900m", "set_pgstat_mode 3\nset_e 3900m\ncell_on", "0011"),
+        ("meas_loop_eis f r j 10m 1k 1k 1i 3900m", "set_pgstat_mode 2\nset_e 3900m\ncell_on", "0023"),
+        ("meas_loop_geis f r j 10u 1k 1k 1i 0", "set_pgstat_mode 3\nset_e 3900m\ncell_on", "0023"),
+        ("meas_loop_geis f r j 10u 1k 1k 1i 0", "set_pgstat_mode 6\nset_i 0", "4027"),
+    ],
+)
+async def test_sweeps_that_the_instrument_refuses(bench, loop, set_up, code):
+    _, host = await bench(speed=500.0)
+    lines = await host.run(f"var f\nvar r\nvar j\n{set_up}\n{loop}\nendloop")
+    assert lines[-1].startswith(f"!{code}: Line ")
+    await host.ask("Z")
+
+
+async def test_what_is_not_licensed_or_not_there_is_refused_before_anything_runs(bench):
+    _, host = await bench(unlicensed=("meas_loop_geis",))
+    script = "var f\nvar r\nvar j\nmeas_loop_geis f r j 10u 1k 1k 1i 0\nendloop"
+    assert await host.run(script) == ["e!001F: Line 4, Col 1"]
+    await host.send(f"l\n{script}\n\n")
+    assert await host.line() == "l!001F: Line 4, Col 1"
+    _, pico = await bench(model="pico")
+    assert await pico.run(script) == ["e!001B: Line 4, Col 1"]
 
 
 # --- faults ----------------------------------------------------------------------------------------------

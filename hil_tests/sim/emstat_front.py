@@ -1,11 +1,15 @@
 """The analogue front of the potentiostat: modes, ranges, cell switch and what the converters see.
 
 What the documents leave open is decided here and said so: changing the mode with the cell on opens the
-circuit until the next ``cell_on``; a range is the smallest nominal one that holds the value asked for.
+circuit until the next ``cell_on``; a range is the smallest nominal one that holds the value asked for. While
+an impedance is measured, each change of the range costs the measurement once more, one range at a time; a
+range is left upwards above its warning and downwards where the next smaller one would do. The noise of an
+impedance is a tenth of that of a reading, for it is averaged over periods.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +17,13 @@ from dataclasses import dataclass
 from hil_tests.sim.physics.cell import Cell
 
 POTENTIAL_RANGE, BAD_ARGUMENT, BAD_MODE, MODE_MISMATCH = 0x000F, 0x4200, 0x0021, 0x0023
+BAD_FREQUENCY, BAD_AMPLITUDE = 0x0011, 0x0012
 TIMING, OVERLOAD, UNDERLOAD, OVERLOAD_WARNING = 1, 2, 4, 8
 OVERLOAD_AT, WARNING_AT, UNDERLOAD_AT = 2.92, 2.46, 0.123  # of the nominal range
 LOW_SPEED, HIGH_SPEED, MAX_RANGE, GALVANOSTAT = 2, 3, 4, 6
+PEAK = math.sqrt(2.0)
+AVERAGED = 0.1
+VOLT_RANGES = {2: 0.05, 3: 0.1, 4: 0.2, 5: 0.5, 6: 1.0}  # what the sine of a galvanostatic sweep is read on
 
 _ES4_RANGES_A = {
     3: 1e-9,
@@ -44,12 +52,14 @@ class Model:
     most_a: float
     ranges_a: dict[int, float]
     galvanostat: bool = True
+    fastest_hz: float = 200e3
+    most_rms_v: float = 0.9
 
 
 MODELS = {
     "es4_hr": Model("es4_hr", -6.0, 6.0, 0.2, {k: v for k, v in _ES4_RANGES_A.items() if k >= 9}),
     "es4_lr": Model("es4_lr", -3.0, 3.0, 0.03, {k: v for k, v in _ES4_RANGES_A.items() if k <= 24}),
-    "pico": Model("espico", -1.7, 2.0, 0.005, _PICO_RANGES_A, galvanostat=False),
+    "pico": Model("espico", -1.7, 2.0, 0.005, _PICO_RANGES_A, galvanostat=False, most_rms_v=0.429),
 }
 
 
@@ -68,6 +78,35 @@ class Reading:
     value: float
     status: int | None = None
     range_index: int | None = None
+
+
+@dataclass
+class _Ranges:
+    """Ranges of one converter: those it may use, and the one it is on."""
+
+    table: list[tuple[int, float]]  # index and nominal value, smallest first
+    lowest: int
+    highest: int
+    now: int
+    stuck: bool = False  # by fault
+
+    def settle(self, peak: float) -> int:
+        """Move to the smallest range that holds a peak; return how many ranges that was."""
+        if self.stuck:
+            return 0
+        fitting = next(
+            (k for k in range(self.lowest, self.highest) if peak <= WARNING_AT * self.table[k][1]),
+            self.highest,
+        )
+        before, self.now = min(max(self.now, self.lowest), self.highest), fitting
+        return abs(fitting - before)
+
+    def status(self, peak: float) -> tuple[int, int]:
+        """Return status and index of a peak on the present range."""
+        index, nominal = self.table[self.now]
+        ratio = peak / nominal
+        over = OVERLOAD if ratio > OVERLOAD_AT else OVERLOAD_WARNING if ratio > WARNING_AT else 0
+        return over or (UNDERLOAD if ratio < UNDERLOAD_AT else 0), index
 
 
 class Front:
@@ -94,6 +133,9 @@ class Front:
         self._set_a = 0.0
         self._ranges = sorted(model.ranges_a.items(), key=lambda item: item[1])
         self._lowest = self._highest = len(self._ranges) - 1
+        self._sine_a = _Ranges(self._ranges, self._lowest, self._highest, self._highest)
+        volts = sorted(VOLT_RANGES.items())
+        self._sine_v = _Ranges(volts, 0, len(volts) - 1, len(volts) - 1)
         self.cell.open_circuit()
 
     def command(self, name: str) -> Callable[..., None] | None:
@@ -156,9 +198,43 @@ class Front:
         status = OVERLOAD_WARNING if ratio > WARNING_AT else UNDERLOAD if ratio < UNDERLOAD_AT else 0
         return Reading(ampere + self._random.gauss(0.0, self._noise[1] * nominal), status, index)
 
-    def measure_ohm(self, frequency_hz: float) -> complex:
-        """Convert an impedance."""
-        return self.cell.impedance_ohm(frequency_hz) * (1.0 + self._random.gauss(0.0, self._noise[1]))
+    def begin_sine(self, amplitude: float, frequency_hz: float) -> int:
+        """Superpose a sine, rms V or (galvanostat) A; return how often it is measured till the range fits."""
+        most = self.model.most_a if self.mode == GALVANOSTAT else self.model.most_rms_v
+        if not 0.0 < amplitude <= most:
+            raise FrontError(BAD_AMPLITUDE)
+        if not 0.0 < frequency_hz <= self.model.fastest_hz:
+            raise FrontError(BAD_FREQUENCY)
+        ranges, peak, _, _ = self._sine(amplitude, frequency_hz)
+        return 1 + ranges.settle(peak)
+
+    def measure_sine(self, amplitude: float, frequency_hz: float) -> tuple[complex, Reading]:
+        """Convert an impedance; the reading has status and range, and NaN when that was overloaded."""
+        ranges, peak, sine, ohm = self._sine(amplitude, frequency_hz)
+        status, index = ranges.status(peak)
+        if self.overloads > 0:
+            self.overloads, status = self.overloads - 1, OVERLOAD
+        if status & OVERLOAD:
+            return complex(math.nan, math.nan), Reading(math.nan, OVERLOAD, index)
+        noise = self._noise[0] if self.mode == GALVANOSTAT else self._noise[1] * ranges.table[ranges.now][1]
+        error = complex(self._random.gauss(0.0, 1.0), self._random.gauss(0.0, 1.0)) * AVERAGED * noise / sine
+        return ohm * (1.0 + error), Reading(0.0, status, index)
+
+    def stick(self, ampere: float | None) -> None:
+        """Let the range of the current stay where it is, at ``ampere``, or (None) free it again, by fault."""
+        self._sine_a.stuck = ampere is not None
+        if ampere is not None:
+            self._sine_a.now = self._position(ampere)
+
+    def _sine(self, amplitude: float, frequency_hz: float) -> tuple[_Ranges, float, float, complex]:
+        """Return the converter in question, the peak on it, the rms of the sine there, and the impedance."""
+        ohm = self.cell.impedance_ohm(frequency_hz)
+        if self.mode == GALVANOSTAT:
+            sine = amplitude * abs(ohm)
+            return self._sine_v, PEAK * sine, sine, ohm
+        self._sine_a.lowest, self._sine_a.highest = self._lowest, self._highest
+        sine = amplitude / abs(ohm)
+        return self._sine_a, abs(self.cell.current_a) + PEAK * sine, sine, ohm
 
     def _apply(self) -> None:
         if not self.cell_on:
@@ -181,6 +257,8 @@ class Front:
     def _set_range(self, kind: str, value: float) -> None:
         if kind == "ba" or (kind == "db" and self.mode == GALVANOSTAT):
             self._lowest = self._highest = self._position(value)
+            if not self._sine_a.stuck:
+                self._sine_a.now = self._highest
 
     def _set_autoranging(self, kind: str, low: float, high: float) -> None:
         if kind == "ba" or (kind == "db" and self.mode == GALVANOSTAT):

@@ -18,7 +18,6 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import accumulate
 from typing import Any
 
 from hil_tests.sim.clock import BenchClock
@@ -41,6 +40,7 @@ from hil_tests.sim.emstat_values import Value, encode
 OCP_WITH_CELL_ON, DIVISION_BY_ZERO, PACKAGE_ORDER, CELL_MUST_BE_ON = 0x0014, 0x0028, 0x401B, 0x4027
 UNSUPPORTED, BAD_INDEX = 0x001B, 0x0007
 LOOP_TURN_S = 0.001
+SHORTEST_POINT_S, PERIODS = 0.1, 3.0  # of one frequency; measured again after each change of the range
 HEADERS = {
     "meas_loop_ca": "M0007",
     "meas_loop_cp": "M000A",
@@ -96,7 +96,7 @@ class Runner:
         emit: Callable[[str], None],
         advance: Callable[[float], None],
     ) -> None:
-        self.points = 0
+        self.points = self.range_changes = 0
         self.halted = False
         self.waiting_until_s = clock.now_s()  # the physics must not be driven past this by anybody else
         self.forced_error: int | None = None
@@ -250,24 +250,24 @@ class Runner:
         self._need_cell(galvanostatic=galvanostatic)
         if not galvanostatic and self._front.mode != HIGH_SPEED:
             raise FrontError(MODE_MISMATCH)
-        _, first_hz, last_hz, count, bias = (self._number(argument) for argument in head.arguments[3:])
+        amplitude, first_hz, last_hz, count, bias = (
+            self._number(argument) for argument in head.arguments[3:]
+        )
         (self._front.set_current if galvanostatic else self._front.set_potential)(bias)
         ratio = (last_hz / first_hz) ** (1.0 / max(count - 1.0, 1.0))
-        frequencies_hz = [first_hz * ratio**k for k in range(int(count))]
-        ends_s = accumulate((max(0.1, 3.0 / hertz) for hertz in frequencies_hz), initial=self._time_s)
-        next(ends_s)
-        return (
-            (end_s, self._impedance_point(head, hertz))
-            for end_s, hertz in zip(ends_s, frequencies_hz, strict=True)
-        )
+        for k in range(int(count)):
+            hertz = first_hz * ratio**k
+            times = self._front.begin_sine(amplitude, hertz)
+            self.range_changes += times - 1
+            point_s = max(SHORTEST_POINT_S, PERIODS / hertz)
+            yield self._time_s + times * point_s, self._impedance_point(head, amplitude, hertz)
 
-    def _impedance_point(self, head: Command, hertz: float) -> Callable[[], None]:
+    def _impedance_point(self, head: Command, amplitude: float, hertz: float) -> Callable[[], None]:
         def take() -> None:
-            ohm = self._front.measure_ohm(hertz)
-            current = self._front.measure_a()
+            ohm, reading = self._front.measure_sine(amplitude, hertz)
             self._store(head.arguments[0], Reading(hertz), "dc")
-            self._store(head.arguments[1], replace(current, value=ohm.real), "cc")
-            self._store(head.arguments[2], replace(current, value=ohm.imag), "cd")
+            self._store(head.arguments[1], replace(reading, value=ohm.real), "cc")
+            self._store(head.arguments[2], replace(reading, value=ohm.imag), "cd")
 
         return take
 

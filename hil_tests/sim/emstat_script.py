@@ -8,10 +8,10 @@ positions in messages but not this rule).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-UNSUPPORTED, UNKNOWN_COMMAND, UNEXPECTED_CHARACTER = 0x001B, 0x4001, 0x4004
+UNSUPPORTED, NOT_LICENSED, UNKNOWN_COMMAND, UNEXPECTED_CHARACTER = 0x001B, 0x001F, 0x4001, 0x4004
 TOO_BIG, BAD_OPTION, NESTED_MEASUREMENT, NOT_HERE = 0x4005, 0x4008, 0x400B, 0x400C
 UNEXPECTED_END, DUPLICATE, BAD_LITERAL, UNDECLARED = 0x4018, 0x4026, 0x4032, 0x420B
 
@@ -137,13 +137,17 @@ class _Token:
     column: int
 
 
-def parse(lines: Sequence[str]) -> Script:
-    """Parse the lines of a script. Raises ScriptError."""
-    return _Parser().parse(lines)
+def parse(
+    lines: Sequence[str], *, unsupported: Collection[str] = (), unlicensed: Collection[str] = ()
+) -> Script:
+    """Parse the lines of a script. Raises ScriptError, also for commands that this instrument has not."""
+    lacking = dict.fromkeys(unlicensed, NOT_LICENSED) | dict.fromkeys(unsupported, UNSUPPORTED)
+    return _Parser(lacking).parse(lines)
 
 
 class _Parser:
-    def __init__(self) -> None:
+    def __init__(self, lacking: Mapping[str, int]) -> None:
+        self._lacking = lacking
         self.script = Script()
         self._target = self.script.body
         self._open: list[Block | Choice] = []
@@ -174,6 +178,8 @@ class _Parser:
             self._target = self.script.on_finished
         elif first.text in keywords:
             keywords[first.text](first)
+        elif first.text in self._lacking:
+            raise self._error(self._lacking[first.text], first)
         elif first.text in MEASUREMENTS:
             if any(isinstance(block, Block) and block.condition is None for block in self._open):
                 raise self._error(NESTED_MEASUREMENT, first)

@@ -23,7 +23,10 @@ from hil_tests.sim.wire.text import LineReceiver
 LONGEST_LINE = 255
 UNKNOWN, WRONG_STATE, TOO_LONG, NOT_LOADED = 0x0003, 0x0006, 0x0008, 0x000C
 XON = b"\x11"
-SETTINGS = ("name", "baud", "model", "firmware", "serial", "voltage_noise_v", "current_noise", "seed")
+SETTINGS = (
+    "name", "baud", "model", "firmware", "serial", "script", "unlicensed", "voltage_noise_v", "current_noise",
+    "seed",
+)  # fmt: skip
 
 
 class EmStatTwin:
@@ -33,6 +36,7 @@ class EmStatTwin:
         cell: the physics; this twin is the only one that lets its time pass.
         clock: the lab clock of the bench.
         settings: ``model`` (es4_hr, es4_lr, pico), ``baud``, ``name``, ``firmware``, ``serial``,
+            ``script`` (version of the language), ``unlicensed`` (script commands that it refuses),
             ``voltage_noise_v``, ``current_noise`` (fraction of the range), ``seed``.
     """
 
@@ -44,6 +48,9 @@ class EmStatTwin:
         self.model = MODELS[str(given.get("model", "es4_hr"))]
         self._firmware = str(given.get("firmware", "1301#Jan 10 2023 10:51:41"))
         self._serial = str(given.get("serial", "ES4HR20B0008"))
+        self._script_version = str(given.get("script", "01.08.00"))
+        self._unlicensed = tuple(given.get("unlicensed", ()))
+        self._unsupported = () if self.model.galvanostat else ("meas_loop_cp", "meas_loop_geis", "set_i")
         noise = float(given.get("voltage_noise_v", 20e-6)), float(given.get("current_noise", 5e-5))
         self.cell = cell
         self.front = Front(cell, self.model, noise, int(given.get("seed", 0)))
@@ -64,9 +71,12 @@ class EmStatTwin:
         self._task: asyncio.Task[None] | None = None
         self._booted_s = self._time_s
         self._counts = dict.fromkeys(
-            ("commands", "scripts", "points", "aborts", "runtime_errors", "parse_errors", "resets", "lines"),
+            (
+                "commands", "scripts", "points", "range_changes", "aborts", "runtime_errors", "parse_errors",
+                "resets", "lines",
+            ),
             0,
-        )
+        )  # fmt: skip
 
     @property
     def running(self) -> bool:
@@ -93,6 +103,7 @@ class EmStatTwin:
 
         Kinds: those of the wire; ``unplug``, ``replug``; ``overload`` of ``count`` currents, ``nan`` of
         ``count`` voltages; ``runtime_error`` with ``code`` at the next point; ``reset`` with ``boot_s``;
+        ``stuck_range`` of the current of a sweep at ``ampere`` (null: free again);
         ``set_error``: the potential that is applied is wrong by ``volt``; ``short`` of the cell with ``ohm``
         (null: gone), ``contact`` with ``ohm`` in series (0: mended).
         """
@@ -110,6 +121,8 @@ class EmStatTwin:
             self.front.no_numbers = int(fault.get("count", 1))
         elif kind == "set_error":
             self.front.misapply(float(fault.get("volt", 0.0)))
+        elif kind == "stuck_range":
+            self.front.stick(None if fault.get("ampere") is None else float(fault["ampere"]))
         elif kind == "contact":
             self.cell.contact_ohm = float(fault.get("ohm", 0.0))
         elif kind == "runtime_error":
@@ -172,7 +185,7 @@ class EmStatTwin:
         elif line == "i":
             self._emit(f"i{self._serial}")
         elif line == "v":
-            self._emit("v01.08.00")
+            self._emit(f"v{self._script_version}")
         elif letter == "G" and len(line) == 3:
             self._emit("G00000000")  # the documents we have give no contents
         elif line == "r" and self._loaded is not None:
@@ -205,7 +218,7 @@ class EmStatTwin:
         lines, self._incoming = self._incoming, None
         letter = "e" if self._run_when_complete else "l"
         try:
-            self._loaded = parse(lines)
+            self._loaded = parse(lines, unsupported=self._unsupported, unlicensed=self._unlicensed)
         except ScriptError as error:
             self._counts["parse_errors"] += 1
             self._emit(f"{letter}!{error.code:04X}: Line {error.line}, Col {error.column}")
@@ -229,6 +242,7 @@ class EmStatTwin:
             last = f"!{error.code:04X}: Line {error.line}"
         finally:
             self._counts["points"] += runner.points
+            self._counts["range_changes"] += runner.range_changes
             self._runner = None
         self._emit(last)
 

@@ -8,8 +8,9 @@ side reaction (oxidation of the polymer, tenfold per ``side_decade_v``) take cur
   et al. (LIONSIMBA), J. Electrochem. Soc. 163 (2016) A1192, evaluated at the points below and joined by
   straight lines; it holds for 0.4955 < x < 0.9917, beyond our last two points the line is continued.
 * Charge transfer: resistance and double-layer capacitance in parallel.
-* Diffusion: finite-length Warburg element R tanh(sqrt(j w tau))/sqrt(j w tau), as its first terms in parallel
-  resistor-capacitor pairs R_k = 2R/((k-1/2) pi)^2, tau_k = tau/((k-1/2) pi)^2. The same terms make the
+* Diffusion: finite-length Warburg element R tanh(sqrt(j w tau))/sqrt(j w tau), as resistor-capacitor pairs
+  R_k = 2R/((k-1/2) pi)^2, tau_k = tau/((k-1/2) pi)^2: its first terms, and the others in groups with their
+  common resistance and their mean time, the last of which holds all that is left. The same pairs make the
   impedance, so time and frequency domain agree.
 * Every resistance follows exp(E/k (1/T - 1/T_ref)): a cold polymer cell takes almost no charge.
 
@@ -54,6 +55,7 @@ _OCV_X = [point[0] for point in OCV_POINTS_V]
 Mode = Literal["open", "galvanostat", "potentiostat"]
 MAX_STEP_S = 2.0
 MAX_NEWTON_STEPS = 50
+GROUPS = 3
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,8 @@ class Cell:
         self._voltage_v = 0.0
         p = self.parameters
         self._pairs = [_Pair(p.transfer_ohm, p.transfer_ohm * p.double_layer_f, p.transfer_ev)]
-        for k in range(p.diffusion_terms):
-            root = ((k + 0.5) * math.pi) ** 2
-            self._pairs.append(_Pair(2.0 * p.diffusion_ohm / root, p.diffusion_s / root, p.diffusion_ev))
+        for share, part in _warburg_terms(p.diffusion_terms):
+            self._pairs.append(_Pair(share * p.diffusion_ohm, part * p.diffusion_s, p.diffusion_ev))
         self.process(0.0)
 
     @property
@@ -173,14 +174,18 @@ class Cell:
             self._step(dt_s / steps)
 
     def impedance_ohm(self, frequency_hz: float) -> complex:
-        """Return the small-signal impedance at the present state, leak and short included."""
+        """Return the small-signal impedance at the present state: leak, short and side reaction included."""
         omega = 2.0 * math.pi * frequency_hz
         total = complex(self._at_temperature(self.parameters.ohmic_ohm, self.parameters.ohmic_ev))
         for pair in self._pairs:
             factor = self._at_temperature(1.0, pair.ev)
             total += pair.ohm * factor / (1.0 + 1j * omega * pair.tau_s * factor)
         total += self._slope_v_per_coulomb() / (1j * omega)  # the cathode's own capacitance
-        return self.contact_ohm + 1.0 / (1.0 / total + self._leak_siemens())
+        beside = (
+            self._leak_siemens()
+            + self._side_a(self._voltage_v) * math.log(10.0) / self.parameters.side_decade_v
+        )
+        return self.contact_ohm + 1.0 / (1.0 / total + beside)
 
     def _connect(self, mode: Mode, value: float) -> None:
         if not math.isfinite(value):
@@ -273,6 +278,24 @@ class Cell:
     def _slope_v_per_coulomb(self) -> float:
         """Rise of the open-circuit voltage per coulomb of charge, V/C."""
         return -open_circuit_slope_v(self.x) * 0.5 / self.parameters.capacity_coulomb
+
+
+def _warburg_terms(terms: int) -> list[tuple[float, float]]:
+    """Return the pairs of a finite-length Warburg element as shares of its resistance and of its time.
+
+    ``terms`` exact ones, then GROUPS groups, each twice as long as all before it, then one with the rest: the
+    shares add up to 1, and shares times times to 1/3, as those of the whole series do.
+    """
+    roots = [((k + 0.5) * math.pi) ** 2 for k in range(terms << GROUPS)]
+    found = [(2.0 / root, 1.0 / root) for root in roots[:terms]]
+    begin = terms
+    for _ in range(GROUPS):
+        group = roots[begin : 2 * begin]
+        share = sum(2.0 / root for root in group)
+        found.append((share, sum(2.0 / root**2 for root in group) / share))
+        begin *= 2
+    rest = 1.0 - sum(share for share, _ in found)
+    return [*found, (rest, (1.0 / 3.0 - sum(share * part for share, part in found)) / rest)]
 
 
 def open_circuit_v(x: float) -> float:
