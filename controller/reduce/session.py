@@ -13,6 +13,7 @@ from typing import Any, Literal
 from controller.rawfile import read_words
 from controller.reduce import pictures
 from controller.reduce.decode import PassStream
+from controller.reduce.exposures import Exposures
 from controller.reduce.messages import number, pass_end, scan_start
 from controller.reduce.products import ProductFolder, encode
 from drivers.errors import BadReply
@@ -64,6 +65,7 @@ class Session:
         self._run = ""
         self._raw = Path()
         self._products: ProductFolder | None = None
+        self._exposures: Exposures | None = None
         self._open: OpenPass | None = None
         self._analysed_s = -1e9
         self._took_s = 0.0
@@ -99,13 +101,21 @@ class Session:
         elif kind == "scan_end":
             yield from self._progress(number(message, "scan"))
             self._look_for_forgotten_lines(number(message, "scan"))
+        elif kind == "exposure" and self._exposures is not None:
+            yield from self._exposures.begin(message)
+        elif kind == "exposure_end" and self._exposures is not None:
+            yield from self._exposures.end(message)
         elif kind == "finish":
             yield {"k": "result", "result": self._result()}
         else:
             raise ValueError(f"unknown kind {kind!r}")
+        if self._exposures is not None:
+            yield from self._exposures.poll(behind=behind)
 
     def idle(self) -> Iterator[Message]:
         """Yield maps of a running pass when it is time for them; called when nothing is waiting."""
+        if self._exposures is not None:
+            yield from self._exposures.poll(behind=False)
         now = self._clock()
         if self._open is None or not self._events_since_map or now - self._mapped_s < LIVE_MAP_S:
             return
@@ -127,6 +137,7 @@ class Session:
         self._run, self._raw, self._open = run, folder / "raw", None
         place = folder / "products" if self._wanted == "run" else self._wanted
         self._products = ProductFolder(place) if place is not None else None
+        self._exposures = Exposures(run, folder, self._products, self._clock)
 
     def _begin_pass(self, message: Message) -> None:
         reducer, scan, n = self._ready(), number(message, "scan"), number(message, "n")
