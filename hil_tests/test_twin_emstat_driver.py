@@ -305,7 +305,11 @@ async def test_a_sweep_about_a_held_voltage_counts_its_charge(rig):
         # |Z| is 2.5 kohm at 10 kHz, 4.5 kohm at 10 Hz: 14 uA peak swings by 36 and 64 mV. The cell is at
         # 3.9135 V; 0.1 V of room is enough for what is measured, not for ten times |Z| a decade below.
         (Geis(10e-6, 1e4, 1.0, 5, bounds(voltage_high_v=4.0135)), "limit voltage high: the sine", 1),
-        (Geis(10e-6, 1e4, 1.0, 5, bounds(voltage_low_v=3.8135, voltage_high_v=4.5)), "limit voltage low: the sine", 1),
+        (
+            Geis(10e-6, 1e4, 1.0, 5, bounds(voltage_low_v=3.8135, voltage_high_v=4.5)),
+            "limit voltage low: the sine",
+            1,
+        ),
         (Geis(10e-6, 1e4, 1.0, 41, bounds()), "sweep done", 41),
         (Eis(0.08, 1e4, 1.0, 5, bounds(current_a=40e-6)), "limit current: the sine", 1),  # 113 mV / 2.5 kohm
         (Eis(0.05, 1e4, 1.0, 5, bounds(current_a=40e-6)), "sweep done", 5),
