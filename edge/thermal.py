@@ -26,11 +26,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import expm
 from scipy.optimize import least_squares
-from scipy.signal import lfilter
+from scipy.signal import detrend, lfilter
 
 Floats = NDArray[np.float64]
 
 FEWEST = 30  # samples from which a plant is identified at all
+TURNS = 4  # an oscillation repeats as often in what is looked at
 CORRELATED = 0.999  # correlation of neighbouring residuals above which the record says nothing about errors
 
 
@@ -381,3 +382,30 @@ def _run(forward: Floats, forced: Floats, start: Floats) -> Floats:
         modes[:, index] = lfilter([1.0], [1.0, -values[index]], driven)
     result: Floats = np.real(modes @ vectors.T)
     return result
+
+
+@dataclass(frozen=True)
+class Oscillation:
+    """The second half of a record: where it is and how it swings."""
+
+    mean: float
+    deviation: float  # standard deviation, population
+    period_s: float  # of the largest peak of the Fourier transform
+
+
+def oscillation(time_s: ArrayLike, values: ArrayLike) -> Oscillation:
+    """Return mean, deviation and dominant period of the second half of an evenly sampled record.
+
+    A straight line is taken away for the period; what does not fit in ``TURNS`` times is drift, too.
+
+    Raises:
+        ValueError: fewer than 8 samples.
+    """
+    t, y = np.asarray(time_s, np.float64), np.asarray(values, np.float64)
+    half, half_t = y[y.size // 2 :], t[t.size // 2 :]
+    if half.size < 8:
+        raise ValueError("an oscillation needs at least 8 samples in its second half")
+    power = np.abs(np.fft.rfft(detrend(half)))
+    peak = TURNS + int(np.argmax(power[TURNS:]))
+    step_s = float(np.median(np.diff(half_t)))
+    return Oscillation(float(half.mean()), float(half.std()), half.size * step_s / peak)
