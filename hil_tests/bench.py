@@ -44,6 +44,7 @@ SETTABLE = {
     "holder.cell_power_w": ("holder", "cell_power_w"),
     "holder.stuck_power_w": ("holder", "stuck_power_w"),
     "cell.short_ohm": ("cell", "short_ohm"),
+    "cell.dummy_ohm": ("cell", "dummy_ohm"),  # a resistor instead of the cell; 0: the cell again
     "sample.drift_um": ("sample", "drift_um"),
 }
 EPILOG = """\

@@ -17,6 +17,7 @@ import numpy as np
 from hil_tests.sim.physics import components
 from hil_tests.sim.physics.beam import Beam, BeamParameters
 from hil_tests.sim.physics.cell import Cell, CellParameters
+from hil_tests.sim.physics.dummy import CellOrDummy
 from hil_tests.sim.physics.holder import Holder, HolderParameters
 from hil_tests.sim.physics.photons import ELECTRONICS, Activation, Photons
 from hil_tests.sim.physics.sample import Geometry, Island, Layer, Material, Sample
@@ -102,7 +103,7 @@ def build(file: Mapping[str, Any], *, seed: int | None = None, factor: float = 1
     seed = int(file["seed"]) if seed is None else seed
     streams = [np.random.default_rng([seed, number]) for number in range(4)]
     holder = Holder(HolderParameters(**file.get("holder", {})))
-    cell = Cell(CellParameters(**file.get("cell", {})), temperature_k=lambda: holder.cell_k)
+    cell = CellOrDummy(CellParameters(**file.get("cell", {})), temperature_k=lambda: holder.cell_k)
     sample = _sample(file, cell.parameters, streams[0])
     beam = Beam(
         BeamParameters(**{key: value for key, value in file["beam"].items() if key in BEAM_KEYS}),
