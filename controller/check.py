@@ -20,6 +20,7 @@ from controller.clock import BenchError, bench_clock
 from controller.config import ConfigErrors, check_files, load_station
 from controller.devices import build, introduce
 from controller.estimate import estimate
+from controller.monitors import shown, values_of
 from controller.stamps import confirmed_by_person
 from controller.tracing import traced
 from drivers.clock import RealClock
@@ -118,7 +119,7 @@ async def _device(bench: Bench, station: Station, name: str) -> dict[str, Any]:
             identity, notes = await introduce(device)
             row["notes"] = [*notes, *(note for line in lines for note in line.notes)]
             row["identity"] = asdict(identity)
-            row["reading"] = await _reading(bench, name)
+            row["reading"] = await _reading(bench, station, name)
             row["ok"] = True
     except TimeoutError:
         row["error"] = f"{name}: no complete answer within {DEVICE_TIMEOUT_S:g} s"
@@ -133,7 +134,7 @@ async def _device(bench: Bench, station: Station, name: str) -> dict[str, Any]:
     return row
 
 
-async def _reading(bench: Bench, name: str) -> str:
+async def _reading(bench: Bench, station: Station, name: str) -> str:
     device = bench.devices[name]
     if device is bench.heater:
         heater = await bench.heater.read()
@@ -152,6 +153,10 @@ async def _reading(bench: Bench, name: str) -> str:
             )
     if device is bench.cell:
         return f"{await bench.cell.read_ocv():.4f} V at open circuit"
+    if name in station.monitors:
+        channels = station.monitors[name]
+        values, problems = await values_of(device, channels)
+        return "; ".join([shown(values, channels), *problems])
     return "no reading for this role"
 
 

@@ -48,11 +48,12 @@ class Bench:
     detectors: dict[str, EventDetector]
     stage: Stage | None = None
     frames: dict[str, FrameDetector] = field(default_factory=dict)  # by role: compton, radiography
+    others: dict[str, Device] = field(default_factory=dict)  # monitors and stage: they have a safe state, too
 
     @property
     def outputs(self) -> Outputs:
         """Everything that can energise something."""
-        return Outputs(self.heater, self.cell, self.io, self.scanner)
+        return Outputs(self.heater, self.cell, self.io, self.scanner, self.others)
 
     async def close(self) -> None:
         """Release every line."""
@@ -123,4 +124,5 @@ def build(
         lines, devices, devices.get(roles.heater or ""), devices.get(roles.cell or ""),
         cast("BeamlineIo | None", io), cast("BeamScanner | None", scanner), detectors,
         devices.get(roles.stage or ""), frames,
+        {name: device for name, device in devices.items() if name in station.monitors},
     )  # fmt: skip

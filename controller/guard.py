@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controller.guard_cell import CellCheck
@@ -83,6 +83,10 @@ class Guard:
         self._watches = {
             name: _Watch(clock.wall_timeout_s(STALE_PERIODS * period), now, expected=name != "cell")
             for name, period in rules.period_s.items()
+        }
+        self._monitors = {
+            name: _Watch(clock.wall_timeout_s(STALE_PERIODS * period), now)
+            for name, period in rules.monitor_s.items()
         }
         self._leases = Leases(clock)
         self._heater = HeaterCheck(rules)
@@ -165,6 +169,20 @@ class Guard:
             return
         self._cell_limits(watch, sample, voltage_v, current_a if current_a is not None else 0.0)
 
+    def monitor(self, name: str, values: Mapping[str, float | bool | None]) -> None:
+        """Take what a further device has measured; only interlock rows look at it.
+
+        What is not a finite number is unknown. A device that is silent for three periods is forgotten.
+        """
+        self._fresh_monitor(name)
+        for channel, value in values.items():
+            good = isinstance(value, bool) or _number(value)
+            self.values[f"{name}.{channel}"] = value if good else None
+
+    def _fresh_monitor(self, name: str) -> None:
+        if name in self._monitors:
+            self._monitors[name].since_s = self._monotonic()
+
     def _cell_limits(self, watch: _Watch, sample: CellSample, voltage_v: float, current_a: float) -> None:
         rules = self._rules
         # At rest the circuit is open already: a cell outside its window then must not be heated either.
@@ -188,7 +206,7 @@ class Guard:
 
     def begin(self) -> None:
         """Start watching: polling begins now, every device has one deadline to be heard first."""
-        for watch in self._watches.values():
+        for watch in (*self._watches.values(), *self._monitors.values()):
             watch.since_s = self._monotonic()
 
     def expect_cell(self, running: bool, interval_s: float = 0.0) -> None:
@@ -244,6 +262,9 @@ class Guard:
                     f"{name}-stale", name, round(age, 3), round(watch.deadline_s, 3), "s", action,
                     f"no reading of {name} for {age:.2f} s (allowed {watch.deadline_s:.2f} s)",
                 )  # fmt: skip
+        for name, watch in self._monitors.items():
+            if now - watch.since_s > watch.deadline_s:
+                self._forget(name)
         self._report(self._leases.expired(now))
         for row in self._interlocks:
             self._evaluate(row, now)
@@ -361,7 +382,8 @@ class Guard:
         # An input that vanished counts as tripped; at start-up it has one staleness deadline to appear.
         grace = self._clock.wall_timeout_s(row.grace_s) if row.grace_s > 0 else 0.0
         if met is None:
-            watched = [self._watches[name].deadline_s for name in devices if name in self._watches]
+            watches = {**self._monitors, **self._watches}
+            watched = [watches[name].deadline_s for name in devices if name in watches]
             grace = max([grace, *watched])
         if now - since >= grace:
             why = row.text if met else f"{row.text}: an input has no valid value"

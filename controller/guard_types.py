@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -111,6 +111,7 @@ class GuardRules:
     period_s: Mapping[str, float]  # keys heater, io, cell
     plant: Plant = UNKNOWN_PLANT
     heater_noise_k: float | None = None  # smallest noise that the reading always has, if that was measured
+    monitor_s: Mapping[str, float] = field(default_factory=dict)  # period of every further device
     watch_shutter: bool = False  # the station has one, with a read-back
 
 

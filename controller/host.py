@@ -44,6 +44,7 @@ from controller.journal import AsyncJournal, JournalError
 from controller.line_health import LineHealth
 from controller.link_server import LinkServer
 from controller.local import LocalServer
+from controller.monitors import Monitors
 from controller.notify import ALL_OFF, SETTING_UP, Freshness
 from controller.offline.files_out import write_text
 from controller.paths import StateDir
@@ -222,6 +223,11 @@ class Host:
             self.bench.io, self.guard, self.clock, self.recorder, self.scanning,
             period_s=self._period(self.station.io_name), watchdog_s=self._watchdog_s(),
         )  # fmt: skip
+        self.monitors = Monitors(
+            self.bench.devices, self.station.monitors,
+            {name: self._period(name) for name in self.station.monitors}, self.guard, self.clock,
+            self.recorder,
+        )  # fmt: skip
         await asyncio.gather(self._local.start(), self._link.start(), self.reduction.start())
 
     async def _connect(self) -> None:
@@ -252,7 +258,7 @@ class Host:
         """All tasks until the sequence has ended or something stops it; guard and watchdog feed go last."""
         scheduling.settle_memory()  # nothing is energised yet: now it may take its time
         self.guard.begin()
-        works = [self._watch(), self._status(), self._keep_checkpoints()]
+        works = [self._watch(), self._status(), self._keep_checkpoints(), self.monitors.poll()]
         works += [self.heating.poll()] if self.bench.heater is not None else []
         works += [self._poll_io()] if self.bench.io is not None else []
         services = [asyncio.create_task(work) for work in works]

@@ -31,7 +31,10 @@ async def drive_off(known: Station | Path | None) -> list[dict[str, Any]]:
     try:
         station = known if isinstance(known, Station) else load_station(known or Path("station.toml"))
         roles = station.roles
-        outputs = {"io": station.io_name, "cell": roles.cell, "heater": roles.heater}
+        outputs = {
+            **{name: name for name in station.monitors},
+            "io": station.io_name, "cell": roles.cell, "heater": roles.heater,
+        }  # fmt: skip
         energising = {output: name for output, name in outputs.items() if name is not None}
         bench = build(station, RealClock(), only=energising.values())
     except Exception as error:

@@ -6,7 +6,7 @@ Values keep their quality: what is invalid is published as bad without a value, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,22 @@ class Recorder:
         self._tele("beam/current", reading.beam_current_a)
         self.state("beam", "current", reading.beam_current_a, "A")
         self.state("beam", "blanked", reading.blanked, "")
+
+    def monitor(
+        self, name: str, values: Mapping[str, float | bool | None], units: Mapping[str, str | None],
+        problems: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """One poll of a further device: every value with its unit, None for what is not known."""
+        body = {
+            "values": dict(values), "units": {channel: units.get(channel) for channel in values},
+            "problems": list(problems),
+        }  # fmt: skip
+        self.post("monitor", name, body)
+        for channel, value in values.items():
+            if not isinstance(value, bool) and units.get(channel) is not None:
+                self._tele(f"{name}/{channel}", value)
+            self.state(name, channel, value, units.get(channel) or "")
+        self.documents.monitor(name, values)
 
     def cell(self, sample: CellSample, now: CellState) -> None:
         """One data package of the potentiostat."""

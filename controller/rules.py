@@ -32,6 +32,7 @@ def guard_rules(station: Station, experiment: Experiment, floor_s: float) -> Gua
         period_s={role: max(station.devices[name].period_s, floor_s) for role, name in names.items() if name},
         plant=UNKNOWN_PLANT if table is None else _plant(table),
         heater_noise_k=None if table is None else table.noise_k,
+        monitor_s={name: max(station.devices[name].period_s, floor_s) for name in station.monitors},
         watch_shutter=isinstance(box, LabJack) and box.shutter is not None,
     )
 

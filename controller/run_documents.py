@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from controller.documents import DocumentWriter, data_key
@@ -26,6 +27,8 @@ class RunStreams:
         self._writer = DocumentWriter(journal, run)
         self._clock = clock
         self._open = False
+        self._monitors: dict[str, Any] = {}
+        self._known: dict[str, float | bool | None] = {}  # the newest of each, for events that hold them all
 
     async def start(
         self, station: Station, experiment: Experiment, limits: CellWindow, *, resumed_from: str | None = None
@@ -85,6 +88,16 @@ class RunStreams:
         await self._writer.descriptor(
             "baseline", {"temperature": temperature, "voltage": voltage, "charge": charge}
         )
+        self._monitors = {
+            f"{name}_{channel}": number(
+                f"operando/{name}/{channel}", unit or None, dtype="boolean" if unit is None else "number",
+                object_name=name,
+            )
+            for name, channels in station.monitors.items() for channel, unit in channels.items()
+        }  # fmt: skip
+        if self._monitors:
+            await self._writer.descriptor("monitors", self._monitors)
+        self._known = dict.fromkeys(self._monitors)
         self._open = True
         return uid
 
@@ -106,6 +119,13 @@ class RunStreams:
                 "phase": now.state,
             },
         )
+
+    def monitor(self, name: str, values: Mapping[str, float | bool | None]) -> None:
+        """One poll of a further device; an event holds the newest poll of each of them."""
+        told = {f"{name}_{channel}": value for channel, value in values.items()}
+        if self._known.keys() & told.keys():
+            self._known |= {key: value for key, value in told.items() if key in self._known}
+            self._post("monitors", dict(self._known))
 
     def scan_pass(self, scan: int, outcome: PassOutcome, stamp: dict[str, Any]) -> None:
         """One pass, good or quarantined."""

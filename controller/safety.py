@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from controller.guard import Action
 from drivers.errors import BadReply
 from drivers.line import Interrupted
-from drivers.roles import BeamlineIo, BeamScanner, Potentiostat, Role, TemperatureController
+from drivers.roles import BeamlineIo, BeamScanner, Device, Potentiostat, Role, TemperatureController
 
 OFF_TIMEOUT_S = 2.0  # wall seconds per device; the slowest answer is the potentiostat's abort
 READ_BACK_S, READ_BACK_POLL_S = 1.2, 0.05  # a shutter takes its time to move
@@ -27,6 +27,7 @@ class Outputs:
     cell: Potentiostat | None
     io: BeamlineIo | None
     scanner: BeamScanner | None
+    others: Mapping[str, Device] = field(default_factory=dict)  # whatever else there is, by name
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ async def drive_all_off(
         jobs["cell"] = outputs.cell.off()
     if outputs.heater is not None:
         jobs["heater"] = outputs.heater.off()
+    jobs |= {name: device.off() for name, device in outputs.others.items()}
     waits = wires or {}
     return list(await asyncio.gather(*(_one(name, job, waits.get(name, ())) for name, job in jobs.items())))
 

@@ -28,6 +28,7 @@ class Role(StrEnum):
     SHUTTER = "shutter"
     RELAY = "relay"
     PERMIT = "permit"
+    MONITOR = "monitor"
 
 
 @dataclass(frozen=True)
@@ -500,6 +501,20 @@ class Thermometer(Device, Protocol):
 
     async def read(self) -> ThermometerReading:
         """Poll once."""
+        ...
+
+
+@runtime_checkable
+class Monitor(Device, Protocol):
+    """Measures anything else: values by name, each in the unit that ``channels`` gives.
+
+    ``channels`` belongs to the class, so that the names are known before anything is connected: a mapping
+    from name to unit (None for a switch, "" for a plain number), or a static method that makes one of the
+    device's own keys in the station file.
+    """
+
+    async def read_values(self) -> Mapping[str, float | bool | None]:
+        """Poll once; None for what is not known now, never an older value."""
         ...
 
 

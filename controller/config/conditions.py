@@ -16,8 +16,9 @@ import operator
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from controller.config.quantities import QuantityError, parse, show
+from controller.config.quantities import QuantityError, parse_as, show
 
 Values = Mapping[str, float | bool | None]
 
@@ -103,28 +104,35 @@ class Condition:
         return " or ".join(" and ".join(map(str, term)) for term in self.terms)
 
 
-def parse_condition(text: str, roles: Mapping[str, str], switches: Collection[str] = ()) -> Condition:
+def parse_condition(
+    text: str, roles: Mapping[str, str], switches: Collection[str] = (),
+    monitors: Mapping[str, Mapping[str, str | None]] = MappingProxyType({}),
+) -> Condition:  # fmt: skip
     """Parse a condition; ``roles`` maps each device name of the station to heater, cell, io or another word.
 
-    ``switches`` are the named digital inputs of the I/O box, known as switches of its own besides ``FIELDS``.
+    ``switches`` are the named digital inputs of the I/O box, known as switches of its own besides ``FIELDS``;
+    ``monitors`` what every further device measures: name -> unit, None for a switch.
 
     Raises: QuantityError with a complaint that begins with a verb.
     """
     terms = tuple(
-        tuple(_comparison(part, roles, switches) for part in re.split(r"\band\b", term))
+        tuple(_comparison(part, roles, switches, monitors) for part in re.split(r"\band\b", term))
         for term in re.split(r"\bor\b", text)
     )
     return Condition(terms)
 
 
-def _comparison(text: str, roles: Mapping[str, str], switches: Collection[str]) -> Comparison:
+def _comparison(
+    text: str, roles: Mapping[str, str], switches: Collection[str],
+    monitors: Mapping[str, Mapping[str, str | None]],
+) -> Comparison:  # fmt: skip
     matched = _COMPARISON.fullmatch(text)
     if matched is None:
         raise QuantityError(f"cannot be understood at {text.strip()!r}: {_SHAPE}")
     device, field, sign, written = matched.groups()
     if device not in roles:
         raise QuantityError(f'names the device "{device}", which this station does not have')
-    fields = FIELDS.get(roles[device], {})
+    fields = FIELDS.get(roles[device], {}) if roles[device] else dict(monitors.get(device, {}))
     if roles[device] == "io":
         fields = {**dict.fromkeys(switches), **fields}
     if field not in fields:
@@ -140,7 +148,7 @@ def _comparison(text: str, roles: Mapping[str, str], switches: Collection[str]) 
     if sign in ("==", "!="):
         raise QuantityError(f"compares the measured {device}.{field} with {sign}: use <, <=, > or >=")
     try:
-        value = parse(written, unit)
+        value = parse_as(written, unit)
     except QuantityError as error:
         raise QuantityError(f'compares with "{written}", which {error}') from None
     return replace(Comparison(device, field, sign, value, unit), role=roles[device])

@@ -149,6 +149,31 @@ def parse(text: object, unit: str) -> float:
     return value
 
 
+def parse_as(text: object, unit: str) -> float:
+    """Return the value of ``text`` in any unit, also one that is no key of ``KINDS`` (others' drivers).
+
+    A plain number is what ``""`` asks for. Raises: QuantityError.
+    """
+    if unit in KINDS:
+        return parse(text, unit)
+    if unit:
+        spelled = unit
+        for sign, name in _SPELLINGS.items():
+            spelled = spelled.replace(sign, name)
+        kind = Kind(f"a value in {unit}", spelled, (f"1 {unit}",), ((unit, 1.0),))
+        number, written = _split(text, kind)
+        _units(f"1 {unit}", unit, "1", kind)  # the driver's own unit must be one
+        value = _convert(float(number), _units(text, written, number, kind), written, number, kind)
+    else:
+        try:
+            value = float(str(text))
+        except ValueError:
+            raise QuantityError("is no plain number, which is needed here") from None
+    if not math.isfinite(value):
+        raise QuantityError("is not a finite number")
+    return value
+
+
 def is_c_rate(text: object) -> bool:
     """Return whether ``text`` is written as a C-rate: ``"C/20"``, ``"2C"``, ``"0.5C/2"``."""
     return isinstance(text, str) and _C_RATE.fullmatch(text) is not None
@@ -175,6 +200,8 @@ def parse_current(text: object, capacity_coulomb: float | None) -> float:
 
 def show(value: float, unit: str, digits: int = 6) -> str:
     """Write a kept value back as text in a readable unit; ``digits=17`` reads back to the same number."""
+    if unit not in KINDS:
+        return f"{value:.{digits}g} {unit}".rstrip()
     kind = KINDS[unit]
     written, size = kind.shown[-1]
     if value == 0.0:

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from controller.config import files
+from controller.config.acceptance import Acceptance
 from controller.config.base import Table, refuse, rules
 from controller.config.conditions import Condition, parse_condition
 from controller.config.devices import AnyDevice
 from controller.config.files import Source
 from controller.config.instruments.base import Composite
+from controller.config.monitored import Channels, monitored
 from controller.config.problems import ConfigErrors, in_file_order
 from controller.config.quantities import Quantity
 from controller.config.station_rules import check, guard_names, switch_names
@@ -279,9 +281,11 @@ class Station(Table):
     interlocks: tuple[Interlock, ...] = Field(alias="interlock", default=(), strict=False)
     broker: Broker = Broker()
     remote: Remote = Remote()
+    acceptance: Acceptance = Acceptance()
 
     _source: Source | None = PrivateAttr(default=None)
     _conditions: tuple[Condition, ...] = PrivateAttr(default=())
+    _monitors: dict[str, Channels] = PrivateAttr(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -292,6 +296,11 @@ class Station(Table):
     def source(self) -> Source:
         """The file it was read from."""
         return self._source or Source("station.toml", {})
+
+    @property
+    def monitors(self) -> dict[str, Channels]:
+        """What every device measures that plays no role: device -> channel -> unit, None for a switch."""
+        return self._monitors
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -342,5 +351,8 @@ def station_from(source: Source) -> Station:
         raise ConfigErrors(in_file_order(problems))
     names, switches = guard_names(source.data), switch_names(source.data)
     station._source = source
-    station._conditions = tuple(parse_condition(row.condition, names, switches) for row in station.interlocks)
+    station._monitors = monitored(source.data)
+    station._conditions = tuple(
+        parse_condition(row.condition, names, switches, station._monitors) for row in station.interlocks
+    )
     return station

@@ -16,6 +16,7 @@ from controller.config.conditions import parse_condition
 from controller.config.devices import BUILT_IN
 from controller.config.files import Source
 from controller.config.instruments.base import Instrument
+from controller.config.monitored import complaint_of, monitored
 from controller.config.problems import Path, Problem, did_you_mean, listed, problem, value_at
 from controller.config.quantities import QuantityError, parse, show
 
@@ -190,7 +191,10 @@ class _Rules:
 
     def interlocks(self) -> Iterator[Problem]:
         """Conditions can be understood and names are unique."""
-        names = guard_names(self.raw)
+        names, monitors = guard_names(self.raw), monitored(self.raw)
+        for device, channels in monitors.items():
+            if complaint := complaint_of(device, channels):
+                yield self.broken(("device", device), complaint)
         seen: set[str] = set()
         rows = self.raw.get("interlock")
         for index, table in enumerate(rows if isinstance(rows, list) else []):
@@ -198,7 +202,7 @@ class _Rules:
             condition, name = row.get("condition"), row.get("name")
             if isinstance(condition, str):
                 try:
-                    parse_condition(condition, names, switch_names(self.raw))
+                    parse_condition(condition, names, switch_names(self.raw), monitors)
                 except QuantityError as error:
                     yield self.broken(("interlock", index, "condition"), str(error))
             if isinstance(name, str):

@@ -53,7 +53,9 @@ def write_nexus(run: RunFiles, summary: Plain, path: Path) -> list[str]:
         file.attrs["default"] = "entry"
         _about(entry, summary)
         _sample(_group(entry, "sample", "NXsample"), run, summary)
-        _instrument(_group(entry, "instrument", "NXinstrument"), summary)
+        instrument = _group(entry, "instrument", "NXinstrument")
+        _instrument(instrument, summary)
+        _monitors(instrument, run)
         default, problems = _products(entry, run)
         if default is not None:
             entry.attrs["default"] = default
@@ -96,6 +98,23 @@ def _sample(group: h5py.Group, run: RunFiles, summary: Plain) -> None:
         _field(log, "time", np.array([body["lab_s"] for body in bodies]), "s")
         if summary.get("began") is not None:
             log["time"].attrs["start"] = "lab clock of the run"
+
+
+def _monitors(group: h5py.Group, run: RunFiles) -> None:
+    """Write what every further device measured, each value in its own unit."""
+    logs: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    for name, body in run.by_module("monitor"):
+        for channel, value in body["values"].items():
+            if body["lab_s"] is not None:
+                key = (name, channel, body["units"].get(channel) or "")
+                logs.setdefault(key, []).append((body["lab_s"], np.nan if value is None else float(value)))
+    for (name, channel, unit), readings in logs.items():
+        device = group.require_group(_name(name))
+        device.attrs.setdefault("NX_class", "NXcollection")
+        log = _group(device, _name(channel), "NXlog")
+        times, values = np.array(readings).T
+        _field(log, "value", values, unit)
+        _field(log, "time", times, "s")
 
 
 def _instrument(group: h5py.Group, summary: Plain) -> None:

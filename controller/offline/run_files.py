@@ -134,6 +134,11 @@ class RunFiles:
             if module is None or found == module:
                 yield dict(body)
 
+    def by_module(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield module and body of the run's events of one kind, in order."""
+        for module, body in self._of_kind(kind):
+            yield module, dict(body)
+
     def _of_kind(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
         """Return module and body of the events of one kind; read once, since many ask."""
         if self.journal is None:
