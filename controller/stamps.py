@@ -75,4 +75,12 @@ def confirmed_by_person(station: Station) -> list[dict[str, Any]]:
                     "on": str(confirmed.confirmed_on),
                 }
             )  # fmt: skip
+        wired = getattr(device, "interlock", None)
+        if wired is not None:
+            found.append(
+                {
+                    "device": name, "what": "interlock wired to", "setting": wired.wired_to,
+                    "by": wired.confirmed_by, "on": str(wired.confirmed_on),
+                }
+            )  # fmt: skip
     return found

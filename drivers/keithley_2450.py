@@ -54,8 +54,8 @@ class Keithley2450(KeithleySource):
             "no host watchdog of its own: the trigger model that runs each program switches the output off "
             f"when the host has not renewed it for {self._lease_lab_s:g} s (3 readings at least), after its "
             "own count of readings, and at a reading beyond the current. Until then the voltage cannot pass "
-            "the one of the program and the current not its limit, by hardware; the other side of the voltage "
-            "window and the charge are watched by the host alone",
+            "the one of the program and the current not its limit, by hardware; the other side of the "
+            "voltage window and the charge are watched by the host alone",
             INTERLOCK if self._interlock else NO_INTERLOCK,
         ]
 

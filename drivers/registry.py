@@ -17,6 +17,8 @@ GROUP = "operando.drivers"
 BUILT_IN = {  # the same as in pyproject.toml, so that a plain source tree works without being installed
     "eurotherm_3200": "drivers.eurotherm_3200:Eurotherm3200",
     "palmsens_emstat4": "drivers.palmsens_emstat4:EmStat4",
+    "keithley_2400": "drivers.keithley_2400:Keithley2400",
+    "keithley_2450": "drivers.keithley_2450:Keithley2450",
     "labjack_t7": "drivers.labjack_t7:LabJackT7",
     "amptek_dp5": "drivers.amptek_dp5:AmptekDp5",
     "zaber_ascii": "drivers.zaber_ascii:ZaberAscii",

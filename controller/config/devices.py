@@ -19,6 +19,7 @@ from controller.config.instruments.amptek import Amptek
 from controller.config.instruments.base import Composite, Device, Instrument
 from controller.config.instruments.cell import EmStat
 from controller.config.instruments.host_pid import HostPid
+from controller.config.instruments.keithley import Keithley2400, Keithley2450
 from controller.config.instruments.labjack import LabJack
 from controller.config.instruments.supply import Cpx400dp
 from controller.config.instruments.temperature import Eurotherm
@@ -34,6 +35,8 @@ BUILT_IN: dict[str, type[Instrument]] = {
     "eurotherm_3200": Eurotherm,
     "host_pid": HostPid,
     "palmsens_emstat4": EmStat,
+    "keithley_2400": Keithley2400,
+    "keithley_2450": Keithley2450,
     "labjack_t7": LabJack,
     "amptek_dp5": Amptek,
     "zaber_ascii": Zaber,

@@ -59,9 +59,9 @@ class Keithley2400Twin(KeithleyTwin):
 
         Kinds: those of the wire; ``unplug``, ``replug``; ``reset`` with ``boot_s``: power lost and back,
         output off as a source of 0 V; ``overload`` of ``count`` currents, ``nan`` of ``count`` voltages;
-        ``set_error``: the source is wrong by ``volt``; ``two_wire``: back to 2-wire sense; ``front_panel``: the
-        OUTPUT key; ``interlock`` with ``given``; ``short`` of the cell with ``ohm`` (null: gone), ``contact``
-        with ``ohm`` in series (0: mended).
+        ``set_error``: the source is wrong by ``volt``; ``two_wire``: back to 2-wire sense; ``front_panel``:
+        the OUTPUT key; ``interlock`` with ``given``; ``short`` of the cell with ``ohm`` (null: gone),
+        ``contact`` with ``ohm`` in series (0: mended).
         """
         kind = fault.get("kind")
         if kind == "unplug":
@@ -121,7 +121,8 @@ class Keithley2400Twin(KeithleyTwin):
         table.update(
             self.kept(
                 ":SYSTem:AZERo[:STATe]", ":SOURce[1]:DELay", ":SOURce[1]:DELay:AUTO",
-                "[:SENSe[1]]:AVERage[:STATe]", "[:SENSe[1]]:AVERage:TCONtrol", "[:SENSe[1]]:AVERage:COUNt", ":CALCulate[1]:STATe",
+                "[:SENSe[1]]:AVERage[:STATe]", "[:SENSe[1]]:AVERage:TCONtrol",
+                "[:SENSe[1]]:AVERage:COUNt", ":CALCulate[1]:STATe",
                 "[:SENSe[1]]:FUNCtion:CONCurrent", ":ARM:COUNt", ":TRIGger:COUNt", ":TRIGger:DELay",
                 ":ROUTe:TERMinals", ":FORMat[:DATA]",
             )

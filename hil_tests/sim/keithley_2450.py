@@ -55,20 +55,20 @@ class Keithley2450Twin(KeithleyTwin):
         """The TCP port."""
         return self._server.port
 
-    async def start(self) -> int:
-        """Listen; return the port."""
-        return await self._server.start()
+    async def start(self) -> str:
+        """Listen; return ``host:port``."""
+        return f"127.0.0.1:{await self._server.start()}"
 
     async def stop(self) -> None:
         """Stop listening."""
         await self._server.stop()
 
-    def advance(self, now_lab_s: float) -> None:
-        """Let cell and trigger model live until ``now_lab_s``."""
-        while self._model.running and self._model.due_s <= now_lab_s:
+    def advance(self, now_s: float) -> None:
+        """Let cell and trigger model live until ``now_s``."""
+        while self._model.running and self._model.due_s <= now_s:
             super().advance(self._model.due_s)
             self._model.step()
-        super().advance(now_lab_s)
+        super().advance(now_s)
 
     def inject(self, fault: Mapping[str, Any]) -> None:
         """Make something go wrong.
@@ -76,9 +76,9 @@ class Keithley2450Twin(KeithleyTwin):
         Kinds: those of the wire; ``unplug``, ``replug``; ``half_open``: the
         connection is forgotten without a word; ``reset`` with ``boot_s``: power lost and back,
         output off as a source of 0 V; ``overload`` of ``count`` currents, ``nan`` of ``count`` voltages;
-        ``set_error``: the source is wrong by ``volt``; ``two_wire``: back to 2-wire sense; ``front_panel``: the
-        OUTPUT key; ``interlock`` with ``given``; ``short`` of the cell with ``ohm`` (null: gone), ``contact``
-        with ``ohm`` in series (0: mended).
+        ``set_error``: the source is wrong by ``volt``; ``two_wire``: back to 2-wire sense; ``front_panel``:
+        the OUTPUT key; ``interlock`` with ``given``; ``short`` of the cell with ``ohm`` (null: gone),
+        ``contact`` with ``ohm`` in series (0: mended).
         """
         kind = fault.get("kind")
         if kind in ("unplug", "replug"):
@@ -93,7 +93,6 @@ class Keithley2450Twin(KeithleyTwin):
         return {**super().counters(), "trigger_model": self._model.state, "port": self._server.port}
 
     def _own(self) -> dict[str, Handler]:
-        smu = self.smu
         table: dict[str, Handler] = {
             "*LANG?": lambda _a: self._language,
             "*LANG": lambda a: setattr(self, "_language", one_word(a, "SCPI", "TSP", "SCPI2400")),

@@ -61,11 +61,11 @@ class KeithleyTwin:
         self._nplc = 1.0
         self._commands = Commands({**self._common(), **self._own()})
 
-    def advance(self, now_lab_s: float) -> None:
-        """Let the cell live until ``now_lab_s``."""
-        if now_lab_s > self._time_s:
-            self.smu.process(now_lab_s - self._time_s)
-            self._time_s = now_lab_s
+    def advance(self, now_s: float) -> None:
+        """Let the cell live until ``now_s``."""
+        if now_s > self._time_s:
+            self.smu.process(now_s - self._time_s)
+            self._time_s = now_s
 
     def answers(self, line: str) -> list[tuple[float, str]]:
         """Do one message; return [(delay in lab s, line)]."""

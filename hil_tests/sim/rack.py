@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from hil_tests.sim.amptek_dp5 import AmptekTwin
 from hil_tests.sim.clock import LabClock
 from hil_tests.sim.eurotherm_3200 import EurothermTwin
+from hil_tests.sim.keithley_2400 import Keithley2400Twin
+from hil_tests.sim.keithley_2450 import Keithley2450Twin
 from hil_tests.sim.labjack_t7 import LabJackT7Twin
 from hil_tests.sim.palmsens_emstat4 import EmStatTwin
 from hil_tests.sim.physics.holder import Holder
@@ -133,6 +135,41 @@ period = "1 s"
     return Fitted({"cell": twin}, tables, "cell")
 
 
+def keithley_2400(around: Around) -> Fitted:
+    """Source of a cell, on a pseudo-terminal."""
+    twin = Keithley2400Twin(around.world.cell, around.clock, {"seed": around.world.seed})
+
+    def tables(ports: Mapping[str, Any]) -> str:
+        return (
+            serial_line("cell", ports["cell"], 57600)
+            + """[device.cell]
+driver = "keithley_2400"
+line = "cell"
+period = "1 s"
+"""
+        )
+
+    return Fitted({"cell": twin}, tables, "cell")
+
+
+def keithley_2450(around: Around) -> Fitted:
+    """Source of a cell with a lease of its own, on a TCP socket."""
+    twin = Keithley2450Twin(around.world.cell, around.clock, {"seed": around.world.seed})
+
+    def tables(ports: Mapping[str, Any]) -> str:
+        return (
+            network_line("cell", "tcp", ports["cell"])
+            + """[device.cell]
+driver = "keithley_2450"
+line = "cell"
+period = "1 s"
+lease = "10 s"
+"""
+        )
+
+    return Fitted({"cell": twin}, tables, "cell")
+
+
 def amptek_dp5(name: str, serial: int) -> Entry:
     """Return the entry of a list-mode detector on a UDP port."""
 
@@ -221,7 +258,11 @@ watchdog = { timeout = "3 s" }
 
 CHOICES: dict[str, dict[str, Entry]] = {
     "heater": {"eurotherm_3200": eurotherm_3200},
-    "cell": {"palmsens_emstat4": palmsens_emstat4},
+    "cell": {
+        "palmsens_emstat4": palmsens_emstat4,
+        "keithley_2400": keithley_2400,
+        "keithley_2450": keithley_2450,
+    },
     "pixe": {"amptek_dp5": amptek_dp5("pixe", 4711)},
     "pige": {"amptek_dp5": amptek_dp5("pige", 4712)},
     "stage": {"zaber_ascii": zaber_ascii},
