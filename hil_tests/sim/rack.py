@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from hil_tests.sim.aimtti_cpx400dp import CpxTwin
 from hil_tests.sim.amptek_dp5 import AmptekTwin
 from hil_tests.sim.clock import LabClock
 from hil_tests.sim.eurotherm_3200 import EurothermTwin
+from hil_tests.sim.icpdas_m7015 import M7015Twin
 from hil_tests.sim.keithley_2400 import Keithley2400Twin
 from hil_tests.sim.keithley_2450 import Keithley2450Twin
 from hil_tests.sim.labjack_t7 import LabJackT7Twin
@@ -115,6 +117,47 @@ plant = {{ {plant(world.holder)} }}
         )
 
     return Fitted({"heater": twin}, tables, "heater")
+
+
+def host_pid(around: Around) -> Fitted:
+    """RTD module on a pseudo-terminal and supply on a TCP socket: the loop between them runs in the host."""
+    world, ohm = around.world, 25.0
+    supply = CpxTwin(world.holder, around.clock, around.io.relay_closed, {"heater_ohm": ohm})
+
+    def pt100_k() -> float:
+        supply.advance(around.clock.now_s())  # it is the one that lets the holder's time pass
+        return world.holder.pt100_k
+
+    thermometer = M7015Twin([pt100_k], around.clock)
+
+    def tables(ports: Mapping[str, str]) -> str:
+        return (
+            serial_line("thermometer", ports["thermometer"], 9600)
+            + network_line("supply", "tcp", ports["supply"])
+            + f"""[device.thermometer]
+driver = "icpdas_m7015"
+line = "thermometer"
+period = "0.5 s"
+
+[device.supply]
+driver = "aimtti_cpx400dp"
+line = "supply"
+heater = "{ohm:g} ohm"
+power_cap = "{world.holder.parameters.max_power_w:g} W"
+period = "0.5 s"
+
+[device.heater]
+driver = "host_pid"
+thermometer = "thermometer"
+supply = "supply"
+power = "{world.holder.parameters.max_power_w:g} W"
+period = "0.5 s"
+gains = {{ kp = "6 W/K", ti = "60 s", td = "2 s", filter = "2 s" }}
+plant = {{ {plant(world.holder)} }}
+"""
+        )
+
+    return Fitted({"thermometer": thermometer, "supply": supply}, tables, "heater")
 
 
 def palmsens_emstat4(around: Around) -> Fitted:
@@ -257,7 +300,7 @@ watchdog = { timeout = "3 s" }
 
 
 CHOICES: dict[str, dict[str, Entry]] = {
-    "heater": {"eurotherm_3200": eurotherm_3200},
+    "heater": {"eurotherm_3200": eurotherm_3200, "host_pid": host_pid},
     "cell": {
         "palmsens_emstat4": palmsens_emstat4,
         "keithley_2400": keithley_2400,
