@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from controller.config.instruments import temperature
 
 
-def guard_rules(station: Station, experiment: Experiment, floor_s: float) -> GuardRules:
+def guard_rules(station: Station, experiment: Experiment | None, floor_s: float) -> GuardRules:
     """Return hard limits and periods; ``floor_s`` is the shortest polling period, in lab seconds."""
     limits = effective_limits(station, experiment)
     names = {"heater": station.roles.heater, "io": station.io_name, "cell": station.roles.cell}

@@ -78,9 +78,9 @@ def check_files(station_path: FilePath | str, experiment_path: FilePath | str) -
     return station, experiment
 
 
-def effective_limits(station: Station, experiment: Experiment) -> CellWindow:
+def effective_limits(station: Station, experiment: Experiment | None) -> CellWindow:
     """Return the tightest limits: no experiment widens the station's, no file widens the chemistry's."""
-    bounds = _Bounds(station, experiment.sample)
+    bounds = _Bounds(station, experiment.sample if experiment is not None else None)
     return CellWindow(
         temperature_low_k=bounds.temperature_low().value,
         temperature_high_k=bounds.temperature_high().value,
