@@ -5,8 +5,8 @@ with a line. It ends when the input closes. 9118.87 frames/s are 18 238 datagram
 
 What is drawn and what is not: every photon is drawn by itself, with its own pixel, energy and charge
 sharing, and is placed into a frame of its own; the electronic noise under it comes from a pool of frames
-drawn at the start, of which each block takes a stretch from a random place. So a pixel's noise repeats after some
-thousand frames, while no photon ever does: spectra and S have the statistics of the photons that were sent.
+drawn at the start, of which each block takes a stretch from a random place. So a pixel's noise repeats after
+some thousand frames, while no photon ever does: spectra and S have the statistics of the photons sent.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from hil_tests.sim.aimtti_cpx400dp import CpxTwin
 from hil_tests.sim.amptek_dp5 import AmptekTwin
 from hil_tests.sim.clock import LabClock
 from hil_tests.sim.eurotherm_3200 import EurothermTwin
+from hil_tests.sim.hexitec import HexitecTwin
 from hil_tests.sim.icpdas_m7015 import M7015Twin
 from hil_tests.sim.keithley_2400 import Keithley2400Twin
 from hil_tests.sim.keithley_2450 import Keithley2450Twin
@@ -274,6 +275,37 @@ axes.y = {{ device = 1, axis = 2, {axis} }}
     return Fitted({"stage": twin}, tables, "stage")
 
 
+def hexitec(around: Around) -> Fitted:
+    """Pixel camera: commands on a TCP port, frames as UDP packets in real time."""
+    world = around.world
+    settings = {"seed": world.seed, **world.file.get("hexitec", {})}
+
+    def lithium_lost() -> float:
+        sample = world.sample
+        sites = sample.sites_per_um2 * sample.area_um2 * sample.host.lithium_per_host
+        return min(max(world.cell.lithium_atoms_out / sites, 0.0), 1.0)
+
+    twin = HexitecTwin(settings, light=lambda: around.io.shutter_open, lithium_lost=lithium_lost)
+
+    def tables(ports: Mapping[str, str]) -> str:
+        return (
+            network_line("compton", "tcp", ports["compton"])
+            + f"""[device.compton]
+driver = "hexitec"
+line = "compton"
+period = "1 s"
+listen = {{ host = "127.0.0.1", port = {twin.frames_port} }}
+frame_rate = "{twin.settings["frame_hz"]:g} Hz"
+bias = "-500 V"
+settle = "1.5 s"
+energy = {{ gain = "0.027 keV" }}
+threshold = "3 keV"
+"""
+        )
+
+    return Fitted({"compton": twin}, tables, "compton")
+
+
 def labjack_tables(where: str, *, scans: bool = True) -> str:
     """Return the tables of the I/O box, which every bench has: it holds the off path."""
     scanner = """\
@@ -309,7 +341,7 @@ CHOICES: dict[str, dict[str, Entry]] = {
     "pixe": {"amptek_dp5": amptek_dp5("pixe", 4711)},
     "pige": {"amptek_dp5": amptek_dp5("pige", 4712)},
     "stage": {"zaber_ascii": zaber_ascii},
-    "compton": {},
+    "compton": {"hexitec": hexitec},
     "radiography": {},
 }
 USUAL = {"heater": "eurotherm_3200", "cell": "palmsens_emstat4", "pixe": "amptek_dp5", "pige": "amptek_dp5"}
