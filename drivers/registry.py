@@ -21,9 +21,11 @@ BUILT_IN = {  # the same as in pyproject.toml, so that a plain source tree works
     "keithley_2450": "drivers.keithley_2450:Keithley2450",
     "labjack_t7": "drivers.labjack_t7:LabJackT7",
     "amptek_dp5": "drivers.amptek_dp5:AmptekDp5",
+    "hexitec": "drivers.hexitec:Hexitec",
     "zaber_ascii": "drivers.zaber_ascii:ZaberAscii",
     "icpdas_m7015": "drivers.icpdas_m7015:IcpDasM7015",
     "aimtti_cpx400dp": "drivers.aimtti_cpx400dp:AimTtiCpx400dp",
+    "modbus_pid": "drivers.modbus_pid:ModbusPid",
 }
 
 

@@ -18,9 +18,11 @@ from controller.config.base import refuse
 from controller.config.instruments.amptek import Amptek
 from controller.config.instruments.base import Composite, Device, Instrument
 from controller.config.instruments.cell import EmStat
+from controller.config.instruments.hexitec import Hexitec
 from controller.config.instruments.host_pid import HostPid
 from controller.config.instruments.keithley import Keithley2400, Keithley2450
 from controller.config.instruments.labjack import LabJack
+from controller.config.instruments.modbus_pid import ModbusPid
 from controller.config.instruments.supply import Cpx400dp
 from controller.config.instruments.temperature import Eurotherm
 from controller.config.instruments.thermometers import M7015
@@ -39,9 +41,11 @@ BUILT_IN: dict[str, type[Instrument]] = {
     "keithley_2450": Keithley2450,
     "labjack_t7": LabJack,
     "amptek_dp5": Amptek,
+    "hexitec": Hexitec,
     "zaber_ascii": Zaber,
     "icpdas_m7015": M7015,
     "aimtti_cpx400dp": Cpx400dp,
+    "modbus_pid": ModbusPid,
 }
 
 

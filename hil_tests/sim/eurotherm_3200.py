@@ -13,7 +13,7 @@ from typing import Any
 
 from hil_tests.sim.clock import BenchClock
 from hil_tests.sim.eurotherm_loop import KELVIN_AT_0_C, Loop, LoopSettings
-from hil_tests.sim.eurotherm_registers import RegisterMap
+from hil_tests.sim.eurotherm_registers import ControllerMap, RegisterMap
 from hil_tests.sim.physics.holder import Holder
 from hil_tests.sim.physics.pt100 import Sensor
 from hil_tests.sim.physics.runaway import SelfHeating
@@ -66,7 +66,7 @@ class EurothermTwin:
             raise ValueError(f"unknown settings of the controller: {', '.join(sorted(unknown))}")
         self.holder = holder
         self.loop = Loop(LoopSettings(**given))
-        self.registers = RegisterMap(self.loop, decimals)
+        self.registers = self._map(decimals)
         self.slave = RtuSlave(unit_id, self.registers)
         self.neighbour: RtuSlave | None = None
         self._wrong_unit = 0
@@ -84,6 +84,10 @@ class EurothermTwin:
         self._framer = GapFramer(self._frame, self._gap_s / clock.speed)
         self._port = SerialPty(self._framer.feed, name=name, baud=baud, bits=bits, speed=clock.speed)
         self.loop.restart(self._sensed_c())
+
+    def _map(self, decimals: int) -> ControllerMap:
+        """Return the registers of this controller; others have the same loop behind other registers."""
+        return RegisterMap(self.loop, decimals)
 
     async def start(self) -> str:
         """Open the port; return its name."""

@@ -15,7 +15,7 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from hil_tests.sim.eurotherm_loop import Loop, LoopSettings
 from hil_tests.sim.wire.modbus_rtu import ILLEGAL_ADDRESS, ILLEGAL_VALUE, ModbusError
@@ -23,6 +23,23 @@ from hil_tests.sim.wire.modbus_rtu import ILLEGAL_ADDRESS, ILLEGAL_VALUE, Modbus
 IEEE_REGION = 0x8000
 IEEE_FILLER = 0x8000
 Kind = Literal["temperature", "percent", "integer", "seconds"]
+
+
+class ControllerMap(Protocol):
+    """Registers of a temperature controller, with what its twin counts and breaks."""
+
+    eeprom_writes: int
+    writes: int
+    power_failed: bool
+    deaf: bool
+
+    def read(self, register: int, count: int) -> Sequence[int]:
+        """Return words. Raises ModbusError."""
+        ...
+
+    def write(self, register: int, words: Sequence[int], *, single: bool) -> None:
+        """Take words. Raises ModbusError."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def test_every_key_is_documented(kind):
     schema = json_schema(kind)
     tables = [schema, *schema["$defs"].values()]
     keys = {key for table in tables for key in table.get("properties", {})}
-    named = set(re.findall(r"`([a-z_]+)`", README)) | set(re.findall(r"\[\[?([a-z_.]+)", README))
+    named = set(re.findall(r"`([a-z_0-9]+)`", README)) | set(re.findall(r"\[\[?([a-z_.]+)", README))
     named |= {part for name in named for part in name.split(".")}
     priors = set(schema["$defs"]["Priors"]["properties"]) if kind == "experiment" else set()
     assert keys - named - priors - {"do"} == set()
