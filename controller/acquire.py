@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import struct
@@ -49,7 +50,7 @@ class Acquire:
         self._writer = RingWriter(ring)
         self._words = ring.words
         self._mode = Mode.IDLE
-        self._changed = False
+        self.stopped = False
         self.assembler = self._go_on()
 
     def _go_on(self) -> Assembler:
@@ -83,6 +84,8 @@ class Acquire:
         looked_s = 0.0
         while True:
             self._look()
+            if self.stopped:
+                return
             if time.monotonic() - looked_s > GONE_S:
                 if not self._alive():
                     return
@@ -166,9 +169,21 @@ def main(arguments: list[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, scheduling.NICE)
     log.info("udp %s:%d, %d bytes of receive buffer, ring %s", args.host, args.port, given, ring.path)
+    acquire = Acquire(endpoint, ring, layout, lambda: os.getppid() == parent)
+    signal.signal(signal.SIGTERM, lambda *_: setattr(acquire, "stopped", True))
     with endpoint:
-        Acquire(endpoint, ring, layout, lambda: os.getppid() == parent).run()
+        acquire.run()
+    if os.getppid() != parent or _closed():  # else another will go on with this ring
+        ring.path.unlink(missing_ok=True)
     return 0
+
+
+def _closed() -> bool:
+    """Return whether standard input has come to its end: whoever started this wants it no more."""
+    with contextlib.suppress(OSError, ValueError):
+        ready, _, _ = select.select([0], [], [], 0)
+        return bool(ready) and os.read(0, 1) == b""
+    return False
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Bench:
     detectors: dict[str, EventDetector]
     stage: Stage | None = None
     frames: dict[str, FrameDetector] = field(default_factory=dict)  # by role: compton, radiography
-    others: dict[str, Device] = field(default_factory=dict)  # monitors and stage: they have a safe state, too
+    others: dict[str, Device] = field(default_factory=dict)  # monitors, stage, cameras: safe states, too
 
     @property
     def outputs(self) -> Outputs:
@@ -119,10 +119,11 @@ def build(
         for role, name in roles.named()
         if role in ("compton", "radiography") and name in devices
     }
+    seen = {getattr(roles, role) for role in frames}
     io, scanner = devices.get(station.io_name or ""), devices.get(roles.scanner or "")
     return Bench(
         lines, devices, devices.get(roles.heater or ""), devices.get(roles.cell or ""),
         cast("BeamlineIo | None", io), cast("BeamScanner | None", scanner), detectors,
         devices.get(roles.stage or ""), frames,
-        {name: device for name, device in devices.items() if name in station.monitors},
+        {name: device for name, device in devices.items() if name in station.monitors or name in seen},
     )  # fmt: skip

@@ -38,6 +38,8 @@ from controller.desk import Desk
 from controller.devices import Bench, build, introduce
 from controller.documents import close_crashed
 from controller.estimate import estimate
+from controller.exposing import KINDS as EXPOSURE_KINDS
+from controller.exposing import Exposing
 from controller.guard import Action, Guard, Trip
 from controller.heating import Heating
 from controller.journal import AsyncJournal, JournalError
@@ -212,6 +214,9 @@ class Host:
             role: Feed(role, detector, RawWriter(self.run_dir / "raw", role))
             for role, detector in self.bench.detectors.items()
         }
+        self.exposing = Exposing(
+            self.bench.frames, self.reduction, self.recorder, self.clock, self.run_dir / "raw"
+        )
         self.sequence = Sequencer(self, estimate_s=self.args.estimate_s)
         self.scanning = Scanning(
             self.bench.scanner, self.bench.io, feeds, self.guard, self.clock, self.recorder, self.reduction,
@@ -355,7 +360,7 @@ class Host:
             "run": self.run_id, "experiment": self.experiment.experiment.name, "exit_code": code,
             "station": self.station.station.name, "outcome": outcome, "speed": self.clock.speed,
             "lab_s": self.clock.now_s() - began_s, "wall_s": time.monotonic() - self._entered_s,
-            "began": began_wall,
+            "began": began_wall, "exposures": self.exposing.results,
             "steps": self.sequence.timeline, "gaps": self.recorder.gaps, "trips": self.recorder.trips,
             "counters": self._counters(), "instruments": self._notes, "charge": self.stamps.charge(),
             "roles": dict(self.station.roles.named()),
@@ -513,6 +518,8 @@ class Host:
             self._publish(message)
         elif kind == "pass_checked":
             self.recorder.post("pass_checked", "reduce", message)
+        elif kind in EXPOSURE_KINDS:
+            self.exposing.take(message)
         elif kind == "result":
             self.products["result"] = message.get("result")
 

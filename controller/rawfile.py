@@ -4,7 +4,8 @@ Layout, in ``runs/<id>/raw/``::
 
     pixe.words, pige.words    the 32-bit big-endian words as they came over the wire, pass after pass
     index.jsonl               one JSON object per line: the messages of kind "run", "scan", "pass",
-                              "pass_end" and "scan_end" that control sent to the reduce process, in order
+                              "pass_end", "scan_end", "exposure" and "exposure_end" that control sent to the
+                              reduce process, in order
 
 A ``pass_end`` line names for each detector the range of its words: ``raw: {det: {path, offset, words,
 sha256}}`` with ``path`` relative to the index's folder, ``offset`` in bytes and ``words`` in 32-bit words.
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 INDEX_NAME = "index.jsonl"
-INDEXED_KINDS = frozenset({"run", "scan", "pass", "pass_end", "scan_end"})
+INDEXED_KINDS = frozenset({"run", "scan", "pass", "pass_end", "scan_end", "exposure", "exposure_end"})
 WORD_BYTES = 4
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from controller import offpath
 from controller.broker import watch_line
 from controller.config import ConfigErrors, Station, load_station
+from controller.config.instruments.hexitec import Hexitec
 from controller.finishing import FINISH_S, missing
 from controller.local import LocalServer
 from controller.logs import bound_logs
@@ -129,10 +130,11 @@ class Supervisor:
             pass_fds=(theirs.fileno(),),
         )  # fmt: skip
         theirs.close()
+        kept = ("reduce", "link", "broker", *self._acquiring())
         watchers = [
             asyncio.create_task(self._heartbeat(ours)),
             asyncio.create_task(self._watch_frozen(control)),
-            *(asyncio.create_task(self._keep(name)) for name in ("reduce", "link", "broker")),
+            *(asyncio.create_task(self._keep(name)) for name in kept),
         ]
         code = await control.process.wait()
         self._ending = True
@@ -149,9 +151,20 @@ class Supervisor:
 
     # --- processes -------------------------------------------------------------------------------------
 
+    def _acquiring(self) -> dict[str, list[str]]:
+        """Return the processes that take frames from cameras, by name."""
+        devices = self._station.devices.items() if self._station is not None else ()
+        command = [sys.executable, "-m", "controller.acquire"]
+        return {
+            f"acquire-{name}": [*command, *table.acquire]
+            for name, table in devices
+            if isinstance(table, Hexitec)
+        }
+
     def _helpers(self, broker: str) -> dict[str, list[str]]:
         python = [sys.executable, "-m"]
         return {
+            **self._acquiring(),
             "reduce": [*python, "controller.reduce_main", "--socket", str(self.state.socket("reduce"))],
             "link": [
                 *python, "controller.link", "--journal", str(self.state.journal),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from controller.steps import beam, cell, talk, thermal
+from controller.steps import beam, cell, frames, talk, thermal
 
 if TYPE_CHECKING:
     from controller.config.steps import Step
@@ -27,6 +27,7 @@ HANDLERS: dict[str, Handler] = {
     "calibrate": beam.scan,
     "background": beam.background,
     "move": beam.move,
+    "expose": frames.expose,
     "message": talk.message,
 }
 
@@ -42,7 +43,7 @@ def title_of(step: Step) -> str:
     match step.do:
         case "heat" | "cool":
             text = f"{step.do} to {step.to_k:.1f} K"
-        case "scan" | "background" | "calibrate":
+        case "scan" | "background" | "calibrate" | "expose":
             text = step.do
         case "charge" | "discharge":
             parts = []

@@ -1,0 +1,177 @@
+"""The owner of the frame detectors: begins and ends exposures, and knows what was counted of them.
+
+Frames never come here. A detector says where they are (``source``), reduce reads them there, and what both
+counted is compared at the end of each exposure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from controller.rawfile import read_index
+from drivers.errors import DriverError, NoReply
+
+if TYPE_CHECKING:
+    from controller.record import Recorder
+    from drivers.clock import Clock
+    from drivers.roles import FrameDetector, FrameStatus
+
+Message = dict[str, Any]
+KINDS = ("exposure_progress", "exposure_checked", "exposure_refused", "hits")
+CHECKED_S = 60.0  # wall; a reduce that was started again counts everything from the record first
+QUIET = "no frame for"
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A frame detector whose frames lie in a ring."""
+
+    @property
+    def position(self) -> int:
+        """Position behind the last frame."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """All counters of this exposure."""
+        ...
+
+
+class Sender(Protocol):
+    """What is needed of ``Reduction``."""
+
+    def send(self, message: Message) -> bool:
+        """Write into the index, and queue."""
+        ...
+
+
+class Exposing:
+    """One exposure of each detector at a time.
+
+    Args:
+        frames: detectors by role.
+        reduction: takes messages.
+        recorder: of the run.
+        clock: lab time, for gaps.
+        raw: folder of raw data: its index knows which numbers are taken.
+    """
+
+    def __init__(
+        self,
+        frames: Mapping[str, FrameDetector],
+        reduction: Sender,
+        recorder: Recorder,
+        clock: Clock,
+        raw: Path,
+    ) -> None:
+        self.frames = frames
+        self._reduction, self._recorder, self._clock = reduction, recorder, clock
+        self.n = 0
+        if frames:
+            with contextlib.suppress(OSError):
+                told = (m.get("n") for m in read_index(raw) if m.get("k") == "exposure")
+                self.n = max((n for n in told if isinstance(n, int)), default=0)
+        self.progress: dict[int, Message] = {}
+        self.results: list[Message] = []
+        self._ended: dict[int, asyncio.Event] = {}
+        self._said: set[str] = set()
+
+    async def begin(self, role: str, name: str, purpose: str, keep: int) -> int:
+        """Start a detector; return the number of the exposure. Raises DriverError."""
+        detector = self.frames[role]
+        self.n += 1
+        n = self.n
+        self._ended[n], self._said = asyncio.Event(), set()
+        await detector.start()
+        self._reduction.send({
+            "k": "exposure", "n": n, "role": role, "name": name, "purpose": purpose, "keep": keep,
+            "source": dict(detector.source),
+        })  # fmt: skip
+        body = {"n": n, "role": role, "name": name, "purpose": purpose}
+        self._recorder.post("exposure", role, {**body, "state": "begun"})
+        return n
+
+    async def look(self, role: str) -> FrameStatus:
+        """Return the state of a detector; what is wrong is told once. Raises DriverError."""
+        status = await self.frames[role].status()
+        for text in status.problems:
+            key = text if not text.startswith(QUIET) else QUIET
+            if key not in self._said:
+                self._said.add(key)
+                self._recorder.fault(role, f"{role}: {text}")
+        self._recorder.state(role, "frames", float(status.frames), "")
+        self._recorder.state(role, "lost", float(status.lost + status.incomplete), "")
+        return status
+
+    async def end(self, role: str, n: int) -> Message:
+        """Stop a detector, let reduce count the rest, compare; return what came of the exposure."""
+        detector = self.frames[role]
+        try:
+            await detector.stop()
+        except DriverError as error:
+            self._recorder.gap(role, f"{role}: {error}", self._clock.now_s())
+        counts, position = self._counted(role, detector)
+        self._reduction.send({"k": "exposure_end", "n": n, "position": position, "counters": counts})
+        found = await self._checked(role, n)
+        self._recorder.post("exposure", role, {**found, "state": "ended"})
+        self.results.append(found)
+        self._tell_losses(role, found, counts)
+        return found
+
+    def _counted(self, role: str, detector: FrameDetector) -> tuple[dict[str, int], int]:
+        """Return all counters of the exposure, and the position in the ring behind its last frame."""
+        if not isinstance(detector, Counting):
+            return {}, 0
+        try:
+            return detector.counts(), detector.position
+        except NoReply as error:
+            self._recorder.gap(role, f"{role}: {error}", self._clock.now_s())
+            return {}, 0
+
+    async def _checked(self, role: str, n: int) -> Message:
+        """Wait for what reduce makes of it."""
+        until_s = time.monotonic() + CHECKED_S
+        while not self._ended[n].is_set() and time.monotonic() < until_s:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended[n].wait(), 0.5)
+        found = self.progress.get(n, {"n": n, "role": role})
+        if not self._ended[n].is_set():
+            text = f"{role}: reduce has not counted exposure {n} to its end; its hits can be reduced again"
+            self._recorder.gap(role, text, self._clock.now_s())
+        return {key: value for key, value in found.items() if key != "k"}
+
+    def _tell_losses(self, role: str, found: Message, counts: Mapping[str, int]) -> None:
+        """Say what is missing; what the data themselves cannot show is a gap."""
+        lost = counts.get("missing", 0) + counts.get("incomplete", 0)
+        self._recorder.count(f"{role}_frames", counts.get("frames", 0))
+        self._recorder.count(f"{role}_frames_lost", lost)
+        self._recorder.count(f"{role}_frames_held", counts.get("held", 0))
+        unread, unrecorded = int(found.get("unread", 0)), int(found.get("unrecorded", 0))
+        self._recorder.count(f"{role}_frames_unread", unread)
+        self._recorder.count(f"{role}_frames_unrecorded", unrecorded)
+        restarts = counts.get("restarts", 0)
+        gaps = []
+        if restarts:
+            gaps.append(f"its acquire process was started again {restarts} times, {lost} frames are missing")
+        if unread:
+            gaps.append(f"{unread} frames were overwritten before they were counted")
+        if unrecorded:
+            gaps.append(f"{unrecorded} frames are counted and not in the raw record")
+        if found.get("why"):
+            gaps.append(str(found["why"]))
+        for text in gaps:
+            self._recorder.gap(role, f"{role}: {text}", self._clock.now_s())
+
+    def take(self, message: Message) -> None:
+        """Take a message of reduce about an exposure."""
+        n = int(message.get("n", 0))
+        if message["k"] == "hits":
+            self._recorder.post("hits", "reduce", message)
+            return
+        self.progress[n] = message
+        if message["k"] != "exposure_progress" and n in self._ended:
+            self._ended[n].set()

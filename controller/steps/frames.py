@@ -1,0 +1,125 @@
+"""Steps of the frame detectors: expose."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from controller.steps.context import Context, Ended
+
+if TYPE_CHECKING:
+    from controller.config.exposures import Expose
+    from drivers.roles import FrameStatus
+
+LOOK_S = 0.25  # wall: frames come in real time
+SILENT_ENDS_S = 15.0  # wall seconds without any new frame
+
+
+async def expose(context: Context, step: Expose) -> str:
+    """Count frames until there are enough. A pause ends one exposure and begins another."""
+    exposing, role = context.host.exposing, step.detector
+    goal = _Goal(context, step)
+    reason: str | None = None
+    while reason is None:
+        if context.paused:
+            await context.sleep(0.5)
+            reason = goal.reached()
+            continue
+        keep = max(0, step.keep_frames - goal.frames)
+        if step.purpose != "dark":
+            await context.scanning.open_shutter()
+        try:
+            n = await exposing.begin(role, step.name, step.purpose, keep)
+            try:
+                while (reason := goal.reached()) is None and not context.paused:
+                    if step.purpose != "dark":
+                        context.scanning.keep_shutter()
+                    await asyncio.sleep(LOOK_S)
+                    goal.take(await exposing.look(role), exposing.progress.get(n, {}))
+            finally:
+                found = await exposing.end(role, n)
+        finally:
+            if step.purpose != "dark":
+                await context.scanning.close_shutter()
+        goal.next_part(found)
+    context.recorder.line(goal.said())
+    if reason.startswith("time limit"):
+        return context.host.sequence.timed_out(step, f'exposure "{step.name}": {reason}')
+    return reason
+
+
+class _Goal:
+    """When an exposure, with all its parts, has enough."""
+
+    def __init__(self, context: Context, step: Expose) -> None:
+        self._context, self._step = context, step
+        self._before = {"frames": 0, "photons": 0}  # of parts that have ended
+        self._now = dict(self._before)
+        self._lost = 0
+        self._s: dict[str, Any] = {}
+        self._refused = ""
+        self._looked_s = context.clock.now_s()
+        self._elapsed_s = 0.0
+        self._grew = (0, time.monotonic())
+
+    @property
+    def frames(self) -> int:
+        """Frames of all parts."""
+        return self._before["frames"] + self._now["frames"]
+
+    def take(self, status: FrameStatus, progress: dict[str, Any]) -> None:
+        """Take the newest counts."""
+        seen = status.frames + status.held
+        if seen != self._grew[0]:
+            self._grew = (seen, time.monotonic())
+        self._now["frames"] = status.frames
+        self._now["photons"] = int(progress.get("photons", 0))
+        self._s = progress.get("s", {})
+        self._refused = str(progress["why"]) if progress.get("k") == "exposure_refused" else ""
+
+    def next_part(self, found: dict[str, Any]) -> None:
+        """An exposure has ended: what follows is added to it."""
+        counters = found.get("counters") or {}
+        self._lost += int(counters.get("missing", 0)) + int(counters.get("incomplete", 0))
+        self._before["frames"] += int(found.get("frames", 0))
+        self._before["photons"] += int(found.get("photons", 0))
+        self._s = found.get("s", self._s)
+        self._now = {"frames": 0, "photons": 0}
+        self._grew = (0, time.monotonic())
+
+    def reached(self) -> str | None:
+        """Return why there is enough, or None."""
+        context, until = self._context, self._step.until
+        now_s = context.clock.now_s()
+        if not context.paused:
+            self._elapsed_s += now_s - self._looked_s
+        self._looked_s = now_s
+        photons = self._before["photons"] + self._now["photons"]
+        if context.finishing:
+            return "stopped early"
+        if self._refused:
+            raise Ended(f'exposure "{self._step.name}" cannot be counted: {self._refused}')
+        if until.frames is not None and self.frames >= until.frames:
+            return f"{self.frames} frames"
+        if until.duration_s is not None and self._elapsed_s >= until.duration_s:
+            return "duration"
+        if until.counts is not None and photons >= until.counts:
+            return f"{photons} photons"
+        sigma = self._s.get("sigma_stat")
+        if until.uncertainty is not None and sigma is not None and sigma <= until.uncertainty.below:
+            return f"uncertainty of S {sigma:.3g}"
+        if self._elapsed_s >= self._step.timeout_s:
+            return f"time limit of {self._step.timeout_s:g} s"
+        if not context.paused and time.monotonic() - self._grew[1] > SILENT_ENDS_S:
+            raise Ended(f"{self._step.detector}: no frame for {SILENT_ENDS_S:g} s")
+        return None
+
+    def said(self) -> str:
+        """Return one line about the exposure."""
+        text = f'exposure "{self._step.name}": {self._before["frames"]} frames, {self._lost} lost'
+        if self._before["photons"]:
+            text += f", {self._before['photons']} photons"
+        if self._s.get("value") is not None:
+            text += f", S = {self._s['value']:.4f} +- {self._s.get('sigma_stat') or 0.0:.4f}"
+        return text
