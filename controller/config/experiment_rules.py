@@ -158,8 +158,12 @@ class _Rules:
                 )
         begun = found[0].path[:2] if found else None
         for step in self.steps:
-            if step.do not in PASSES_CHARGE or (begun is not None and step.path[:2] > begun):
+            charges = step.do in PASSES_CHARGE or (
+                step.do == "eis" and {"voltage", "current"} & set(step.table)
+            )
+            if not charges or (begun is not None and step.path[:2] > begun):
                 continue
+            verb = "charge" if step.do == "eis" else step.do
             if found:
                 why = f'the reference scan "{reference}" comes only later'
             else:
@@ -168,7 +172,7 @@ class _Rules:
                 why = f'the reference scan "{reference}" runs at the same time'
             yield self.broken(
                 step.path,
-                f"would {step.do} the cell before it was seen as prepared: {why}, and a change that has "
+                f"would {verb} the cell before it was seen as prepared: {why}, and a change that has "
                 "begun cannot be measured afterwards",
             )
 

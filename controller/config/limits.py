@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
+from controller.config import cell_rules
 from controller.config.calibrations import ANGLE_TOLERANCE_DEG, ENERGY_TOLERANCE_KEV, Calibration
 from controller.config.chemistry import CHEMISTRIES
 from controller.config.dose import DosePlan
 from controller.config.experiment import Experiment, Partial, Placed, load_experiment, walk
 from controller.config.instruments.amptek import Amptek
 from controller.config.instruments.labjack import LabJack
+from controller.config.instruments.zaber import Zaber
 from controller.config.problems import ConfigErrors, Problem, in_file_order, problem
 from controller.config.quantities import show
 from controller.config.sample import Analysis, Sample
@@ -23,6 +25,7 @@ from controller.config.scans import ScanBase
 from controller.config.station import Station, load_station
 from controller.config.steps import USES, CellStep, Cool, Heat, Move, Pulse
 from controller.config.timing import planned_charge_coulomb
+from drivers.roles import CellAbilities
 
 SAME = 1e-9  # relative: limits are inclusive, and 40 uA is 0.04 mA
 
@@ -92,6 +95,15 @@ def effective_limits(station: Station, experiment: Experiment | None) -> CellWin
         dose_per_cm2=bounds.dose().value,
         dwell_s=station.limits.dwell_s,
     )
+
+
+@dataclass
+class Cell:
+    """The tightest limits of the cell."""
+
+    voltage_low_v: float
+    voltage_high_v: float
+    current_a: float
 
 
 class _Bounds:
@@ -168,6 +180,8 @@ class _Check:
         origin = (0.0, 0.0)
         for placed in self.placed:
             step = placed.step
+            for key, complaint, limit in cell_rules.complaints(step, self._able(), self._window()):
+                yield self._broken(placed, key, complaint, limit)
             if isinstance(step, Heat | Cool):
                 yield from self._temperature(placed, step)
             elif isinstance(step, CellStep):
@@ -178,6 +192,16 @@ class _Check:
                 yield from self._scan(placed, step, origin)
             elif isinstance(step, Move):
                 origin = step.to_um
+                yield from self._stage(placed, step)
+
+    def _able(self) -> CellAbilities | None:
+        """What the potentiostat of the station can do, where its model says so."""
+        found: CellAbilities | None = getattr(self.station.device("cell"), "abilities", None)
+        return found
+
+    def _window(self) -> Cell:
+        bounds = self.bounds
+        return Cell(bounds.voltage_low().value, bounds.voltage_high().value, bounds.current().value)
 
     def _broken(self, placed: Placed, key: str, complaint: str, limit: str = "") -> Problem:
         parts = tuple(int(part) if part.isdigit() else part for part in key.split("."))
@@ -277,11 +301,23 @@ class _Check:
                     reach,
                 )
 
+    def _stage(self, placed: Placed, step: Move) -> Iterator[Problem]:
+        """The stage is there, and may go where it is sent."""
+        stage = self.station.device("stage")
+        if step.stage_um is None and not step.home:
+            return
+        key = "stage" if step.stage_um is not None else "home"
+        if stage is None:
+            yield self._broken(placed, key, "needs a stage, and [roles] of the station names none")
+        elif isinstance(stage, Zaber) and step.stage_um is not None:
+            if complaint := stage.outside(step.stage_um):
+                yield self._broken(placed, key, complaint)
+
     def _dose(self) -> Iterator[Problem]:
         """The dose of all scans together, at the place that gets most, stays below the limit."""
         if self.station.beam is None:
             return
-        plan = DosePlan(self.station.beam.current_a, self.station.beam.spot_um)
+        plan = DosePlan(self.station.beam.current_a, self.station.beam.spot_um, self.station.device("stage"))
         bound = self.bounds.dose()
         for placed, total in plan.running_maximum(self.placed):
             if total > bound.value * (1 + SAME):

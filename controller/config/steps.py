@@ -172,17 +172,33 @@ class Pulse(StepBase):
     on_s: Duration = Field(alias="on")
     rest_s: Duration = Field(alias="rest")
     times: Annotated[int, Field(ge=1, le=10_000)]
+    interval_s: Annotated[float, Quantity("s", low=0.1, high=60.0)] = Field(alias="interval", default=1.0)
+
+
+CIRCUIT = "R0-p(R1,CPE1)-W2"  # electrolyte, charge transfer, diffusion
 
 
 class Impedance(StepBase):
-    """Potentiostatic impedance sweep about the open-circuit voltage."""
+    """Impedance sweep: a sine of voltage (EIS) or of current (GEIS) about a bias; amplitudes are rms."""
 
     do: Literal["eis"]
+    mode: Literal["potentiostatic", "galvanostatic"] = "potentiostatic"
     start_hz: Annotated[float, Quantity("Hz", low=1e-4, high=2e5)] = Field(alias="start")
     stop_hz: Annotated[float, Quantity("Hz", low=1e-4, high=2e5)] = Field(alias="stop")
     points: Annotated[int, Field(ge=2, le=500)]
     amplitude_v: Annotated[float, Quantity("V", above=0.0, high=0.1)] = Field(alias="amplitude", default=0.01)
+    voltage_v: Annotated[float, Quantity("V")] | None = Field(alias="voltage", default=None)
+    current_amplitude_a: Annotated[float, Quantity("A", above=0.0, c_rate=True)] | None = Field(
+        alias="current_amplitude", default=None
+    )
+    current_a: Annotated[float, Quantity("A")] = Field(alias="current", default=0.0)
+    circuit: Annotated[str, Field(pattern=r"^[RCLPEWosp0-9(),\- ]{1,200}$")] = CIRCUIT
     timeout_s: Duration = Field(alias="timeout")
+
+    @property
+    def galvanostatic(self) -> bool:
+        """Whether the current is what is set."""
+        return self.mode == "galvanostatic"
 
     @model_validator(mode="after")
     def _downwards(self) -> Impedance:
@@ -191,12 +207,39 @@ class Impedance(StepBase):
                 rule.broken("stop", "is not below start: a sweep goes from high to low frequency")
         return self
 
+    @model_validator(mode="after")
+    def _of_its_mode(self) -> Impedance:
+        wrong = ("voltage", "amplitude") if self.galvanostatic else ("current", "current_amplitude")
+        names = {"voltage": "voltage_v", "amplitude": "amplitude_v", "current": "current_a",
+                 "current_amplitude": "current_amplitude_a"}  # fmt: skip
+        with rules() as rule:
+            for key in wrong:
+                if names[key] in self.model_fields_set:
+                    rule.broken(key, f"has no meaning in a {self.mode} sweep")
+            if self.galvanostatic and self.current_amplitude_a is None:
+                rule.broken("current_amplitude", 'is missing: the sine of current, rms, such as "2 uA"')
+        return self
+
 
 class Move(StepBase):
-    """Shift the origin of all rasters that follow, beam blanked."""
+    """Shift the origin of all rasters that follow, or move the stage, or both; beam blanked, shutter closed.
+
+    ``stage`` are coarse coordinates, those of the stage itself; ``home`` looks for its reference first.
+    """
 
     do: Literal["move"]
-    to_um: Annotated[tuple[Length, Length], Field(strict=False, alias="to")]
+    to_um: Annotated[tuple[Length, Length], Field(strict=False, alias="to")] = (0.0, 0.0)
+    stage_um: (
+        Annotated[tuple[Length, ...], Field(strict=False, alias="stage", min_length=2, max_length=3)] | None
+    ) = None
+    home: bool = False
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Move:
+        with rules() as rule:
+            if not {"to_um", "stage_um"} & self.model_fields_set and not self.home:
+                rule.broken("", 'goes nowhere: give "to", "stage", or home = true')
+        return self
 
 
 class Background(StepBase):

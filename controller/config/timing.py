@@ -153,6 +153,10 @@ def planned_charge_coulomb(placed: Placed, sample: Sample | None, net_coulomb: f
     if isinstance(step, Pulse):
         sign = 1.0 if step.direction == "charge" else -1.0
         return sign * step.current_a * step.on_s * step.times * placed.repeats
+    if isinstance(step, Impedance):
+        return (
+            step.current_a * min(step.timeout_s, _sweep_s(step)) * placed.repeats if step.current_a else None
+        )
     if not isinstance(step, CellStep):
         return None
     sign = -1.0 if step.do == "discharge" else 1.0

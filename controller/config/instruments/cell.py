@@ -8,6 +8,8 @@ from pydantic import field_validator
 
 from controller.config.base import refuse
 from controller.config.instruments.base import Device
+from drivers.methodscript_models import CAPABILITIES
+from drivers.roles import CellAbilities
 
 
 class EmStat(Device):
@@ -18,6 +20,11 @@ class EmStat(Device):
 
     driver: Literal["palmsens_emstat4"]
     model: Literal["es4_hr", "es4_lr"] = "es4_hr"
+
+    @property
+    def abilities(self) -> CellAbilities:
+        """What this model can do to a cell: steps are compared with it before anything is started."""
+        return CAPABILITIES[self.model].abilities
 
     @field_validator("period_s")
     @classmethod
