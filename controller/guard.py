@@ -36,7 +36,7 @@ RECENT, RECENT_INVALID, RECENT_BEYOND = 20, 10, 4  # of the last readings: what 
 RATE_WINDOW_S = 20.0  # lab seconds over which a temperature rate is taken: 1 K noise must not trip it
 RATE_MARGIN_K = 2.0  # a rate counts only when the rise over the window exceeds the limit by this much
 SHUTTER_S, SHUTTER_WALL_S = 2.0, 1.0  # the read-back may contradict the command so long, twice its travel
-DRIVEN = ("cc", "cv", "eis")  # phases in which the potentiostat drives the cell
+DRIVEN = ("cc", "cv", "eis", "geis")  # phases in which the potentiostat drives the cell
 
 
 @dataclass
@@ -187,11 +187,12 @@ class Guard:
         rules = self._rules
         # At rest the circuit is open already: a cell outside its window then must not be heated either.
         action = Action.SAFE if sample.phase == "ocv" else Action.OPEN_CIRCUIT
-        self._limit(
-            watch, "cell.voltage", voltage_v, rules.voltage_low_v, rules.voltage_high_v, "V", action
-        )  # fmt: skip
+        low_v, high_v = rules.voltage_low_v, rules.voltage_high_v
+        farthest_v = _farthest(voltage_v, sample.swing_v, low_v, high_v)
+        self._limit(watch, "cell.voltage", farthest_v, low_v, high_v, "V", action)
         most_a = rules.current_a
-        self._limit(watch, "cell.current", current_a, -most_a, most_a, "A", Action.OPEN_CIRCUIT)
+        farthest_a = _farthest(current_a, sample.swing_a, -most_a, most_a)
+        self._limit(watch, "cell.current", farthest_a, -most_a, most_a, "A", Action.OPEN_CIRCUIT)
         if sample.phase in DRIVEN:
             then_s, then_a = self._last_cell or (0.0, current_a)
             self._charge_coulomb += 0.5 * (current_a + then_a) * max(0.0, sample.elapsed_s - then_s)
@@ -225,6 +226,13 @@ class Guard:
         self._last_cell = None
         self._cell.begin()
         self._forget("cell")
+
+    def pace_cell(self, interval_s: float) -> None:
+        """The next package of the running sweep is due within this many lab seconds."""
+        watch = self._watches["cell"]
+        watch.deadline_s = self._clock.wall_timeout_s(
+            STALE_PERIODS * max(self._rules.period_s["cell"], interval_s)
+        )
 
     def go_on_from(self, charge_coulomb: float) -> None:
         """Count the charge from what an interrupted run had passed: its limit holds for both together."""
@@ -416,3 +424,8 @@ class Guard:
 
 def _number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
+
+
+def _farthest(bias: float, swing: float, low: float, high: float) -> float:
+    """Return that peak of a sine about a bias which is nearer to its limit, or beyond it."""
+    return bias + swing if high - bias < bias - low else bias - swing
