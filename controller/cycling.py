@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,6 +27,7 @@ PROTECTIONS = ("limit", "invalid", "open-circuit voltage outside")  # how a prog
 SILENCE_PERIODS = 3
 IDLE_S = 0.1
 BEYOND_V = 0.01  # a program may end a little beyond the voltage it ends at
+DRIVEN = ("cc", "cv", "eis", "geis")  # phases in which current flows: a sweep has a bias, too
 LEASE_MARGIN_S = 10.0  # for the answer to the start of a program; of the wall, when lab time runs fast
 
 
@@ -42,7 +43,7 @@ class ChargeError:
 class CellState:
     """What is known of the cell now; None where the last package was invalid or there is none."""
 
-    state: str = "open circuit"  # open circuit, ocv, cc, cv, eis
+    state: str = "open circuit"  # open circuit, ocv, cc, cv, eis, geis
     voltage_v: float | None = None
     current_a: float | None = None
     at_lab_s: float = -math.inf
@@ -80,6 +81,7 @@ class Cycling:
         self._recorder = recorder
         self.error = error
         self.now = CellState(charge_coulomb=base_charge_coulomb)
+        self._drives = False  # whether the program that runs needs a lease
         self._lease_s = 0.0  # 0: a program that drives nothing needs none
         self._limits: CellLimits | None = None  # of the program that runs
         self._holds_s = 0.0  # lab seconds for which a package is the present state of the cell
@@ -87,9 +89,18 @@ class Cycling:
         self._previous_charge: float | None = None
 
     async def run(
-        self, program: CellProgram, until: Callable[[CellState], str | None], *, interval_s: float
+        self,
+        program: CellProgram,
+        until: Callable[[CellState], str | None],
+        *,
+        interval_s: float | Sequence[float],
     ) -> str:
         """Run a program to its end; return why it ended. The circuit is open when this returns or raises.
+
+        Args:
+            program: what to run.
+            until: asked after each valid sample; a text ends the program.
+            interval_s: lab seconds between two samples; of a sweep, those that each of its points may take.
 
         Raises:
             Refused: while the guard has anything latched (an open-circuit measurement is always allowed).
@@ -103,17 +114,13 @@ class Cycling:
         self._limits = getattr(program, "limits", None)
         self._previous = self._previous_charge = None
         self.now.step_charge_coulomb = self.now.step_s = 0.0
-        self._lease_s = 0.0
-        if not isinstance(program, Ocv):
-            self._lease_s = SILENCE_PERIODS * interval_s + LEASE_MARGIN_S
-            if self._clock.speed > 1.0:
-                self._lease_s = max(self._lease_s, LEASE_MARGIN_S * self._clock.speed)
-        self._renew()
-        self._holds_s = self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s) * self._clock.speed
+        pace = [interval_s] if isinstance(interval_s, int | float) else list(interval_s)
+        self._drives = not isinstance(program, Ocv)
+        self._expect(pace[0])
         try:
             await cell.start(program)
-            self._guard.expect_cell(True, interval_s)
-            return await self._follow(cell, until, interval_s)
+            self._guard.expect_cell(True, pace[0])
+            return await self._follow(cell, until, pace)
         finally:
             self._guard.expect_cell(False)
             if cell.running:
@@ -141,16 +148,28 @@ class Cycling:
             raise Refused("this station has no cell", device="cell")
         return self._cell
 
+    def _expect(self, interval_s: float) -> None:
+        """The next sample is to come within this time: the lease, and how long a sample holds, follow."""
+        self._lease_s = 0.0
+        if self._drives:
+            self._lease_s = SILENCE_PERIODS * interval_s + LEASE_MARGIN_S
+            if self._clock.speed > 1.0:
+                self._lease_s = max(self._lease_s, LEASE_MARGIN_S * self._clock.speed)
+        self._renew()
+        self._holds_s = self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s) * self._clock.speed
+
     def _renew(self) -> None:
         if self._lease_s:
             self._guard.lease("cell", self._lease_s, Action.OPEN_CIRCUIT)
 
     async def _follow(
-        self, cell: Potentiostat, until: Callable[[CellState], str | None], interval_s: float
+        self, cell: Potentiostat, until: Callable[[CellState], str | None], pace: Sequence[float]
     ) -> str:
-        timeout_s = max(self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s), IDLE_S)
+        samples = 0
         silent_since = time.monotonic()
         while True:
+            interval_s = pace[min(samples, len(pace) - 1)]
+            timeout_s = max(self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s), IDLE_S)
             try:
                 heard = await cell.next(timeout_s)
             except NoReply:
@@ -175,6 +194,11 @@ class Cycling:
                     raise Refused(f"the cell program ended in an error: {heard.detail}", device="cell")
                 continue
             self._take(heard)
+            samples += 1
+            if len(pace) > 1:  # a sweep: each point has a time of its own, beyond which silence is a fault
+                interval_s = pace[min(samples, len(pace) - 1)]
+                self._expect(interval_s)
+                self._guard.pace_cell(interval_s)
             reason = until(self.now) if heard.valid else None
             if reason:
                 return reason
@@ -203,7 +227,7 @@ class Cycling:
     def _went_on(self, until_s: float) -> None:
         """Count the charge between the last reading and the opened circuit as if nothing had changed."""
         now = self.now
-        if now.state not in ("cc", "cv"):
+        if now.state not in DRIVEN:
             return
         open_s = max(0.0, until_s - now.at_lab_s)
         missed = (now.current_a or 0.0) * open_s
@@ -244,7 +268,7 @@ class Cycling:
         else:
             charge = mean_a * step_s
         self._previous = (sample.elapsed_s, current_a)
-        if sample.phase in ("ocv", "eis"):
+        if sample.phase not in DRIVEN:
             return
         now.charge_coulomb += charge
         now.step_charge_coulomb += charge

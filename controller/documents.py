@@ -19,7 +19,7 @@ from controller.journal_read import Reads
 
 Document = tuple[str, dict[str, Any]]
 ExitStatus = Literal["success", "abort", "fail"]
-STREAMS = ("primary", "echem", "thermal", "interlock", "baseline", "monitors")
+STREAMS = ("primary", "echem", "thermal", "interlock", "baseline", "monitors", "impedance")
 
 
 class DocumentError(Exception):

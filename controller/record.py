@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from controller.journal import JournalError
 from controller.payloads import state, tele
 from controller.run_documents import RunStreams
-from drivers.roles import Eis
+from drivers.roles import Eis, Geis
 
 if TYPE_CHECKING:
     from controller.cycling import CellState
@@ -143,6 +143,8 @@ class Recorder:
         if sample.frequency_hz is not None:
             body["frequency_hz"] = sample.frequency_hz
             body["z_ohm"] = [sample.z_real_ohm, sample.z_imag_ohm]
+            body["swing"] = [sample.swing_v, sample.swing_a]
+            self.documents.impedance(sample, now)
         self.post("sample", "cell", body)
         self._tele("cell/voltage", now.voltage_v)
         self._tele("cell/current", now.current_a)
@@ -157,12 +159,15 @@ class Recorder:
 
     async def cell_program(self, program: CellProgram, now: CellState) -> None:
         """Commit what the cell is about to be asked for: after a crash this bounds what it may have done."""
-        limits = getattr(program, "limits", None) if not isinstance(program, Eis) else None
+        limits = getattr(program, "limits", None)
+        sweeps = isinstance(program, Eis | Geis)
         body = {
             "event": "program", "detail": type(program).__name__, "charge_coulomb": now.charge_coulomb,
-            "current_a": getattr(program, "current_a", None),
+            "current_a": getattr(program, "bias_a" if sweeps else "current_a", None),
             "limits": None if limits is None else asdict(limits),
         }  # fmt: skip
+        if sweeps:
+            body["sweep"] = {key: value for key, value in asdict(program).items() if key != "limits"}
         await self.event("cell_event", "cell", body)
 
     def cell_opened(self, now: CellState) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from controller.journal import AsyncJournal
     from controller.journal_read import Reads
 
-CHARGING = ("cc", "cv")
+CHARGING = ("cc", "cv", "eis", "geis")  # current flows: a sweep has a bias
 ENDS = ("finished", "aborted", "runtime_error")
 
 

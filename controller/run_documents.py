@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from controller.journal import AsyncJournal
     from controller.scanning import PassOutcome
     from drivers.clock import Clock
-    from drivers.roles import HeaterReading
+    from drivers.roles import CellSample, HeaterReading
 
 
 class RunStreams:
@@ -27,6 +27,7 @@ class RunStreams:
         self._writer = DocumentWriter(journal, run)
         self._clock = clock
         self._open = False
+        self._sweeps = False
         self._monitors: dict[str, Any] = {}
         self._known: dict[str, float | bool | None] = {}  # the newest of each, for events that hold them all
 
@@ -67,6 +68,18 @@ class RunStreams:
                 "phase": number("operando/cell/phase", dtype="string", object_name="cell"),
             },
         )  # fmt: skip
+        self._sweeps = any(placed.step.do == "eis" for placed in experiment.walk())
+        if self._sweeps:
+            await self._writer.descriptor(
+                "impedance",
+                {
+                    "frequency": number("operando/cell/frequency", "Hz", object_name="cell"),
+                    "z_real": number("operando/cell/impedance_real", "ohm", object_name="cell"),
+                    "z_imag": number("operando/cell/impedance_imaginary", "ohm", object_name="cell"),
+                    "voltage": voltage, "current": current, "charge": charge,
+                    "phase": number("operando/cell/phase", dtype="string", object_name="cell"),
+                },
+            )  # fmt: skip
         await self._writer.descriptor(
             "primary",
             {
@@ -126,6 +139,20 @@ class RunStreams:
         if self._known.keys() & told.keys():
             self._known |= {key: value for key, value in told.items() if key in self._known}
             self._post("monitors", dict(self._known))
+
+    def impedance(self, sample: CellSample, now: CellState) -> None:
+        """One point of an impedance sweep, as measured; an invalid one has no numbers."""
+        z_ohm = (sample.z_real_ohm, sample.z_imag_ohm) if sample.valid else (None, None)
+        if not self._sweeps:
+            return
+        self._post(
+            "impedance",
+            {
+                "frequency": sample.frequency_hz, "z_real": z_ohm[0], "z_imag": z_ohm[1],
+                "voltage": now.voltage_v, "current": now.current_a, "charge": now.charge_coulomb,
+                "phase": now.state,
+            },
+        )  # fmt: skip
 
     def scan_pass(self, scan: int, outcome: PassOutcome, stamp: dict[str, Any]) -> None:
         """One pass, good or quarantined."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from controller.config import effective_limits
-from drivers.roles import CcCv, CellLimits, ConstantCurrent, ConstantVoltage, Eis, Ocv
+from drivers.roles import CcCv, CellLimits, ConstantCurrent, ConstantVoltage, Eis, Geis, Ocv
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 PAUSED = "paused"
 FINISHING = "stopped early"
 AT_VOLTAGE = "voltage reached"  # as the potentiostat says it
-EIS_INTERVAL_S, EIS_PERIODS = 60.0, 3.0  # a point takes some periods of its frequency, and settling
+POINT_S, POINT_PERIODS = 30.0, 5.0  # that a point of a sweep may take: settling, ranges, periods of it
+LEAST_S = 0.1  # a program for less is not worth the switching
 CHARGE_MARGIN = 1.01  # the script's own charge limit lies behind the host's
 
 
@@ -34,11 +36,20 @@ async def open_circuit(context: Context, step: OpenCircuit | Rest) -> str:
 
 
 async def _in_parts(
-    context: Context, duration_s: float, program_for: Callable[[float], CellProgram], interval_s: float
-) -> str:
-    """Run a program for a time; after a pause it goes on with the time that is left."""
+    context: Context, duration_s: float, program_for: Callable[[float], CellProgram], interval_s: float,
+    *, booked: bool = False,
+) -> str:  # fmt: skip
+    """Run a program for a time; after a pause it goes on with the time that is left.
+
+    Args:
+        context: of the run.
+        duration_s: how long, lab seconds.
+        program_for: makes the program of the seconds that are left.
+        interval_s: between its samples.
+        booked: add charge and time to the part of the step that a checkpoint carries.
+    """
     left_s = duration_s
-    while left_s > 0:
+    while left_s >= LEAST_S:
         await context.running()
         if context.finishing:
             return FINISHING
@@ -46,7 +57,10 @@ async def _in_parts(
         reason = await context.cycling.run(program, _interruption(context), interval_s=interval_s)
         if isinstance(program, ConstantCurrent):
             _no_end(context, reason)
-        left_s -= context.cycling.now.step_s
+        now = context.cycling.now
+        left_s -= now.step_s
+        if booked:
+            context.part = (context.part[0] + now.step_charge_coulomb, context.part[1] + now.step_s)
         if reason != PAUSED:
             return reason
     return "duration"
@@ -76,37 +90,69 @@ async def charge(context: Context, step: CellStep) -> str:
 
 
 async def pulse(context: Context, step: Pulse) -> str:
-    """Current pulses with rests at open circuit between them."""
+    """Current pulses with rests at open circuit between them.
+
+    An interrupted run goes on with what was left of the pulse that it broke off; the rest after a pulse is
+    done again as a whole, for nobody saw what became of it. No pulse is done, and no charge counted, twice.
+    """
     sign = 1.0 if step.direction == "charge" else -1.0
-    context.take_carried()  # of pulses that were interrupted: they are done again, and no charge's part
+    context.part = context.take_carried()
+    done, left_s = _pulses_had(step, context.part[1])
 
-    def on(left_s: float) -> ConstantCurrent:
-        limits = _limits(context, left_s)
+    def on(seconds: float) -> ConstantCurrent:
+        limits = _limits(context, seconds)
         until_v = limits.voltage_high_v if sign > 0 else limits.voltage_low_v
-        return ConstantCurrent(sign * step.current_a, until_v, limits)
+        return ConstantCurrent(sign * step.current_a, until_v, limits, step.interval_s)
 
-    for _ in range(step.times):
-        await _in_parts(context, step.on_s, on, 1.0)
-        await _in_parts(context, step.rest_s, lambda left_s: Ocv(duration_s=left_s, interval_s=1.0), 1.0)
+    def rest(seconds: float) -> Ocv:
+        return Ocv(duration_s=seconds, interval_s=step.interval_s)
+
+    for _ in range(done, step.times):
+        await _in_parts(context, left_s, on, step.interval_s, booked=True)
+        await _in_parts(context, step.rest_s, rest, step.interval_s)
+        left_s = step.on_s
         if context.finishing:
             return FINISHING
+    context.part = (0.0, 0.0)
     return f"{step.times} pulses"
 
 
+def _pulses_had(step: Pulse, had_s: float) -> tuple[int, float]:
+    """Return how many pulses are done with their rest, and what is left of the next one, s."""
+    if had_s < LEAST_S:
+        return 0, step.on_s
+    begun = math.ceil(had_s / step.on_s - LEAST_S / step.on_s)  # the last one that was on
+    if begun > step.times:
+        return step.times - 1, 0.0
+    return begun - 1, max(0.0, begun * step.on_s - had_s)
+
+
 async def impedance(context: Context, step: Impedance) -> str:
-    """One impedance sweep; a pause spoils it, so it is taken again."""
-    program = Eis(
-        amplitude_v=step.amplitude_v, start_hz=step.start_hz, stop_hz=step.stop_hz, points=step.points,
-        limits=_limits(context, step.timeout_s),
-    )  # fmt: skip
-    slowest_s = max(EIS_INTERVAL_S, EIS_PERIODS / step.stop_hz)
+    """One impedance sweep; a pause or an interruption spoils it, so it is taken again."""
+    context.take_carried()  # of the sweep that was interrupted: that charge is counted, and no charge step's
+    program = _sweep(context, step)
+    ratio = (step.stop_hz / step.start_hz) ** (1.0 / (step.points - 1))
+    pace = [POINT_S + POINT_PERIODS / (step.start_hz * ratio**k) for k in range(step.points)]
     while True:
         await context.running()
         if context.finishing:
             return FINISHING
-        reason = await context.cycling.run(program, _interruption(context), interval_s=slowest_s)
+        reason = await context.cycling.run(program, _interruption(context), interval_s=pace)
         if reason != PAUSED:
             return reason
+
+
+def _sweep(context: Context, step: Impedance) -> Eis | Geis:
+    limits = _limits(context, step.timeout_s)
+    if step.galvanostatic:
+        return Geis(
+            amplitude_a=_given(step.current_amplitude_a), start_hz=step.start_hz, stop_hz=step.stop_hz,
+            points=step.points, limits=limits, bias_a=step.current_a,
+        )  # fmt: skip
+    return Eis(
+        amplitude_v=step.amplitude_v, start_hz=step.start_hz, stop_hz=step.stop_hz, points=step.points,
+        limits=limits, voltage_v=step.voltage_v,
+    )  # fmt: skip
 
 
 def _no_end(context: Context, reason: str) -> None:

@@ -73,6 +73,7 @@ class FakeGuard:
         self.leases: dict[str, float] = {}
         self.released: list[str] = []
         self.cell_expected: list[bool] = []
+        self.cell_paces: list[float] = []
 
     def refuses(self) -> str | None:
         return self.refusal
@@ -88,6 +89,9 @@ class FakeGuard:
 
     def expect_cell(self, running: bool, interval_s: float = 0.0) -> None:
         self.cell_expected.append(running)
+
+    def pace_cell(self, interval_s: float) -> None:
+        self.cell_paces.append(interval_s)
 
     def lease(self, output: str, lifetime_s: float, action: Any) -> None:
         self.leases[output] = lifetime_s

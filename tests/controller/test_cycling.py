@@ -6,7 +6,7 @@ import pytest
 
 from controller.cycling import ChargeError, Cycling
 from drivers.errors import BadReply, NoReply, Refused
-from drivers.roles import CellEvent, CellEventKind, CellLimits, CellSample, ConstantCurrent, Ocv
+from drivers.roles import CellEvent, CellEventKind, CellLimits, CellSample, ConstantCurrent, Geis, Ocv
 from tests.controller.fakes import FakeCell, FakeGuard, FakeRecorder, SteppedClock
 
 LIMITS = CellLimits(2.5, 4.05, 40e-6, 1.0, 7200.0)
@@ -138,3 +138,16 @@ async def test_a_program_that_ends_far_beyond_the_limits_is_no_end_of_a_step(vol
     else:
         assert await run == "voltage reached"
     assert len(tripped) == trips
+
+
+async def test_a_sweep_counts_the_charge_of_its_bias_and_is_paced_point_by_point() -> None:
+    points = [sample(float(t), 5e-6, phase="geis", charge=5e-6 * t) for t in (1, 11, 111)]
+    cycling, cell, guard = make([*points, CellEvent(0.0, CellEventKind.FINISHED, "sweep done")])
+    reason = await cycling.run(
+        Geis(1e-6, 1e3, 0.1, 3, LIMITS, 5e-6), lambda now: None, interval_s=[1.0, 10.0, 100.0]
+    )
+    assert reason == "sweep done"
+    assert cycling.now.charge_coulomb == pytest.approx(5e-6 * 111)
+    assert cycling.now.charged_s == pytest.approx(111.0)
+    assert guard.cell_paces == [10.0, 100.0, 100.0]
+    assert isinstance(cell.started[0], Geis)

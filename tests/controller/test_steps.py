@@ -13,6 +13,7 @@ from controller.scanning import PassOutcome
 from controller.sequence import Sequencer
 from controller.steps import beam, cell, talk
 from controller.steps.context import Context, Had, StepTimeout
+from drivers.roles import ConstantCurrent, Geis, Ocv
 from tests.controller.fakes import FakeRecorder, SteppedClock
 
 
@@ -70,10 +71,10 @@ class Cycling:
             throughput_coulomb=0.0, unmeasured_s=0.0, missed_coulomb=0.0,
         )  # fmt: skip
         self.programs: list[Any] = []
-        self.intervals: list[float] = []
+        self.intervals: list[Any] = []
         self.eis_s = 300.0
 
-    async def run(self, program: Any, until: Callable[[Any], str | None], *, interval_s: float) -> str:
+    async def run(self, program: Any, until: Callable[[Any], str | None], *, interval_s: Any) -> str:
         self.programs.append(program)
         self.intervals.append(interval_s)
         total_s = getattr(program, "duration_s", None) or getattr(program, "limits", None)
@@ -193,9 +194,13 @@ async def test_stop_ends_a_charge_that_is_paused_without_closing_the_circuit_aga
     assert len(host.cycling.programs) == 1
 
 
+def pulses_of(**keys: Any) -> Any:
+    return SimpleNamespace(direction="charge", current_a=1e-5, interval_s=1.0, **keys)
+
+
 async def test_a_paused_pulse_goes_on_with_what_is_left(host: Host) -> None:
-    step = SimpleNamespace(direction="charge", times=1, on_s=60.0, rest_s=30.0, current_a=1e-5)
-    work = asyncio.ensure_future(cell.pulse(host.context, step))  # type: ignore[arg-type]
+    step = pulses_of(times=1, on_s=60.0, rest_s=30.0)
+    work = asyncio.ensure_future(cell.pulse(host.context, step))
     await host.spend(20.0)
     host.sequence.pause("a person")
     await host.spend(500.0)
@@ -207,16 +212,75 @@ async def test_a_paused_pulse_goes_on_with_what_is_left(host: Host) -> None:
     assert 0 < on[1] < 60.0
 
 
+@pytest.mark.parametrize(
+    ("had_s", "on_first_s", "rests"),
+    [
+        (0.0, [60.0, 60.0, 60.0], 3),  # nothing was done
+        (25.0, [35.0, 60.0, 60.0], 3),  # in the first pulse
+        (60.0, [60.0, 60.0], 3),  # in the rest after it: that is done again
+        (60.04, [60.0, 60.0], 3),  # the circuit opens a little late
+        (119.97, [60.0], 2),  # too little was left for a program
+        (130.0, [50.0], 1),  # in the third
+        (180.0, [], 1),  # in the last rest
+        (200.0, [], 1),  # more than all
+    ],
+)
+async def test_an_interrupted_pulse_train_goes_on_where_it_was(
+    host: Host, had_s: float, on_first_s: list[float], rests: int
+) -> None:
+    """What was on before is not on again: 3 pulses of 60 s, whatever interrupted them."""
+    host.context.carried = (1e-5 * had_s, had_s)
+    assert await cell.pulse(host.context, pulses_of(times=3, on_s=60.0, rest_s=30.0)) == "3 pulses"
+    on = [p.limits.duration_s for p in host.cycling.programs if isinstance(p, ConstantCurrent)]
+    assert on == pytest.approx(on_first_s)
+    assert sum(isinstance(p, Ocv) for p in host.cycling.programs) == rests
+    assert host.context.part == (0.0, 0.0)
+
+
+async def test_a_pulse_train_checkpoints_what_it_had(host: Host) -> None:
+    """Between two pulses, too: a crash in the rest must not do the pulse before it again."""
+    parts = []
+    work = asyncio.ensure_future(cell.pulse(host.context, pulses_of(times=2, on_s=60.0, rest_s=300.0)))
+    while not work.done():
+        await host.clock.sleep(10.0)
+        await host.sequence.checkpoint()
+        if host.cycling.programs and isinstance(host.cycling.programs[-1], Ocv):
+            parts.append(host.checkpoints[-1]["part"][1])
+    assert set(parts) - {0.0} == {60.0, 120.0}
+
+
+SWEEP: dict[str, Any] = {
+    "galvanostatic": False, "amplitude_v": 0.01, "voltage_v": None, "current_amplitude_a": 2e-6,
+    "current_a": 5e-6, "start_hz": 1e5, "stop_hz": 0.001, "points": 30, "timeout_s": 300.0,
+}  # fmt: skip
+
+
 async def test_a_paused_impedance_sweep_is_taken_again(host: Host) -> None:
-    step = SimpleNamespace(amplitude_v=0.01, start_hz=1e5, stop_hz=0.001, points=30, timeout_s=300.0)
-    work = asyncio.ensure_future(cell.impedance(host.context, step))  # type: ignore[arg-type]
+    work = asyncio.ensure_future(cell.impedance(host.context, SimpleNamespace(**SWEEP)))  # type: ignore[arg-type]
     await host.spend(50.0)
     host.sequence.pause("a person")
     await host.spend(500.0)
     host.sequence.proceed()
     assert await work == "script ended"
     assert len(host.cycling.programs) == 2
-    assert min(host.cycling.intervals) >= 1000.0  # a point at 1 mHz takes longer than one period
+    pace = host.cycling.intervals[0]
+    assert len(pace) == 30
+    assert pace[0] < 60.0  # silence at 100 kHz is a fault after a minute or two
+    assert pace[-1] >= 3000.0  # but a point at 1 mHz takes longer than one period
+
+
+async def test_a_galvanostatic_sweep_is_about_a_current(host: Host) -> None:
+    step = SimpleNamespace(**{**SWEEP, "galvanostatic": True})
+    assert await cell.impedance(host.context, step) == "script ended"  # type: ignore[arg-type]
+    (program,) = host.cycling.programs
+    assert isinstance(program, Geis)
+    assert (program.amplitude_a, program.bias_a, program.limits.current_a) == (2e-6, 5e-6, 30e-6)
+
+
+async def test_charge_of_an_interrupted_sweep_belongs_to_no_charge_step(host: Host) -> None:
+    host.context.carried = (1e-3, 250.0)
+    assert await cell.impedance(host.context, SimpleNamespace(**SWEEP)) == "script ended"  # type: ignore[arg-type]
+    assert host.context.take_carried() == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("on_timeout", ["continue", "abort"])
