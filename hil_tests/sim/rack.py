@@ -19,6 +19,7 @@ from hil_tests.sim.icpdas_m7015 import M7015Twin
 from hil_tests.sim.keithley_2400 import Keithley2400Twin
 from hil_tests.sim.keithley_2450 import Keithley2450Twin
 from hil_tests.sim.labjack_t7 import LabJackT7Twin
+from hil_tests.sim.modbus_pid import ModbusPidTwin
 from hil_tests.sim.palmsens_emstat4 import EmStatTwin
 from hil_tests.sim.physics.holder import Holder
 from hil_tests.sim.scenario import World
@@ -112,6 +113,43 @@ line = "heater"
 unit_id = 1
 period = "0.25 s"
 sensor_break = {{ setting = "latching", safe_output = "0 %", \
+confirmed_by = "virtual bench", confirmed_on = 2026-01-01 }}
+plant = {{ {plant(world.holder)} }}
+"""
+        )
+
+    return Fitted({"heater": twin}, tables, "heater")
+
+
+def modbus_pid(around: Around) -> Fitted:
+    """Controller without a driver of its own (a Watlow EZ-ZONE PM), described in the station file."""
+    world = around.world
+    twin = ModbusPidTwin(world.holder, around.clock, relay_closed=around.io.relay_closed)
+    coded = 'type = "float32", word_order = "low first"'
+
+    def tables(ports: Mapping[str, str]) -> str:
+        return (
+            serial_line("heater", ports["heater"], 9600)
+            + f"""[device.heater]
+driver = "modbus_pid"
+line = "heater"
+unit_id = 1
+period = "0.5 s"
+maker = "Watlow"
+model = "EZ-ZONE PM"
+process_value = {{ register = 360, {coded}, unit = "degF", low = -58, high = 750 }}
+setpoint = {{ register = 2160, {coded}, unit = "degF", write = 16, low = 32, high = 392 }}
+output = {{ register = 1904, {coded}, unit = "%" }}
+manual_output = {{ register = 2162, {coded}, unit = "%", write = 16, low = 0, high = 100 }}
+mode = {{ register = 1880, type = "uint16", write = 6, auto = 10, off = 62, manual = 54 }}
+ramp.register = 2192
+ramp.type = "float32"
+ramp.word_order = "low first"
+ramp.unit = "degF/min"
+ramp.write = 16
+ramp.enable = {{ register = 2186, type = "uint16", write = 6, on = 1647, off = 62 }}
+status = [{{ register = 362, type = "uint16", unlike = [61], says = "sensor error", sensor = true }}]
+sensor_break = {{ setting = "on", safe_output = "0 %", \
 confirmed_by = "virtual bench", confirmed_on = 2026-01-01 }}
 plant = {{ {plant(world.holder)} }}
 """
@@ -332,7 +370,7 @@ watchdog = { timeout = "3 s" }
 
 
 CHOICES: dict[str, dict[str, Entry]] = {
-    "heater": {"eurotherm_3200": eurotherm_3200, "host_pid": host_pid},
+    "heater": {"eurotherm_3200": eurotherm_3200, "host_pid": host_pid, "modbus_pid": modbus_pid},
     "cell": {
         "palmsens_emstat4": palmsens_emstat4,
         "keithley_2400": keithley_2400,

@@ -1,9 +1,10 @@
 """Two controllers without a driver of their own, as a station file would describe them, and how that is read.
 
-Watlow EZ-ZONE PM: user's guide 0600-0059, Modbus map 1: process value 360, input error 362, mode 1880 (off 62,
-auto 10, manual 54), heat power 1904, closed-loop set-point 2160, open-loop set-point 2162, ramp action 2186,
-ramp rate 2192; floats with the low word first; degF unless changed. Registers 360, 362, 1880, 2160 and 2162
-were also found in other people's code and tables; 1904, 2186 and 2192 were not.
+Watlow EZ-ZONE PM: user's guide 0600-0059, Modbus map 1: process value 360, input error 362, mode 1880
+(off 62, auto 10, manual 54), heat power 1904, closed-loop set-point 2160, open-loop set-point 2162,
+ramp action 2186, ramp rate 2192; floats with the low word first; degF unless changed.
+Registers 360, 362, 1880, 2160 and 2162 were also found in other people's code and tables; 1904,
+2186 and 2192 were not.
 
 Delta DTB: the maker's DTB manual, RS-485 section: process value 1000H with the codes 8002H to 8007H,
 set-point 1001H, output 1012H, status 102AH, firmware 102FH, run bit 0814H; functions 03H, 06H, 02H, 05H.
