@@ -48,7 +48,7 @@ class CellCheck:
         if phase != self._phase:
             self.begin()
             self._phase, self._phase_s = phase, elapsed_s
-        if phase == "eis":
+        if phase in ("eis", "geis"):
             return
         while self._window and elapsed_s - self._window[0][0] > WINDOW_S:
             self._window.popleft()

@@ -71,6 +71,7 @@ HEALTHY: dict[str, tuple[str, Curve, Curve, Curve | None]] = {
     "noise at the end of a CV": ("cv", lambda _: 4.0, lambda t: 0.5e-6 * (1 + t % 2), None),
     "an hour at rest": ("ocv", lambda _: 3.7, lambda _: 0.0, None),
     "impedance": ("eis", lambda t: 3.7 - (t % 7), lambda t: 1e-6 * (t % 5), None),
+    "galvanostatic impedance": ("geis", lambda t: 3.7 - (t % 7), lambda _: 10e-6, None),
 }  # fmt: skip
 
 
