@@ -77,8 +77,8 @@ class Keithley2400(KeithleySource):
         await self._require_interlock("the output-enable line")
 
     async def _at_rest(self) -> float:
-        await self._as_current_source()
         try:
+            await self._as_current_source()
             reading = self._checked(await self._read())
         finally:
             await self._switch_off()

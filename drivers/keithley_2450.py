@@ -92,9 +92,9 @@ class Keithley2450(KeithleySource):
         await self._require_interlock("the interlock")
 
     async def _at_rest(self) -> float:
-        await self._as_current_source()
-        await self._tell(":OUTP ON")
         try:
+            await self._as_current_source()
+            await self._tell(":OUTP ON")
             (reading,) = readings_2450(
                 await self._ask(f":READ? {BUFFER},{ELEMENTS}", timeout_s=1.0 + 10.0 * self._reading_s),
                 sources="CURR",

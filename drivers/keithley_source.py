@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drivers.clock import Clock
-from drivers.errors import BadReply, DriverError, NoReply, Refused
+from drivers.errors import BadReply, DriverError, NoReply, OutOfRange, Refused
 from drivers.keithley_plan import Ending, Judge, Plan, plan
 from drivers.keithley_scpi import LONGEST_QUEUE, Reading, error_of, line_of, number
 from drivers.line import Line
@@ -144,7 +144,7 @@ class KeithleySource:
                 outside = judge.outside(volt)
                 if not outside:
                     await self._begin(wanted)
-            except Refused:
+            except (Refused, OutOfRange):
                 await self._switch_off()
                 self._running = False
                 raise

@@ -112,6 +112,8 @@ class Keithley2400Twin(KeithleyTwin):
             ":FORMat:ELEMents?": lambda _a: ",".join(self._elements),
             ":READ?": lambda _a: self._read(),
             ":MEASure?": lambda _a: self._measure(),
+            ":MEASure:CURRent[:DC]?": lambda _a: self._measure(),
+            ":MEASure:VOLTage[:DC]?": lambda _a: self._measure(),
             ":ABORt": lambda _a: None,
             ":TRIGger:CLEar": lambda _a: None,
             "*TRG": lambda _a: None,
