@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_init(commands)
     _add_doctor(commands)
+    _add_tune(commands)
     _add_off(commands)
     _add_backup(commands)
     _add_talk(commands)
@@ -194,6 +195,22 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     doctor.add_argument("--out", type=Path, default=Path("runs"), help="where runs are made (default runs)")
     _add_state(doctor)
     doctor.add_argument("--json", action="store_true")
+
+
+def _add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    tune = _add(
+        commands, "tune", _tune, "identify the heater and find gains, with capped power and a small swing",
+        'operando tune station.toml --at "333 K" --power-cap "20 W"',
+    )  # fmt: skip
+    tune.add_argument("station", type=Path)
+    tune.add_argument("experiment", type=Path, nargs="?", help="for the limits of its chemistry and sample")
+    tune.add_argument("--at", required=True, metavar="T", help="the temperature at which it will be used")
+    tune.add_argument("--swing", default="1.5 K", metavar="DT", help="of the relay test, 1 to 2 K (1.5 K)")
+    tune.add_argument("--power-cap", metavar="P", help="no more than this (default: full power)")
+    tune.add_argument("--power", metavar="P", help="at full output, for an instrument with its own loop")
+    tune.add_argument("--out", type=Path, default=Path("tune"), help="where it writes (default tune)")
+    _add_state(tune)
+    tune.add_argument("--json", action="store_true")
 
 
 def _add_off(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -349,6 +366,12 @@ def _doctor(args: argparse.Namespace) -> int:
     from controller.doctor.examine import main as doctor
 
     return doctor(args)
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from controller.tune import main as tune
+
+    return tune(args)
 
 
 def _off(args: argparse.Namespace) -> int:
