@@ -234,6 +234,17 @@ class LabJackT7:
         may_go_on()
         return report
 
+    async def deflection_um(self) -> tuple[float, float]:
+        """Read both outputs back; return where they deflect to, um. Raises Refused without a scanner."""
+        scanner = self._wiring.scanner
+        if scanner is None:
+            raise Refused("has no scanner", device=self.name)
+        (x_v,) = floats(await self._io.read_holding(t7.DAC + 2 * scanner.x_dac, 2))
+        (y_v,) = floats(await self._io.read_holding(t7.DAC + 2 * scanner.y_dac, 2))
+        return (x_v - scanner.centre_v) * scanner.scale_x_um_per_v, (
+            y_v - scanner.centre_v
+        ) * scanner.scale_y_um_per_v
+
     async def off(self) -> None:
         """Blank the beam, open the relay, close the shutter; also while lines play. Verified."""
         self._line.interrupt()
