@@ -20,9 +20,20 @@ SAME = 1e-9
 class Window(Protocol):
     """The tightest limits that hold for the cell."""
 
-    voltage_low_v: float
-    voltage_high_v: float
-    current_a: float
+    @property
+    def voltage_low_v(self) -> float:
+        """Lowest voltage, V."""
+        ...
+
+    @property
+    def voltage_high_v(self) -> float:
+        """Highest voltage, V."""
+        ...
+
+    @property
+    def current_a(self) -> float:
+        """Largest current, A."""
+        ...
 
 
 def complaints(step: Step, able: CellAbilities | None, window: Window) -> Iterator[Complaint]:

@@ -97,7 +97,7 @@ def effective_limits(station: Station, experiment: Experiment | None) -> CellWin
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cell:
     """The tightest limits of the cell."""
 
@@ -309,8 +309,9 @@ class _Check:
         key = "stage" if step.stage_um is not None else "home"
         if stage is None:
             yield self._broken(placed, key, "needs a stage, and [roles] of the station names none")
-        elif isinstance(stage, Zaber) and step.stage_um is not None:
-            if complaint := stage.outside(step.stage_um):
+        elif step.stage_um is not None and isinstance(stage, Zaber):
+            complaint = stage.outside(step.stage_um)
+            if complaint is not None:
                 yield self._broken(placed, key, complaint)
 
     def _dose(self) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""The guard during impedance sweeps: the sine counts with its bias, and a silence is judged by the frequency."""
+"""The guard in impedance sweeps: the sine counts with its bias, a silence is judged by the frequency."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.guard_types import Trip
+from controller.guard_types import Action, Trip
 from drivers.roles import CellSample
 from tests.controller.test_guard import Time, cell, ids, make
 
@@ -63,6 +63,7 @@ def test_silence_is_judged_by_the_frequency_that_is_measured(time: Time, trips: 
     guard = make(time, trips)
     guard.expect_cell(True, 10.0)
     guard.pace_cell(1000.0)
+    guard.lease("cell", 1e4, Action.OPEN_CIRCUIT)
     guard.cell(point(time, 1.0, 3.8, 1e-6))
     time.wall_s += 2900.0
     guard.cell(point(time, 2900.0, 3.8, 1e-6))
