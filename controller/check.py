@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller import scheduling
+from controller.abilities import lacking
 from controller.clock import BenchError, bench_clock
 from controller.config import ConfigErrors, check_files, load_station
 from controller.devices import build, introduce
@@ -51,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.files_only:
         try:
             with traced(args.trace_wire, station, args.station) as trace:
-                found["devices"] = asyncio.run(_look(station, trace))
+                found["devices"] = asyncio.run(_look(station, trace, experiment))
         except BenchError as error:
             print(error, file=sys.stderr)
             return EXIT_INSTRUMENT
@@ -91,19 +92,23 @@ def _refuse(error: ConfigErrors, *, as_json: bool) -> int:
     return EXIT_FILES
 
 
-async def _look(station: Station, trace: WireTrace | None = None) -> list[dict[str, Any]]:
+async def _look(
+    station: Station, trace: WireTrace | None = None, experiment: Experiment | None = None
+) -> list[dict[str, Any]]:
     """Identify, make safe and read every device; one that fails does not hide the others."""
     clock: Clock = RealClock()
     if station.bench is not None:
         clock = await bench_clock(station.bench.model_dump())
     bench = build(station, clock, trace=trace.of if trace is not None else None)
     try:
-        return [await _device(bench, station, name) for name in bench.devices]
+        return [await _device(bench, station, name, experiment) for name in bench.devices]
     finally:
         await bench.close()
 
 
-async def _device(bench: Bench, station: Station, name: str) -> dict[str, Any]:
+async def _device(
+    bench: Bench, station: Station, name: str, experiment: Experiment | None = None
+) -> dict[str, Any]:
     device, lines = bench.devices[name], [bench.lines[line] for line in station.lines_of(name)]
     row: dict[str, Any] = {
         "name": name,
@@ -119,8 +124,12 @@ async def _device(bench: Bench, station: Station, name: str) -> dict[str, Any]:
             identity, notes = await introduce(device)
             row["notes"] = [*notes, *(note for line in lines for note in line.notes)]
             row["identity"] = asdict(identity)
+            lack = await lacking(device, station, experiment)
+            row["notes"] += lack.missing
             row["reading"] = await _reading(bench, station, name)
-            row["ok"] = True
+            row["ok"] = not lack.unmet
+            if lack.unmet:
+                row["error"] = f"{name}: " + "; ".join(lack.unmet)
     except TimeoutError:
         row["error"] = f"{name}: no complete answer within {DEVICE_TIMEOUT_S:g} s"
     except DriverError as error:  # a line that cannot be opened knows no device
