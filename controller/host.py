@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from controller import scheduling
+from controller.abilities import require
 from controller.announce import Standing, description, remote_commands
 from controller.beamline import Beamline
 from controller.clock import BenchError, ScaledClock, Ticker, bench_clock
@@ -245,6 +246,8 @@ class Host:
                     for line in self.station.lines_of(name):
                         await self.bench.lines[line].open()
                     identity, notes = await introduce(device)
+                    if device is self.bench.cell:
+                        notes += await require(device, self.station, self.experiment)
             except TimeoutError:
                 text = f"{name}: not ready within {PREPARE_TIMEOUT_S:g} s"
                 raise Stopped(EXIT_INSTRUMENT, text) from None
