@@ -218,7 +218,8 @@ class _Estimator:
         top = [step for step in steps if step.key.count("step") == 1]
         dose = 0.0
         if self.station.beam is not None:
-            plan = DosePlan(self.station.beam.current_a, self.station.beam.spot_um)
+            beam, stage = self.station.beam, self.station.device("stage")
+            plan = DosePlan(beam.current_a, beam.spot_um, stage)
             dose = max((total for _, total in plan.running_maximum(self.placed)), default=0.0)
         expected_s = sum(step.expected_s for step in top)
         return Estimate(

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from controller.guard_cell import CellCheck
 from controller.guard_heater import HeaterCheck
 from controller.guard_leases import Leases
+from controller.guard_stage import StageCheck
 from controller.guard_types import Action as Action  # what others import from here
 from controller.guard_types import Condition as Condition
 from controller.guard_types import Finding
@@ -91,6 +92,7 @@ class Guard:
         self._leases = Leases(clock)
         self._heater = HeaterCheck(rules)
         self._cell = CellCheck(rules.current_a)
+        self._stage = StageCheck(rules.stage, rules.stage_within_um)
         self._history: deque[tuple[float, float]] = deque()
         self._row_since: dict[str, float] = {}
         self._shutter_since: float | None = None
@@ -143,6 +145,7 @@ class Guard:
         on = {"heater": reading.relay_closed, "beam": not reading.blanked, "shutter": reading.shutter_open}
         self._report(self._leases.seen(now, {name: bool(state) for name, state in on.items()}))
         self._report(self._leases.relay(now, reading.relay_closed))
+        self._report(self._stage.beam(reading.blanked))
         self._shutter(now, reading)
         if not reading.permit:
             self._trip(
@@ -178,6 +181,16 @@ class Guard:
         for channel, value in values.items():
             good = isinstance(value, bool) or _number(value)
             self.values[f"{name}.{channel}"] = value if good else None
+        if name == self._rules.stage:
+            self._report(self._stage.reading(values, self.values.get("io.blanked")))
+
+    def stage_leaves(self) -> None:
+        """The stage is about to move: from here on the beam may not be on."""
+        self._stage.leaves()
+
+    def stage_stays(self, position_um: Sequence[float]) -> None:
+        """The stage has arrived, and stays here until it is said to leave."""
+        self._stage.stays(position_um)
 
     def _fresh_monitor(self, name: str) -> None:
         if name in self._monitors:

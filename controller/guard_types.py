@@ -112,6 +112,8 @@ class GuardRules:
     plant: Plant = UNKNOWN_PLANT
     heater_noise_k: float | None = None  # smallest noise that the reading always has, if that was measured
     monitor_s: Mapping[str, float] = field(default_factory=dict)  # period of every further device
+    stage: str = ""  # name of the stage, if there is one
+    stage_within_um: float = 5.0  # how far from where it was left it may be read
     watch_shutter: bool = False  # the station has one, with a read-back
 
 

@@ -59,6 +59,7 @@ from controller.rules import guard_rules, interlock_rows
 from controller.safety import ActionResult, carry_out
 from controller.scanning import Feed, PassOutcome, Scanning
 from controller.sequence import Outcome, Sequencer
+from controller.staging import Staging
 from controller.stamps import Stamps, confirmed_by_person
 from controller.tracing import begin
 from controller.verdict import (
@@ -210,7 +211,10 @@ class Host:
             period_s=self._period(self.station.roles.heater),
         )  # fmt: skip
         self.cycling = Cycling(self.bench.cell, self.guard, self.clock, self.recorder, error=ChargeError())
-        self.stamps = Stamps(self.experiment, self.clock, self.heating, self.cycling)
+        self.staging = Staging(
+            self.bench.stage, self.bench.io, self.bench.scanner, self.guard, self.clock, self.recorder
+        )
+        self.stamps = Stamps(self.experiment, self.clock, self.heating, self.cycling, self.staging)
         feeds = {
             role: Feed(role, detector, RawWriter(self.run_dir / "raw", role))
             for role, detector in self.bench.detectors.items()

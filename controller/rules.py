@@ -33,6 +33,7 @@ def guard_rules(station: Station, experiment: Experiment | None, floor_s: float)
         plant=UNKNOWN_PLANT if table is None else _plant(table),
         heater_noise_k=None if table is None else table.noise_k,
         monitor_s={name: max(station.devices[name].period_s, floor_s) for name in station.monitors},
+        stage=station.roles.stage or "",
         watch_shutter=isinstance(box, LabJack) and box.shutter is not None,
     )
 

@@ -29,6 +29,7 @@ class RunStreams:
         self._open = False
         self._sweeps = False
         self._monitors: dict[str, Any] = {}
+        self._stage_axes: list[str] = []
         self._known: dict[str, float | bool | None] = {}  # the newest of each, for events that hold them all
 
     async def start(
@@ -41,6 +42,8 @@ class RunStreams:
             lab_speed=self._clock.speed,
         )  # fmt: skip
         number = data_key
+        stage = station.monitors.get(station.roles.stage or "", {})
+        self._stage_axes = [channel for channel in stage if channel != "moving"]
         temperature = number(
             "operando/heater/process_value", "K", precision=1, low=limits.temperature_low_k,
             high=limits.temperature_high_k, object_name="heater",
@@ -92,6 +95,8 @@ class RunStreams:
                 "events_pige": number("operando/pige/events", dtype="integer"),
                 "temperature": temperature, "voltage": voltage, "charge": charge,
                 "soc": number("operando/cell/soc_from_charge", "1"),
+                **{f"stage_{axis}": number(f"operando/stage/{axis}", "um", object_name="stage")
+                   for axis in self._stage_axes},
             },
         )  # fmt: skip
         await self._writer.descriptor(
@@ -164,6 +169,9 @@ class RunStreams:
                 "events_pige": outcome.events.get("pige", 0), "temperature": stamp.get("temperature_k"),
                 "voltage": stamp.get("voltage_v"), "charge": stamp.get("charge_coulomb"),
                 "soc": stamp.get("soc"),
+                **{f"stage_{axis}": value for axis, value in zip(
+                    self._stage_axes, stamp.get("stage_um") or [None] * len(self._stage_axes), strict=False
+                )},
             },
         )  # fmt: skip
 

@@ -199,6 +199,7 @@ class Sequencer:
             "throughput_coulomb": cell.throughput_coulomb, "part": list(self.context.spent()),
             "unmeasured_s": cell.unmeasured_s, "missed_coulomb": cell.missed_coulomb,
             "scans": self.context.scans_done, "origin_um": list(self.context.origin_um),
+            "stage_um": None if self.context.stage_um is None else list(self.context.stage_um),
         }  # fmt: skip
         await self._host.journal.checkpoint(self._host.run_id, "sequence", body)
 
@@ -208,6 +209,7 @@ class Sequencer:
         self._inner = {tuple(path) for path in body.get("inner", ())}
         self.context.scans = self.context.scans_done = int(body["scans"])
         self.context.origin_um = tuple(body["origin_um"])
+        self.context.stage_um = None if body.get("stage_um") is None else tuple(body["stage_um"])
         self.context.carried = tuple(body["part"])
         cell = self._host.cycling.now
         cell.charge_coulomb = float(body["charge_coulomb"])

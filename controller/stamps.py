@@ -9,17 +9,22 @@ if TYPE_CHECKING:
     from controller.config import Experiment, Station
     from controller.cycling import Cycling
     from controller.heating import Heating
+    from controller.staging import Staging
     from drivers.clock import Clock
 
 
 class Stamps:
     """Reads the owners of heater and cell; never keeps a value of its own."""
 
-    def __init__(self, experiment: Experiment, clock: Clock, heating: Heating, cycling: Cycling) -> None:
+    def __init__(
+        self, experiment: Experiment, clock: Clock, heating: Heating, cycling: Cycling,
+        staging: Staging | None = None,
+    ) -> None:  # fmt: skip
         self._experiment = experiment
         self._clock = clock
         self._heating = heating
         self._cycling = cycling
+        self._staging = staging
 
     def now(self) -> dict[str, Any]:
         """Return the stamp of this moment; None for what is not known."""
@@ -32,7 +37,15 @@ class Stamps:
             "charge_coulomb": cell.charge_coulomb if known else None,
             "charge_sigma_coulomb": cell.charge_sigma_coulomb(self._cycling.error) if known else None,
             "charged_s": cell.charged_s if known else None, "soc": soc, "soc_sigma": soc_sigma,
+            **self._stage(),
         }  # fmt: skip
+
+    def _stage(self) -> dict[str, Any]:
+        """Return where the stage stands, in its own coordinates; nothing where there is none."""
+        if self._staging is None or not self._staging.present:
+            return {}
+        at_um = self._staging.at_um
+        return {"stage_um": None if at_um is None else list(at_um)}
 
     def soc(self) -> tuple[float, float] | tuple[None, None]:
         """Return the state of charge by the coulomb count and its error (charge and capacity).

@@ -152,11 +152,12 @@ class World:
         seed: int = 1,
         scenario: Path | str = "quickstart",
         fault: str = "",
+        more: Sequence[str] = (),
     ) -> World:
         """Start ``operando bench`` as a user would, and wait for its station file."""
         folder.mkdir(parents=True, exist_ok=True)
         command = [*OPERANDO, "bench", "--dir", str(folder), "--scenario", str(scenario)]
-        command += ["--speed", str(speed), "--seed", str(seed), "--truth", str(folder / "truth.json")]
+        command += ["--speed", str(speed), "--seed", str(seed), "--truth", str(folder / "truth.json"), *more]
         if fault:
             (folder / "faults.toml").write_text(fault)
             command += ["--fault", str(folder / "faults.toml")]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from controller.config.experiment import Placed
+from controller.config.instruments.zaber import Zaber
 from controller.config.scans import Raster, ScanBase
 from controller.config.steps import Move
 from controller.config.timing import longest_s
@@ -72,19 +73,23 @@ def longest_beam_s(placed: Placed) -> float:
 class DosePlan:
     """Adds up the scans of an experiment."""
 
-    def __init__(self, current_a: float, spot_um: float | None) -> None:
+    def __init__(self, current_a: float, spot_um: float | None, stage: object = None) -> None:
         self.current_a = current_a
         self.spot_um = spot_um
+        self.stage = stage if isinstance(stage, Zaber) else None
 
     def running_maximum(self, steps: Iterable[Placed]) -> Iterator[tuple[Placed, float]]:
         """Yield each scan with the highest dose anywhere on the sample after it."""
         patches: list[Patch] = []
-        origin = (0.0, 0.0)
+        origin = shift = (0.0, 0.0)  # where the stage stands before its first move is taken for its centre
         for placed in steps:
             if isinstance(placed.step, Move):
                 origin = placed.step.to_um
+                if placed.step.stage_um is not None and self.stage is not None:
+                    shift = self.stage.shift_um(placed.step.stage_um)
             if isinstance(placed.step, ScanBase):
-                patches.append(self._patch(placed, placed.step.raster, origin))
+                place = (origin[0] + shift[0], origin[1] + shift[1])
+                patches.append(self._patch(placed, placed.step.raster, place))
                 yield placed, highest(patches)
 
     def _patch(self, placed: Placed, raster: Raster, origin: tuple[float, float]) -> Patch:

@@ -229,9 +229,9 @@ class Move(StepBase):
 
     do: Literal["move"]
     to_um: Annotated[tuple[Length, Length], Field(strict=False, alias="to")] = (0.0, 0.0)
-    stage_um: (
-        Annotated[tuple[Length, ...], Field(strict=False, alias="stage", min_length=2, max_length=3)] | None
-    ) = None
+    stage_um: Annotated[tuple[Length, ...], Field(strict=False, min_length=2, max_length=3)] | None = Field(
+        alias="stage", default=None
+    )
     home: bool = False
 
     @model_validator(mode="after")

@@ -57,6 +57,7 @@ def write_nexus(run: RunFiles, summary: Plain, path: Path) -> list[str]:
         _instrument(instrument, summary)
         _monitors(instrument, run)
         default, problems = _products(entry, run)
+        _stage_positions(entry, run)
         if default is not None:
             entry.attrs["default"] = default
         _results(_group(entry, "process", "NXprocess"), summary)
@@ -151,6 +152,15 @@ def _products(entry: h5py.Group, run: RunFiles) -> tuple[str | None, list[str]]:
             _data(_group(entry, name, "NXdata"), product, fields)
             default = name if product.stream == "map/Li" or default is None else default
     return default, problems
+
+
+def _stage_positions(entry: h5py.Group, run: RunFiles) -> None:
+    """Say at every map where the stage stood while it was taken, um, in the stage's own coordinates."""
+    stood = {body["scan"]: (body.get("stamp") or {}).get("stage_um") for body in run.events("pass", "scan")}
+    for product in run.products:
+        name = _name(f"{product.stream}_scan_{product.scan}")
+        if name in entry and stood.get(product.scan):
+            entry[name].attrs["operando_stage_um"] = np.array(stood[product.scan], float)
 
 
 def _data(group: h5py.Group, product: Product, fields: Plain) -> None:

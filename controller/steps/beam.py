@@ -20,6 +20,7 @@ REPEAT_LIMIT = 3  # quarantined passes in a row before a scan gives up
 async def scan(context: Context, step: Scan | Calibrate) -> str:
     """Pass after pass until counts, uncertainty, dose, passes or time say enough."""
     host = context.host
+    await _stage_stands(context)
     raster = step.raster.scan(context.origin_um)
     name = step.name or step.do
     context.scans += 1
@@ -80,9 +81,25 @@ async def background(context: Context, step: Background) -> str:
 
 
 async def move(context: Context, step: Move) -> str:
-    """Shift the origin of the rasters that follow; the beam is blanked between scans anyway."""
+    """Shift the origin of the rasters that follow, and move the stage, beam blanked and shutter closed."""
+    staging = context.host.staging
+    if step.home:
+        await staging.home()
+    if step.stage_um is not None:
+        await staging.go(step.stage_um)
+        context.stage_um = step.stage_um
     context.origin_um = (step.to_um[0], step.to_um[1])
-    return f"origin at {step.to_um[0]:g}, {step.to_um[1]:g} um"
+    place = f", stage at {staging.described()}" if step.home or step.stage_um is not None else ""
+    return f"origin at {step.to_um[0]:g}, {step.to_um[1]:g} um{place}"
+
+
+async def _stage_stands(context: Context) -> None:
+    """Before a scan: the stage is read, and after an interruption it is brought back to where it had been."""
+    staging = context.host.staging
+    if context.stage_um is not None:
+        await staging.go(context.stage_um)
+    else:
+        await staging.look()
 
 
 def _dose_per_cm2(raster: Raster, charge_coulomb: float) -> float:

@@ -44,6 +44,7 @@ class Context:
         self.scans_done = 0  # of these, in steps that have ended: for the checkpoint
         self.had: dict[int, Had] = {}  # what an interrupted run had of its scans, by number
         self.origin_um = (0.0, 0.0)
+        self.stage_um: tuple[float, ...] | None = None  # where a step has sent the stage, None before that
         self.scan: dict[str, Any] | None = None
         self.part: tuple[float, float] = (0.0, 0.0)  # of the charge step that runs: coulombs, seconds
         self.carried: tuple[float, float] | None = None  # the same of an interrupted run, taken once

@@ -11,6 +11,7 @@ import pytest
 
 from controller.scanning import PassOutcome
 from controller.sequence import Sequencer
+from controller.staging import Staging
 from controller.steps import beam, cell, talk
 from controller.steps.context import Context, Had, StepTimeout
 from drivers.roles import ConstantCurrent, Geis, Ocv
@@ -99,6 +100,7 @@ class Host:
         self.shutter: list[bool] = []
         self.bench = SimpleNamespace(io=self)
         self.experiment = SimpleNamespace(steps=(), walk=list)
+        self.staging = Staging(None, None, None, None, None, None)  # type: ignore[arg-type]  # a station without one
         self.scanning = Scanning(self)
         self.cycling = Cycling(self)
         self.heating = None
