@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 KINDS = ("exposure_progress", "exposure_checked", "exposure_refused", "hits")
 CHECKED_S = 60.0  # wall; a reduce that was started again counts everything from the record first
-QUIET = "no frame for"
 
 
 @runtime_checkable
@@ -99,7 +99,7 @@ class Exposing:
         """Return the state of a detector; what is wrong is told once. Raises DriverError."""
         status = await self.frames[role].status()
         for text in status.problems:
-            key = text if not text.startswith(QUIET) else QUIET
+            key = re.sub(r"[0-9.]+", "#", text)
             if key not in self._said:
                 self._said.add(key)
                 self._recorder.fault(role, f"{role}: {text}")

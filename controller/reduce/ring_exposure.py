@@ -7,6 +7,8 @@ only looked through for hits; all that follows is made of the hits, live as well
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -143,6 +145,8 @@ class RingExposure:
     # --- the thread --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):  # reduce is nice; what the ring holds does not wait for that
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 0)
         try:
             ring = Ring(Path(self.source["path"]), int(self.source["slots"]), 2 * self._raw.shape[1])
         except (RuntimeError, OSError) as error:

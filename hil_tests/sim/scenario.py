@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent / "scenarios"
 DETECTORS = ("pixe", "pige")
 TABLES = {
     *("name", "title", "seed"),
-    *("beam", "rates", "electronics", "geometry", "layer", "island", "material", "cell", "holder"),
+    *("beam", "rates", "electronics", "geometry", "layer", "island", "material", "cell", "holder", "hexitec"),
 }
 BEAM_KEYS = {"current_a", "wander", "wander_s", "monitor_noise", "monitor_zero_a"}
 

@@ -8,6 +8,7 @@ import statistics
 import sys
 
 from hil_tests.soak import catalogue, durability, fuzz
+from hil_tests.soak.frames import frames
 from hil_tests.soak.fresh_user import fresh_user
 from hil_tests.soak.long_run import long_run
 from hil_tests.soak.network import store_and_forward
@@ -108,6 +109,7 @@ ITEMS: dict[str, Item] = {
     **dict(durability.items()),
     "store-and-forward": store_and_forward,
     "long-run": long_run,
+    "frames": frames,
     "any-order": any_order,
     **dict(fuzz.items()),
 }
