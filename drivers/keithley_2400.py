@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from drivers.errors import BadReply, Refused
 from drivers.keithley_plan import Plan
-from drivers.keithley_scpi import Reading, argument, reading_2400
+from drivers.keithley_scpi import Reading, argument, line_of, reading_2400
 from drivers.keithley_source import HEADROOM_V, KeithleySource
 from drivers.roles import CellEventKind
 
 READ_ANSWER_S, READ_ANSWER_FACTOR = 1.0, 10.0  # time-out of a reading: this, and times its own duration
 CLOCK_WRAPS_S, NEAR_WRAP_S = 100_000.0, 90_000.0  # the time stamp has five digits before the point
+READ = b":OUTP?\n:READ?\n"
 REST_RANGE_A = 1e-6  # the lowest range: 0 A is then as near to 0 as this instrument can
 
 NO_WATCHDOG = (
@@ -123,7 +124,7 @@ class Keithley2400(KeithleySource):
             reading = await self._read()
         except Refused as error:  # output off: power lost, output-enable open, a hand at the front panel
             await self._switch_off()
-            self._finish(CellEventKind.RUNTIME_ERROR, f"the output is off: {error.message}")
+            self._finish(CellEventKind.RUNTIME_ERROR, f"{error.message}, and not by this program")
             return
         finally:
             self._due_s = max(self._due_s + judge.plan.interval_s, self._clock.now_s())
@@ -135,9 +136,22 @@ class Keithley2400(KeithleySource):
         await self._take(reading, reading.time_s + self._wraps * CLOCK_WRAPS_S)
 
     async def _read(self) -> Reading:
-        """One measurement. Raises Refused with the error queue if the output is off."""
+        """One measurement. Raises Refused if the output is off: ``:READ?`` would not be answered then."""
         timeout_s = READ_ANSWER_S + READ_ANSWER_FACTOR * self._reading_s
+        text = await self._line.ask(READ, _reading_of, timeout_s=timeout_s, device=self.name)
         try:
-            return reading_2400(await self._ask(":READ?", timeout_s=timeout_s))
+            return reading_2400(text)
         except BadReply as error:
-            raise BadReply(error.message, device=self.name, request=":READ?", reply=error.reply) from None
+            raise BadReply(error.message, device=self.name, request=READ, reply=text) from None
+
+
+def _reading_of(buffer: bytes) -> str | None:
+    """Return what ``:READ?`` answers behind the answer to ``:OUTP?``. Raises Refused, BadReply."""
+    state, end, rest = buffer.partition(b"\n")
+    if not end:
+        return None
+    if state.strip() == b"0":
+        raise Refused("the output is off", request=READ)
+    if state.strip() != b"1":
+        raise BadReply("not the state of the output", request=READ, reply=buffer)
+    return line_of(rest)

@@ -15,7 +15,7 @@ from typing import Any
 
 from hil_tests.sim.physics.cell import Cell
 
-SLICE_S = 0.25  # of lab time: how often the source looks which of its two limits regulates
+SLICE_S = 0.5  # of lab time: how often the source looks which of its two limits regulates
 HIMP, NORM, ZERO, GUAR = "HIMP", "NORM", "ZERO", "GUAR"
 NORMAL_OFF_FRACTION = 0.005  # of the current range: compliance of the 0 V of NORM
 OVERFLOW = 9.9e37
@@ -38,9 +38,10 @@ class SourceMeter:
         cell: the physics; only this lets its time pass.
         noise: standard deviation of the voltage in V, and of the current as a fraction of its range.
         seed: of that noise.
+        power_on: output-off state that it wakes up with; another than NORM was saved as its power-on setup.
     """
 
-    def __init__(self, cell: Cell, noise: tuple[float, float], seed: int) -> None:
+    def __init__(self, cell: Cell, noise: tuple[float, float], seed: int, power_on: str = NORM) -> None:
         self.cell = cell
         self.enabled = True  # interlock or output-enable line
         self.enable_required = False
@@ -49,17 +50,18 @@ class SourceMeter:
         self.set_error_v = 0.0  # the source is wrong by so much, by fault
         self._noise = noise
         self._random = random.Random(seed)
+        self._power_on = power_on
         self._output = False
         self.limited = self.range_limited = False
         self.reset()
 
     def reset(self) -> None:
-        """Come back as from the factory: 0 V, output off as a source of 0 V."""
+        """Come back as it wakes up: output off, from the factory as a source of 0 V."""
         self.function = "VOLT"
         self.level = {"VOLT": 0.0, "CURR": 0.0}
         self.limit = {"VOLT": 21.0, "CURR": 105e-6}  # of the other quantity: volt limit of a current source
         self.measure_range = {"VOLT": 21.0, "CURR": 105e-6}
-        self.off_state = {"VOLT": NORM, "CURR": NORM}
+        self.off_state = {"VOLT": self._power_on, "CURR": self._power_on}
         self.remote_sense = False
         self._output = False
         self.apply()
@@ -90,7 +92,7 @@ class SourceMeter:
 
     def process(self, dt_s: float) -> None:
         """Let time pass for the cell."""
-        steps = max(1, math.ceil(dt_s / SLICE_S - 1e-9))
+        steps = max(1, math.ceil(dt_s / SLICE_S - 1e-9)) if self.connected else 1
         for _ in range(steps):
             self.apply()
             self.cell.process(dt_s / steps)
@@ -118,7 +120,8 @@ class SourceMeter:
         volt = self.cell.voltage_v + self._random.gauss(0.0, self._noise[0])
         full = self.measure_range["CURR"]
         ampere = self.cell.current_a + self._random.gauss(0.0, self._noise[1] * full)
-        if abs(ampere) > 1.06 * full or self.overloads:
+        sourced = self._output and self.function == "CURR"  # measured on the range of the source
+        if (abs(ampere) > 1.06 * full and not sourced) or self.overloads:
             ampere = math.copysign(OVERFLOW, ampere)
         if self.no_numbers:
             volt = OVERFLOW

@@ -27,7 +27,7 @@ OWN_WORDS = {
     BLOCKED_BY_INTERLOCK: "OUTPUT blocked by interlock",
     TOO_SMALL_FOR_RANGE: "Too small for sense range",
 }
-SETTINGS = ("name", "baud", "firmware", "serial", "voltage_noise_v", "current_noise", "seed")
+SETTINGS = ("name", "baud", "firmware", "serial", "voltage_noise_v", "current_noise", "seed", "power_on")
 
 
 class KeithleyTwin:
@@ -37,7 +37,8 @@ class KeithleyTwin:
         cell: the physics; this twin is the only one that lets its time pass.
         clock: the lab clock of the bench.
         settings: ``name``, ``baud``, ``firmware``, ``serial``, ``voltage_noise_v``, ``current_noise``
-            (fraction of the range), ``seed``.
+            (fraction of the range), ``seed``, ``power_on`` (output-off state it wakes up with: NORM, or
+            HIMP if that was saved as its power-on setup).
     """
 
     model = ""
@@ -49,7 +50,7 @@ class KeithleyTwin:
         if unknown := set(given) - set(SETTINGS):
             raise ValueError(f"unknown settings of the source: {', '.join(sorted(unknown))}")
         noise = float(given.get("voltage_noise_v", 20e-6)), float(given.get("current_noise", 5e-5))
-        self.smu = SourceMeter(cell, noise, int(given.get("seed", 0)))
+        self.smu = SourceMeter(cell, noise, int(given.get("seed", 0)), str(given.get("power_on", "NORM")))
         self.cell = cell
         self.faults = WireFaults()
         self.given = given

@@ -219,7 +219,7 @@ period = "1 s"
 
 def keithley_2400(around: Around) -> Fitted:
     """Source of a cell, on a pseudo-terminal."""
-    twin = Keithley2400Twin(around.world.cell, around.clock, {"seed": around.world.seed})
+    twin = Keithley2400Twin(around.world.cell, around.clock, {"seed": around.world.seed, "power_on": "HIMP"})
 
     def tables(ports: Mapping[str, Any]) -> str:
         return (
@@ -236,7 +236,7 @@ period = "1 s"
 
 def keithley_2450(around: Around) -> Fitted:
     """Source of a cell with a lease of its own, on a TCP socket."""
-    twin = Keithley2450Twin(around.world.cell, around.clock, {"seed": around.world.seed})
+    twin = Keithley2450Twin(around.world.cell, around.clock, {"seed": around.world.seed, "power_on": "HIMP"})
 
     def tables(ports: Mapping[str, Any]) -> str:
         return (

@@ -24,6 +24,7 @@ FINE = b'0,"No error"\n'
 ASK = b":SYST:ERR?\n"
 OFF = [(b"\x18\n:OUTP:SMOD HIMP\n:OUTP OFF\n:OUTP?\n", b"0\n"), (b":OUTP:SMOD?\n", b"HIMP\n"), (ASK, FINE)]
 REMOTE = 1 << 22
+READ = b":OUTP?\n:READ?\n"
 
 
 def group(*lines):
@@ -43,7 +44,7 @@ REST = [
 
 
 def read(volt, ampere, time_s, status=REMOTE | 21508 & ~1024):
-    return b":READ?\n", f"{volt:+.6E},{ampere:+.6E},{time_s:+.6E},{status:+.6E}\n".encode()
+    return READ, f"1\n{volt:+.6E},{ampere:+.6E},{time_s:+.6E},{status:+.6E}\n".encode()
 
 
 AT_REST = [*REST, read(3.9134, 1e-12, 0.04), *OFF]
@@ -209,27 +210,28 @@ async def test_a_clock_that_stands_is_a_bad_reply(ready, port):
 
 
 async def test_output_that_went_off_by_itself(ready, port):
-    """A refused query gets no answer; the error queue knows."""
+    """A refused reading gets no answer; the state that is asked for before it says why, at once."""
     play(port, *AT_REST, *BEGIN)
     await ready.start(CHARGE)
-    play(
-        port,
-        (b":READ?\n",),
-        (b"\x18\n:SYST:ERR?\n", b'+803,"Not permitted with OUTPUT off"\n'),
-        (ASK, FINE),
-        *OFF,
-    )
+    play(port, (READ, b"0\n"), *OFF[:2], (ASK, b'+803,"Not permitted with OUTPUT off"\n'), (ASK, FINE))
     heard = [await ready.next(5.0) for _ in range(2)]
     assert heard[-1].kind is CellEventKind.RUNTIME_ERROR
-    assert "803" in heard[-1].detail
+    assert "the output is off" in heard[-1].detail
     assert not ready.running
+
+
+async def test_an_unknown_command_is_named(ready, port):
+    """It gets no answer; the error queue, asked after the time-out, has the reason."""
+    play(port, *OFF, (b":SYST:LFR?\n",), (b"\x18\n:SYST:ERR?\n", b'-113,"Undefined header"\n'), (ASK, FINE))
+    with pytest.raises(Refused, match="-113 Undefined header"):
+        await ready.prepare()
 
 
 async def test_silence_leaves_the_program_in_doubt(ready, port):
     play(port, *AT_REST, *BEGIN)
     await ready.start(CHARGE)
     await ready.next(5.0)
-    play(port, (b":READ?\n",), (b"\x18\n:SYST:ERR?\n",))
+    play(port, (READ,))
     with pytest.raises(NoReply):
         await ready.next(5.0)
     assert ready.running
@@ -289,7 +291,7 @@ async def test_stop_interrupts_a_reading(ready, port):
     await ready.start(CHARGE)
     await ready.next(5.0)
     port.stuck = True
-    play(port, (b":READ?\n",))
+    play(port, (READ,))
     waiting = asyncio.ensure_future(ready.next(30.0))
     for _ in range(20):
         await asyncio.sleep(0)
