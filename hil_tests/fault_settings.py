@@ -7,6 +7,7 @@ undone; it returns the bench with the station file that the row runs with.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hil_tests.fault_clock import ClockHook
-from hil_tests.harness import World, edited_station
+from hil_tests.harness import World, a_bench, edited_station
 from tests.controller.mosquitto import USERS, Mosquitto
 from tests.controller.wire import Foreign
 
@@ -170,6 +171,18 @@ def small_disk_for(name: str) -> Setting:
     return setting
 
 
+def keithley(model: str) -> Setting:
+    """Return a setting that has a bench of its own with this source in place of the potentiostat."""
+
+    def setting(world: World, folder: Path, things: dict[str, Any], undo: Undo) -> World:
+        own = contextlib.ExitStack()
+        undo.append(own.close)
+        chosen = ("--with", f"cell=keithley_{model}")
+        return own.enter_context(a_bench(folder / "keithley", speed=world.speed, seed=11, more=chosen))
+
+    return setting
+
+
 def mount(place: Path, options: str) -> None:
     """Mount a file system in memory."""
     command = [*MOUNT, options, "tmpfs", str(place)]
@@ -199,6 +212,8 @@ def extend_path(folder: Path, undo: Undo) -> None:
 SETTINGS: dict[str, Setting] = {
     "mosquitto": mosquitto,
     "mosquitto on a small disk": mosquitto_on_a_small_disk,
+    "keithley 2400": keithley("2400"),
+    "keithley 2450": keithley("2450"),
     "ports by name": ports_by_name,
     "shared bus": shared_bus,
     "clock": clock_hook,
