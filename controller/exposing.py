@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from controller.rawfile import read_index
 from drivers.errors import DriverError, NoReply
+from drivers.roles import ImageDetector
 
 if TYPE_CHECKING:
     from controller.record import Recorder
@@ -58,6 +61,7 @@ class Exposing:
         recorder: of the run.
         clock: lab time, for gaps.
         raw: folder of raw data: its index knows which numbers are taken.
+        stamp: the state of the cell now, for images.
     """
 
     def __init__(
@@ -67,9 +71,11 @@ class Exposing:
         recorder: Recorder,
         clock: Clock,
         raw: Path,
+        stamp: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self.frames = frames
         self._reduction, self._recorder, self._clock = reduction, recorder, clock
+        self._raw, self._stamp = raw, stamp
         self.n = 0
         if frames:
             with contextlib.suppress(OSError):
@@ -86,6 +92,8 @@ class Exposing:
         self.n += 1
         n = self.n
         self._ended[n], self._said = asyncio.Event(), set()
+        if isinstance(detector, ImageDetector):
+            detector.keep_in(str(self._raw / f"{role}_{n:04d}"))
         await detector.start()
         self._reduction.send({
             "k": "exposure", "n": n, "role": role, "name": name, "purpose": purpose, "keep": keep,
@@ -98,6 +106,7 @@ class Exposing:
     async def look(self, role: str) -> FrameStatus:
         """Return the state of a detector; what is wrong is told once. Raises DriverError."""
         status = await self.frames[role].status()
+        await self._hand_on(role)
         for text in status.problems:
             key = re.sub(r"[0-9.]+", "#", text)
             if key not in self._said:
@@ -115,12 +124,26 @@ class Exposing:
         except DriverError as error:
             self._recorder.gap(role, f"{role}: {error}", self._clock.now_s())
         counts, position = self._counted(role, detector)
+        if isinstance(detector, ImageDetector):
+            await self._hand_on(role)
+            counts = _counts(await detector.status())
         self._reduction.send({"k": "exposure_end", "n": n, "position": position, "counters": counts})
         found = await self._checked(role, n)
         self._recorder.post("exposure", role, {**found, "state": "ended"})
         self.results.append(found)
         self._tell_losses(role, found, counts)
         return found
+
+    async def _hand_on(self, role: str) -> None:
+        """Tell reduce and the journal of the images that have come; their pixels lie on the disk."""
+        detector = self.frames[role]
+        if not isinstance(detector, ImageDetector):
+            return
+        for image in await detector.next_images():
+            told = {**asdict(image), "n": self.n, "file": os.path.relpath(image.path, self._raw)}
+            del told["path"]
+            self._reduction.send({"k": "image", **told, "stamp": self._stamp()})
+            self._recorder.post("image", role, told)
 
     def _counted(self, role: str, detector: FrameDetector) -> tuple[dict[str, int], int]:
         """Return all counters of the exposure, and the position in the ring behind its last frame."""
@@ -175,3 +198,11 @@ class Exposing:
         self.progress[n] = message
         if message["k"] != "exposure_progress" and n in self._ended:
             self._ended[n].set()
+
+
+def _counts(status: FrameStatus) -> dict[str, int]:
+    """Return what a camera counted, under the names that a ring has."""
+    return {
+        "frames": status.frames, "missing": status.lost, "incomplete": status.incomplete,
+        "held": status.held, "repeated": status.repeated,
+    }  # fmt: skip

@@ -220,8 +220,9 @@ class Host:
             for role, detector in self.bench.detectors.items()
         }
         self.exposing = Exposing(
-            self.bench.frames, self.reduction, self.recorder, self.clock, self.run_dir / "raw"
-        )
+            self.bench.frames, self.reduction, self.recorder, self.clock, self.run_dir / "raw",
+            self.stamps.now,
+        )  # fmt: skip
         self.sequence = Sequencer(self, estimate_s=self.args.estimate_s)
         self.scanning = Scanning(
             self.bench.scanner, self.bench.io, feeds, self.guard, self.clock, self.recorder, self.reduction,
@@ -308,7 +309,11 @@ class Host:
     async def _sequence(self) -> None:
         """Start the run's record, wait for reduce, run the steps, fetch the result."""
         settings = reduce_settings(self.station, self.experiment)
-        run = {"k": "run", "run": self.run_id, "dir": str(self.run_dir), "settings": settings}
+        images = self.experiment.radiography
+        run = {
+            "k": "run", "run": self.run_id, "dir": str(self.run_dir), "settings": settings,
+            "radiography": None if images is None else images.settings(),
+        }  # fmt: skip
         self.reduction.send(run)
         try:
             async with asyncio.timeout(REDUCE_READY_S):

@@ -2,9 +2,10 @@
 
 Nothing tells when a file is complete: it grows, is renamed into place, or appears at once and is filled
 later; a network file system has no notifications, and its clock is not ours. So the folder is listed again
-and again, a file is a candidate when name, size and time of change have stood still for ``settle_s``, and it is
-used when it reads as a whole image and has not changed while it was read. What cannot be read is tried again
-until ``patience_s`` has passed since its last change, then it is counted as incomplete; nothing waits for it.
+and again. A file is a candidate when name, size and time of change have stood still for ``settle_s``, and it
+is used when it reads as a whole image and has not changed while it was read. What cannot be read is tried
+again until ``patience_s`` has passed since its last change, then it is counted as incomplete; nothing waits
+for it.
 
 Times are seconds of the clock that is handed in (monotonic); no wall clock of a file server decides anything.
 """

@@ -21,6 +21,8 @@ BUILT_IN = {  # the same as in pyproject.toml, so that a plain source tree works
     "keithley_2450": "drivers.keithley_2450:Keithley2450",
     "labjack_t7": "drivers.labjack_t7:LabJackT7",
     "amptek_dp5": "drivers.amptek_dp5:AmptekDp5",
+    "frame_folder": "drivers.frame_folder:FrameFolder",
+    "frame_live": "drivers.frame_live:FrameLive",
     "hexitec": "drivers.hexitec:Hexitec",
     "zaber_ascii": "drivers.zaber_ascii:ZaberAscii",
     "icpdas_m7015": "drivers.icpdas_m7015:IcpDasM7015",

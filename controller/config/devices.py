@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 from controller.config.base import refuse
 from controller.config.instruments.amptek import Amptek
 from controller.config.instruments.base import Composite, Device, Instrument
+from controller.config.instruments.camera import FrameFolder, FrameLive
 from controller.config.instruments.cell import EmStat
 from controller.config.instruments.hexitec import Hexitec
 from controller.config.instruments.host_pid import HostPid
@@ -41,6 +42,8 @@ BUILT_IN: dict[str, type[Instrument]] = {
     "keithley_2450": Keithley2450,
     "labjack_t7": LabJack,
     "amptek_dp5": Amptek,
+    "frame_folder": FrameFolder,
+    "frame_live": FrameLive,
     "hexitec": Hexitec,
     "zaber_ascii": Zaber,
     "icpdas_m7015": M7015,

@@ -16,6 +16,7 @@ from controller.config.files import Source
 from controller.config.problems import ConfigErrors, Problem, in_file_order, key_of
 from controller.config.problems import Path as KeyPath
 from controller.config.quantities import QuantityError, parse
+from controller.config.radiography import Radiography
 from controller.config.sample import Analysis, Sample
 from controller.config.scans import Scan
 from controller.config.steps import Parallel, Repeat, Step
@@ -82,6 +83,7 @@ class Experiment(Table):
     bench: Scenario | None = None
     sample: Sample
     analysis: Analysis | None = None  # required with a scan
+    radiography: Radiography | None = None  # required with images of a camera
     steps: Annotated[tuple[Step, ...], Field(alias="step", min_length=1, strict=False)]
 
     _source: Source | None = PrivateAttr(default=None)

@@ -25,6 +25,7 @@ def check(source: Source) -> list[Problem]:
     return [
         *rules.names(),
         *rules.beam(),
+        *rules.images(),
         *rules.order(),
         *rules.together(),
         *rules.goals(),
@@ -135,6 +136,31 @@ class _Rules:
             yield self.broken(("analysis",), text)
         if (scans or self.analysis) and "layer" not in self.sample:
             yield self.broken(("sample", "layer"), "is missing: what the beam sees is told apart by layers")
+
+    def images(self) -> Iterator[Problem]:
+        """Images can be reduced: dark and open beam come with them, and the reference is one of them."""
+        exposed = [
+            step for step in self.steps if step.do == "expose" and step.table.get("detector") == "radiography"
+        ]
+        if not exposed:
+            return
+        if "radiography" not in self.source.data:
+            text = "is missing: it says where the open beam is and what to look at"
+            yield self.broken(("radiography",), text)
+        purposes = [str(step.table.get("purpose", "sample")) for step in exposed]
+        for needed, what in (("dark", "dark images"), ("flat", "images of the open beam")):
+            if "sample" in purposes and needed not in purposes[: purposes.index("sample")]:
+                first = exposed[purposes.index("sample")]
+                yield self.broken(
+                    first.path, f'has no {what} before it: add an exposure with purpose = "{needed}"'
+                )
+        reference = _table(self.source.data.get("radiography")).get("reference")
+        names = [str(step.table.get("name")) for step in exposed]
+        if isinstance(reference, str) and reference not in names:
+            yield self.broken(
+                ("radiography", "reference"),
+                f"is the name of no exposure of the camera{did_you_mean(reference, names)}",
+            )
 
     def order(self) -> Iterator[Problem]:
         """The reference scan exists, and nothing is charged before it; without scans there is none."""

@@ -6,16 +6,19 @@ measurements: that is the guard's work, and it uses the same limits (``effective
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
+from typing import Any
 
 from controller.config import cell_rules
 from controller.config.calibrations import ANGLE_TOLERANCE_DEG, ENERGY_TOLERANCE_KEV, Calibration
 from controller.config.chemistry import CHEMISTRIES
 from controller.config.dose import DosePlan
 from controller.config.experiment import Experiment, Partial, Placed, load_experiment, walk
+from controller.config.exposures import Expose
 from controller.config.instruments.amptek import Amptek
+from controller.config.instruments.camera import Camera
 from controller.config.instruments.labjack import LabJack
 from controller.config.instruments.zaber import Zaber
 from controller.config.problems import ConfigErrors, Problem, in_file_order, problem
@@ -177,6 +180,7 @@ class _Check:
         yield from self._total_charge()
         yield from self._analysis()
         yield from self._dose()
+        yield from self._image_parts()
         origin = (0.0, 0.0)
         for placed in self.placed:
             step = placed.step
@@ -225,13 +229,33 @@ class _Check:
         """The station has what the steps need."""
         roles = {"heater": ("heater",), "cell": ("cell",), "beam": ("scanner", "pixe", "pige")}
         for placed in self.placed:
-            for role in roles.get(USES.get(placed.step.do, ""), ()):
+            exposed = (placed.step.detector,) if isinstance(placed.step, Expose) else ()
+            for role in (*roles.get(USES.get(placed.step.do, ""), ()), *exposed):
                 if self.station.device(role) is None:
                     yield self._broken(
                         placed,
                         "do",
                         f"needs a {role}, and the station {self.station.name} has none in [roles]",
                     )
+
+    def _image_parts(self) -> Iterator[Problem]:
+        """What is to be looked at in the images lies on the camera."""
+        camera = self.station.device("radiography")
+        told = self.source.data.get("radiography")
+        if not isinstance(camera, Camera) or not isinstance(told, Mapping):
+            return
+        places: list[tuple[tuple[str | int, ...], Any]] = [
+            (("air",), told.get("air")),
+            (("along",), told.get("along")),
+        ]
+        places += [(("region", i), one) for i, one in enumerate(told.get("region") or ())]
+        sides = {"columns": camera.pixels[0], "rows": camera.pixels[1]}
+        for path, place in places:
+            for key, size in sides.items():
+                ends = place.get(key) if isinstance(place, Mapping) else None
+                if isinstance(ends, list) and any(isinstance(end, int) and end > size for end in ends):
+                    text = f"reaches beyond the {size} {key} of the camera"
+                    yield problem(self.source, ("radiography", *path, key), text, str(size))
 
     def _temperature(self, placed: Placed, step: Heat | Cool) -> Iterator[Problem]:
         high, low = self.bounds.temperature_high(), self.bounds.temperature_low()

@@ -62,14 +62,21 @@ class SerialLine(Table):
 
 
 class NetworkLine(Table):
-    """A TCP or UDP endpoint."""
+    """A TCP or UDP endpoint, or that of a ZeroMQ stream."""
 
-    kind: Literal["tcp", "udp"]
+    kind: Literal["tcp", "udp", "zmq"]
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
 
 
-Line = Annotated[SerialLine | NetworkLine, Field(discriminator="kind")]
+class FolderLine(Table):
+    """A folder into which a camera's own software writes; it may be on a network file system."""
+
+    kind: Literal["folder"]
+    path: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+Line = Annotated[SerialLine | NetworkLine | FolderLine, Field(discriminator="kind")]
 
 
 class Roles(Table):

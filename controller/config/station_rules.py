@@ -24,6 +24,8 @@ ROLE_DETECTORS = {"pixe": "sdd", "pige": "hpge"}
 ROLES = ("heater", "cell", "scanner", "pixe", "pige", "stage", "compton", "radiography")
 PSEUDO_TERMINALS = ("/dev/pts/", "/dev/pty", "/dev/ttys")  # Linux; BSD and macOS
 WORDS_PER_EVENT = 2.0  # an event and its frame word
+BITS_PER_CHARACTER, BYTES_PER_WORD = 10, 4  # on a serial line
+SERIAL_SHARE = 0.8  # of it; the rest is for status, requests and the pauses between them
 
 
 def check(source: Source) -> list[Problem]:
@@ -81,7 +83,7 @@ class _Rules:
                 continue
             model = _model(device)
             kind, kinds = _table(self.lines[line]).get("kind"), model.line_kinds if model else ()
-            if kinds and kind in ("serial", "tcp", "udp") and kind not in kinds:
+            if kinds and kind in ("serial", "tcp", "udp", "folder", "zmq") and kind not in kinds:
                 yield self.broken(
                     ("device", name, "line"),
                     f"is a {kind} line, and {device['driver']} needs {' or '.join(kinds)}",
@@ -237,6 +239,15 @@ class _Rules:
             period_s, rate_hz = parse(device.get("period"), "s"), parse(rate, "1/s")
         except QuantityError:
             return  # reported where it stands
+        line = _table(self.lines.get(str(device.get("line"))))
+        if line.get("kind") == "serial" and isinstance(baud := line.get("baud", 9600), int):
+            carried_hz = baud / (BITS_PER_CHARACTER * BYTES_PER_WORD)
+            if WORDS_PER_EVENT * rate_hz > SERIAL_SHARE * carried_hz:
+                yield self.broken(
+                    ("device", name, "line"),
+                    f"is a serial line of {baud} baud, which carries {carried_hz:.0f} words of the list in a "
+                    f"second; {show(rate_hz, '1/s')} make {WORDS_PER_EVENT * rate_hz:.0f}: use udp",
+                )
         if isinstance(words, int) and rate_hz > 0.0:
             longest_s = 0.5 * words / (WORDS_PER_EVENT * rate_hz)
             if period_s > longest_s:

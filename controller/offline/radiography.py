@@ -109,7 +109,7 @@ def _data(run: Radiographs, states: Sequence[Summary]) -> dict[str, Any]:
         },
         "mask": {"name": mask.name, "version": mask.version, "settings": mask.settings, **mask.counts()},
         "scattering": fields,
-        "states": [_state_data(one) for one in states],
+        "states": [state_data(one) for one in states],
         "assumptions": _assumptions(options),
     }  # fmt: skip
 
@@ -128,7 +128,8 @@ def _assumptions(options: Options) -> list[str]:
     return said
 
 
-def _state_data(one: Summary) -> dict[str, Any]:
+def state_data(one: Summary) -> dict[str, Any]:
+    """Return one state as plain values."""
     curve = hardening(one.regions)
     answer: dict[str, Any] = {
         "file": one.state_file, "label": one.label, "frames": one.n_frames, "dose": _estimate(one.dose),

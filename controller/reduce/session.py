@@ -14,6 +14,7 @@ from controller.rawfile import read_words
 from controller.reduce import pictures
 from controller.reduce.decode import PassStream
 from controller.reduce.exposures import Exposures
+from controller.reduce.images import Images
 from controller.reduce.messages import number, pass_end, scan_start
 from controller.reduce.products import ProductFolder, encode
 from drivers.errors import BadReply
@@ -66,6 +67,7 @@ class Session:
         self._raw = Path()
         self._products: ProductFolder | None = None
         self._exposures: Exposures | None = None
+        self._images: Images | None = None
         self._open: OpenPass | None = None
         self._analysed_s = -1e9
         self._took_s = 0.0
@@ -101,6 +103,8 @@ class Session:
         elif kind == "scan_end":
             yield from self._progress(number(message, "scan"))
             self._look_for_forgotten_lines(number(message, "scan"))
+        elif self._images is not None and (kind == "image" or self._of_a_camera(message)):
+            yield from self._take_images(self._images, message)
         elif kind == "exposure" and self._exposures is not None:
             yield from self._exposures.begin(message)
         elif kind == "exposure_end" and self._exposures is not None:
@@ -109,13 +113,31 @@ class Session:
             yield {"k": "result", "result": self._result()}
         else:
             raise ValueError(f"unknown kind {kind!r}")
-        if self._exposures is not None:
-            yield from self._exposures.poll(behind=behind)
+        for one in (self._exposures, self._images):
+            if one is not None:
+                yield from one.poll(behind=behind)
+
+    def _of_a_camera(self, message: Message) -> bool:
+        source, n = message.get("source"), message.get("n")
+        if message["k"] == "exposure" and isinstance(source, Mapping):
+            return source.get("kind") == "images"
+        ends = message["k"] == "exposure_end" and self._images is not None and isinstance(n, int)
+        return ends and self._images is not None and self._images.knows(int(n or 0))
+
+    @staticmethod
+    def _take_images(images: Images, message: Message) -> Iterator[Message]:
+        if message["k"] == "exposure":
+            images.begin(message)
+        elif message["k"] == "image":
+            images.add(message)
+        else:
+            yield from images.end(message)
 
     def idle(self) -> Iterator[Message]:
         """Yield maps of a running pass when it is time for them; called when nothing is waiting."""
-        if self._exposures is not None:
-            yield from self._exposures.poll(behind=False)
+        for one in (self._exposures, self._images):
+            if one is not None:
+                yield from one.poll(behind=False)
         now = self._clock()
         if self._open is None or not self._events_since_map or now - self._mapped_s < LIVE_MAP_S:
             return
@@ -138,6 +160,9 @@ class Session:
         place = folder / "products" if self._wanted == "run" else self._wanted
         self._products = ProductFolder(place) if place is not None else None
         self._exposures = Exposures(run, folder, self._products, self._clock)
+        told = message.get("radiography")
+        settings = told if isinstance(told, Mapping) else None
+        self._images = Images(run, folder, self._products, settings, self._clock)
 
     def _begin_pass(self, message: Message) -> None:
         reducer, scan, n = self._ready(), number(message, "scan"), number(message, "n")
@@ -349,8 +374,12 @@ class Session:
 
     def _result(self) -> dict[str, Any]:
         if self._run and self._reducer is None:  # nothing was scanned
-            return {"run": self._run, "layers": [], "scans": [], "flags": []}
-        return {"run": self._run, **self._ready().result().to_dict()}
+            found: dict[str, Any] = {"run": self._run, "layers": [], "scans": [], "flags": []}
+        else:
+            found = {"run": self._run, **self._ready().result().to_dict()}
+        if self._images is not None and (states := self._images.result()):
+            found["radiographs"] = states
+        return found
 
     def _ready(self) -> IonBeamReducer:
         if self._reducer is None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from drivers.roles import FrameStatus
 
 LOOK_S = 0.25  # wall: frames come in real time
+SILENT_EXPOSURES = 10
 SILENT_ENDS_S = 15.0  # wall seconds without any new frame
 
 
@@ -59,6 +60,8 @@ class _Goal:
         self._lost = 0
         self._s: dict[str, Any] = {}
         self._refused = ""
+        told = context.host.exposing.frames[step.detector].source
+        self._exposure_s = float(told.get("exposure_s", 0.0))  # of one frame, where they are long
         self._looked_s = context.clock.now_s()
         self._elapsed_s = 0.0
         self._grew = (0, time.monotonic())
@@ -111,8 +114,9 @@ class _Goal:
             return f"uncertainty of S {sigma:.3g}"
         if self._elapsed_s >= self._step.timeout_s:
             return f"time limit of {self._step.timeout_s:g} s"
-        if not context.paused and time.monotonic() - self._grew[1] > SILENT_ENDS_S:
-            raise Ended(f"{self._step.detector}: no frame for {SILENT_ENDS_S:g} s")
+        silent_s = max(SILENT_ENDS_S, SILENT_EXPOSURES * self._exposure_s / context.clock.speed)
+        if not context.paused and time.monotonic() - self._grew[1] > silent_s:
+            raise Ended(f"{self._step.detector}: no frame for {silent_s:g} s")
         return None
 
     def said(self) -> str:

@@ -1,4 +1,4 @@
-"""A watched folder as beamline software fills it: growing, late, twice, half, wrong. The clock is handed in."""
+"""A watched folder as beamline software fills it: growing, late, twice, half, wrong. The clock is given."""
 
 from __future__ import annotations
 
