@@ -61,7 +61,7 @@ class Acquire:
             return Assembler(self._layout, self._deliver)
         counts = Counts(**{name: value for name, value in ring.counts().items() if name in NAMES})
         base = words[Word.BASE]
-        first = max(words[Word.FIRST], words[Word.WRITTEN] - min(ring.slots, 4 * WINDOW))
+        first = max(words[Word.FIRST], words[Word.WRITTEN] - min(ring.slots, LOOK_PACKETS + 2 * WINDOW))
         written = {ring.table[2 * (at % ring.slots)] for at in range(first, words[Word.WRITTEN])}
         counts.frames = words[Word.WRITTEN] - words[Word.FIRST] + words[Word.HELD]
         newest = max(written, default=base - 1)

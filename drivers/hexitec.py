@@ -255,11 +255,13 @@ class Hexitec:
     async def off(self) -> None:
         """Frames off, bias off; bounded, and before everybody else on the line."""
         await self._end_refresh()
-        if self._ring is not None:
-            self._ring.words[Word.MODE] = Mode.IDLE
         self._running = self._biased = False
         self._line.interrupt()
-        await self._write(wire.STATE_MACHINE, 0, urgent=True)
+        try:
+            await self._write(wire.STATE_MACHINE, 0, urgent=True)
+        finally:  # not before: what was sent until now is counted
+            if self._ring is not None and self._ring.words[Word.MODE] != Mode.IDLE:
+                self._ring.words[Word.MODE] = Mode.ENDING
         await self._set_bias(0.0, urgent=True)
 
     async def close(self) -> None:

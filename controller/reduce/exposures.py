@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -160,11 +161,11 @@ class Exposures:
         if not found:
             return None
         try:
-            with np.load(found[-1], allow_pickle=False) as table:
+            with found[-1].open("rb") as file, np.load(file, allow_pickle=False) as table:
                 maps = (table["mean_adu"], table["median_adu"], table["noise_adu"])
                 numbers = int(table["frames"]), int(table["outside"]), float(table["pooled_noise_adu"])
                 return DarkLevel(*maps, *numbers)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             log.warning("%s: %s", found[-1], error)
             return None
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 import queue
 import threading
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class Rules:
 def load_rules(path: Path) -> Rules:
     """Read the tables of an exposure. Raises FileError."""
     try:
-        with np.load(path, allow_pickle=False) as table:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as table:
             width, count, low = table["bins"]
             scale = PixelScale(
                 *(
@@ -78,7 +79,7 @@ def load_rules(path: Path) -> Rules:
                 scale, float(table["threshold_kev"]), EnergyBins(float(width), int(count), float(low)),
                 bool(table["add_pairs"]), int(table["ring"]),
             )  # fmt: skip
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise FileError(path, "", f"the tables of an exposure ({error})") from error
 
 

@@ -53,7 +53,7 @@ class Hexitec(Device):
     packet_bytes: Annotated[int, Field(ge=64, le=65000)] = 8000
     interleaved: bool = True  # the four read-out blocks take turns in each row
     frame_rate_hz: Annotated[float, Quantity("Hz", above=0.0, high=50_000.0)] = Field(alias="frame_rate")
-    buffer_s: Annotated[float, Quantity("s", low=0.1, high=60.0)] = Field(alias="buffer", default=2.0)
+    buffer_s: Annotated[float, Quantity("s", low=0.1, high=60.0)] = Field(alias="buffer", default=4.0)
     bias_v: Annotated[float, Quantity("V", low=LOWEST_BIAS_V, high=0.0)] = Field(alias="bias")
     settle_s: Annotated[float, Quantity("s", low=0.1, high=600.0)] = Field(alias="settle", default=2.0)
     refresh: Refresh | None = None
