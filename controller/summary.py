@@ -86,6 +86,34 @@ _STEP: Plain = {
         "reason": {"type": "string"},
     },
 }
+_SWEEP: Plain = {
+    "description": "one impedance sweep, tested and fitted, or why not",
+    "type": "object",
+    "required": ["number", "step", "mode", "points", "complete", "circuit", "quantities", "why_not"],
+    "properties": {
+        "number": {"type": "integer"},
+        "step": {"type": "string"},
+        "mode": {"enum": ["potentiostatic", "galvanostatic"]},
+        "lab_s": _NUMBER_OR_NULL,
+        "soc": {**_NUMBER_OR_NULL, "description": "from the charge passed"},
+        "temperature_k": _NUMBER_OR_NULL,
+        "points": {"type": "integer"},
+        "points_left_out": {"type": "integer", "description": "overloaded, or no numbers"},
+        "complete": {"type": "boolean"},
+        "circuit": {"type": "string"},
+        "kramers_kronig": {
+            "type": ["object", "null"],
+            "properties": {"passed": {"type": "boolean"}, "rms": _SIGMA, "reason": {"type": "string"}},
+        },
+        "quantities": {
+            "description": "r_s, r_ct, warburg",
+            "type": "object",
+            "additionalProperties": _QUANTITY,
+        },
+        "parameters": {"type": "object", "additionalProperties": _QUANTITY},
+        "why_not": {"type": "string"},
+    },
+}
 SCHEMA: Plain = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "$id": SCHEMA_ID,
@@ -114,6 +142,7 @@ SCHEMA: Plain = {
         "calibration": {"type": ["object", "null"], "description": "table that x was read from"},
         "layers": {"type": "array", "items": _LAYER},
         "scans": _LIST_OF_OBJECTS,
+        "impedance": {"type": "array", "items": _SWEEP},
         "charge": {
             "type": "object",
             "required": ["coulomb", "sigma"],
@@ -165,6 +194,7 @@ def summarise(
     versions: Mapping[str, str] | None = None,
     seeds: Mapping[str, int] | None = None,
     problems: Sequence[str] = (),
+    impedance: Sequence[Mapping[str, Any]] = (),
 ) -> Plain:
     """Return the summary of a run.
 
@@ -176,6 +206,7 @@ def summarise(
         versions: of everything that made the numbers.
         seeds: of everything random; none on real instruments.
         problems: what could not be made or read, in words.
+        impedance: the sweeps with what came out of them, in order.
     """
     found, known = result or {}, facts or {}
     layers, faults = _layers(found.get("layers", []))
@@ -194,6 +225,7 @@ def summarise(
         "calibration": found.get("provenance", {}).get("calibration"),
         "layers": layers,
         "scans": _scans(known.get("scans", []), found.get("scans", [])),
+        "impedance": [dict(one) for one in impedance],
         "charge": record["charge"],
         "dose": _dose(known.get("dose"), found.get("dose")),
         "gaps": record["gaps"],

@@ -15,6 +15,12 @@ CAPTIONS = {
         "line of equality. Thick bars are statistical, thin ones total errors; the band is the error of the "
         "charge. All one sigma.",
     ),
+    "impedance": (
+        "Impedance sweeps",
+        "Left: measured points and the fitted circuit; crosses belong to sweeps that were broken off or "
+        "could not be reduced. Right: what the linear Kramers-Kronig test leaves over, in per cent of |Z|; "
+        "above 1 % rms a sweep is rejected.",
+    ),
     "maps": (
         "Element maps",
         "Net counts of each line per pass, whole pixels added up to cells that can be seen; nothing is "

@@ -49,7 +49,7 @@ def write_bdf(run: RunFiles, steps: Sequence[dict[str, Any]], path: Path) -> int
         step_ah = body["charge_coulomb"] / COULOMB_PER_AH - previous
         previous += step_ah
         charged, discharged = charged + max(step_ah, 0.0), discharged + max(-step_ah, 0.0)
-        if body["phase"] == "eis":
+        if body["phase"] in ("eis", "geis"):
             continue
         if not body["valid"] or body["voltage_v"] is None:
             left_out += 1

@@ -26,6 +26,7 @@ from controller.offline.files_out import write_json
 from controller.offline.nexus import write_nexus
 from controller.offline.recover import record_of, seeds_of
 from controller.offline.run_files import RunFiles
+from controller.offline.sweeps import reduced
 from controller.summary import summarise
 
 EXIT_DONE, EXIT_FILES, EXIT_GAPS = 0, 2, 6
@@ -55,6 +56,7 @@ class Finish:
         self.problems: list[str] = []
         self._record: Plain = {}
         self._facts: Plain = {}
+        self._sweeps: list[Plain] = []
 
     def all(self, only: str | None = None) -> list[str]:
         """Make everything, or one kind of it; return in words what could not be made."""
@@ -64,6 +66,7 @@ class Finish:
         self._attempt("the record", self._read)
         if not self._record:
             return self.problems
+        self._attempt("the reduction of the impedance sweeps", self._reduce_sweeps)
         self._attempt(SUMMARY, self._summary)
         if self.run.record is None and self.run.journal is None:
             return self.problems  # refused before anything was recorded
@@ -91,7 +94,7 @@ class Finish:
         """Return the summary as it stands now."""
         return summarise(
             self._record, self.run.result, facts=self._facts, files=self._files(), versions=versions(),
-            seeds=seeds_of(self.run), problems=self.problems,
+            seeds=seeds_of(self.run), problems=self.problems, impedance=self._sweeps,
         )  # fmt: skip
 
     def _summary(self) -> None:
@@ -119,6 +122,9 @@ class Finish:
 
     def _impedance(self) -> None:
         write_impedance(self.run, self.folder / IMPEDANCE)
+
+    def _reduce_sweeps(self) -> None:
+        self._sweeps = [one.told for one in reduced(self.run)]
 
     def _reduce(self) -> None:
         """Reduce the raw events again when there is no result, or one that passes are missing from."""

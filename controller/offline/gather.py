@@ -12,6 +12,7 @@ import numpy as np
 
 from controller.offline.line_fit import fitted
 from controller.offline.run_files import Product, RunFiles
+from controller.offline.sweeps import reduced
 from controller.offline.view import (
     Bar,
     Floats,
@@ -51,6 +52,7 @@ def gather(run: RunFiles, summary: Plain) -> View:
         hosts=[layer["name"] for layer in summary["layers"] if layer["kind"] == "host"],
         soc_maps=list(maps(run, missing, stream="soc")),
         missing=missing,
+        sweeps=list(reduced(run)),
     )
 
 

@@ -10,7 +10,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from controller.offline import plots_maps, plots_soc, plots_spectra, plots_timeline, report_text
+from controller.offline import (
+    plots_maps,
+    plots_soc,
+    plots_spectra,
+    plots_sweeps,
+    plots_timeline,
+    report_sweeps,
+    report_text,
+)
 from controller.offline.captions import CAPTIONS
 from controller.offline.files_out import write_text
 from controller.offline.gather import UNEXPOSED, gather
@@ -20,9 +28,9 @@ from controller.offline.svg import Picture, page_style, picture
 from controller.offline.view import View
 
 SECTIONS = (
-    ("result", "Result"), ("soc", "State of charge"), ("maps", "Maps"), ("profiles", "Profiles"),
-    ("spectra", "Spectra"), ("run", "The run"), ("events", "What happened"), ("instruments", "Instruments"),
-    ("provenance", "Where it comes from"),
+    ("result", "Result"), ("impedance", "Impedance"), ("soc", "State of charge"), ("maps", "Maps"),
+    ("profiles", "Profiles"), ("spectra", "Spectra"), ("run", "The run"), ("events", "What happened"),
+    ("instruments", "Instruments"), ("provenance", "Where it comes from"),
 )  # fmt: skip
 
 Plain = Mapping[str, Any]
@@ -80,6 +88,8 @@ def _plots(view: View) -> Iterator[Plot]:
     if view.profiles:
         geometry = next((one.geometry for one in view.maps if one.geometry is not None), None)
         yield "profiles", lambda: plots_maps.profiles(view.profiles, geometry, view.hosts)
+    if view.sweeps:
+        yield "impedance", lambda: plots_sweeps.impedance(view.sweeps)
     if exposed:
         yield "lithium", lambda: plots_spectra.line_regions(exposed)
         yield "spectra", lambda: plots_spectra.whole_spectra(exposed)
@@ -87,10 +97,14 @@ def _plots(view: View) -> Iterator[Plot]:
 
 def _body(summary: Plain, pictures: Mapping[str, Picture]) -> Iterator[Content]:
     yield report_text.header(summary)
-    links = [tag("a", title, href=f"#{anchor}") for anchor, title in SECTIONS]
+    sections = [one for one in SECTIONS if one[0] != "impedance" or summary.get("impedance")]
+    links = [tag("a", title, href=f"#{anchor}") for anchor, title in sections]
     yield tag("nav", *links)
     yield report_text.tiles(summary)
     yield report_text.results(summary)
+    if summary.get("impedance"):
+        drawn = [_figure(pictures["impedance"])] if "impedance" in pictures else []
+        yield section("impedance", "Impedance", report_sweeps.sweeps(summary), *drawn)
     yield _figures("soc", "State of charge", pictures, ("soc",), "No group of passes has a state of charge.")
     nothing = "There is no map: the run ended before a scan had a good pass."
     yield _figures("maps", "Maps", pictures, ("maps", "soc_maps"), nothing)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from controller.offline.sweeps import Reduced
 
 Floats = NDArray[np.float64]
 
@@ -147,3 +151,4 @@ class View:
     hosts: list[str]
     soc_maps: list[MapView] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    sweeps: list[Reduced] = field(default_factory=list)
