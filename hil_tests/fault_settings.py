@@ -11,6 +11,7 @@ import contextlib
 import copy
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,8 +178,11 @@ def keithley(model: str) -> Setting:
     def setting(world: World, folder: Path, things: dict[str, Any], undo: Undo) -> World:
         own = contextlib.ExitStack()
         undo.append(own.close)
+        elsewhere = Path(
+            own.enter_context(tempfile.TemporaryDirectory(prefix="keithley-"))
+        )  # no part of the run
         chosen = ("--with", f"cell=keithley_{model}")
-        return own.enter_context(a_bench(folder / "keithley", speed=world.speed, seed=11, more=chosen))
+        return own.enter_context(a_bench(elsewhere, speed=world.speed, seed=11, more=chosen))
 
     return setting
 
