@@ -34,6 +34,7 @@ class Staging:
         self._clock = clock
         self._recorder = recorder
         self.at_um: tuple[float, ...] | None = None
+        self._asked_um: tuple[float, ...] | None = None  # as the file says; the stage knows whole microsteps
         self.moves = 0
 
     @property
@@ -57,10 +58,11 @@ class Staging:
     async def go(self, position_um: tuple[float, ...]) -> None:
         """Move to a position and stay there. Raises Refused, OutOfRange, BadReply, NoReply."""
         stage = self._given()
-        if self.at_um == position_um:
+        if self.at_um is not None and self._asked_um == position_um:
             return
         await self._dark()
         await self._moving(stage.move_to_um(position_um))
+        self._asked_um = position_um
 
     def described(self) -> str:
         """Return where it stands, in words."""
@@ -81,7 +83,7 @@ class Staging:
     async def _moving(self, motion: object) -> None:
         """Await one motion, the guard watching; the position is what is read afterwards."""
         assert self._stage is not None  # noqa: S101  # for the type checker; _given has seen it
-        self.at_um = None
+        self.at_um = self._asked_um = None
         self._guard.stage_leaves()
         try:
             await motion  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Amptek DP5 family as list-mode photon detectors over UDP: SDD (DP5, X-123, PX5) and HPGe (PX5-HPGe).
+"""Amptek DP5 family as list-mode photon detectors over UDP or RS-232: SDD (DP5, X-123, PX5), HPGe (PX5-HPGe).
 
 The packets are in ``amptek_packets``, the meaning of list-mode words in ``amptek_listmode``. What shapes
 this driver: the device has no watchdog, so counting always has a preset real time as its lifetime; reading
@@ -21,6 +21,8 @@ from drivers.roles import DetectorStatus, Identity, ListChunk, Role
 T = TypeVar("T")
 
 TIMEOUT_S = 1.0  # Amptek's own for Ethernet
+SERIAL_TIMEOUT_S = 2.5  # Amptek's own for RS-232: 8192 channels with status take 2.14 s at 115200 baud
+SERIAL_MARGIN = 1.15  # of the time that the largest reply needs on a slower line
 ATTEMPTS = 3  # at most three, as in Amptek's code; only for what is harmless twice: disabling, the status
 LIST_READS = 64  # replies that the list may need to run empty with counting disabled
 BIAS_CHANGED = 0.05  # of the detector bias, from here on it is another one
@@ -37,7 +39,7 @@ class AmptekDp5:
     """One processor with its detector.
 
     Args:
-        line: UDP line to port 10001 of the processor.
+        line: UDP line to port 10001 of the processor, or a serial line (115200 baud).
         name: for messages, as in the station file.
         clock: not used by this instrument's driver; every driver takes it.
         settings: ``detector`` ("sdd" or "hpge"), ``channels``, ``list_clock_s`` (1e-6 or 1e-7); optional
@@ -50,6 +52,9 @@ class AmptekDp5:
     def __init__(self, line: Line, *, name: str, clock: Clock, settings: Mapping[str, Any]) -> None:
         self.name = name
         self._line = line
+        self._serial = line.character_s > 0.0
+        largest_s = packets.packet_bytes(packets.LARGEST_DATA_BYTES) * line.character_s
+        self._timeout_s = max(SERIAL_TIMEOUT_S, SERIAL_MARGIN * largest_s) if self._serial else TIMEOUT_S
         self._clock = clock
         self._detector: str = settings["detector"]
         if self._detector not in DETECTORS:
@@ -117,6 +122,7 @@ class AmptekDp5:
             f"{self.name}: this instrument has no watchdog; counting ends by itself {self._lifetime_s:g} s "
             "after the last start (preset real time)",
             f"{self.name}: detector bias and cooling stay as they are when the host stops or dies",
+            *self._serial_notes(),
         ]
 
     async def configure(self, commands: Mapping[str, str]) -> None:
@@ -139,7 +145,9 @@ class AmptekDp5:
 
     async def status(self) -> DetectorStatus:
         """Read counters and state; poll it at 1 Hz, which also keeps other computers away."""
-        status = await self._status()
+        return self._reading(await self._status())
+
+    def _reading(self, status: packets.Status) -> DetectorStatus:
         return DetectorStatus(
             monotonic_s=time.monotonic(),
             fast_counts=status.fast_counts,
@@ -202,8 +210,25 @@ class AmptekDp5:
 
     async def read_spectrum(self) -> list[int]:
         """Read the spectrum without clearing it, so that a lost reply loses nothing."""
-        spectrum, _ = await self._ask(packets.SPECTRUM_AND_STATUS, packets.parse_spectrum)
-        return spectrum
+        return (await self.spectrum())[0]
+
+    async def spectrum(self) -> tuple[list[int], DetectorStatus]:
+        """Read spectrum and status of the same moment, without clearing; asked for again if it is damaged.
+
+        Raises:
+            BadReply: no status came with it, or not as many channels as configured.
+        """
+        found = await _at_most(
+            ATTEMPTS, lambda: self._ask(packets.SPECTRUM_AND_STATUS, packets.parse_spectrum)
+        )
+        counts, status = found
+        if status is None:
+            raise BadReply("sent a spectrum without the status that was asked for", device=self.name)
+        self._check_detector(status)
+        if len(counts) != self._channels:
+            raise BadReply(f"sent {len(counts)} channels, {self._channels} were configured", device=self.name)
+        self._remember(status)
+        return counts, self._reading(status)
 
     async def off(self) -> None:
         """Stop counting, before whatever else wants the line. Bias and cooling stay."""
@@ -228,11 +253,27 @@ class AmptekDp5:
     async def _status(self) -> packets.Status:
         """Read the status; remember what its reading clears."""
         status = await _at_most(ATTEMPTS, lambda: self._ask(packets.STATUS, packets.parse_status))
+        self._remember(status)
+        return status
+
+    def _remember(self, status: packets.Status) -> None:
+        """Keep what the reading of a status clears in the instrument."""
         if status.rebooted or status.real_s < self._last_real_s:
             self._rebooted = True
             self._prepared = self._counting = False
         self._last_real_s = status.real_s
-        return status
+
+    def _serial_notes(self) -> list[str]:
+        """Say what a serial line cannot carry."""
+        if not self._serial:
+            return []
+        words = 1.0 / (packets.WORD_BYTES * self._line.character_s)
+        data = self._channels * packets.BYTES_PER_CHANNEL + packets.STATUS_BYTES
+        spectrum_s = packets.packet_bytes(data) * self._line.character_s
+        return [
+            f"{self.name}: this serial line carries {words:.0f} list words a second (an event and its pixel "
+            f"are two); a spectrum with its status takes {spectrum_s:.2f} s"
+        ]
 
     def _problems(self, status: packets.Status) -> list[str]:
         problems = []
@@ -272,7 +313,11 @@ class AmptekDp5:
         """
         status = await self._status()
         if not status.list_option:
-            raise Refused("has no list-mode option", device=self.name)
+            raise Refused(
+                f"is a {status.model} without the list-mode option: it sends whole spectra only, and a map "
+                "needs the time of every photon. Ask Amptek for the option, or give the role to another one",
+                device=self.name,
+            )
         texts = []
         if status.list_sync != FRAME_SYNC:
             texts.append(("SYNC", "FRAME"))
@@ -326,7 +371,13 @@ class AmptekDp5:
     ) -> T:
         request = packets.request(pid, data)
         try:
-            return await self._line.ask(request, parse, timeout_s=TIMEOUT_S, device=self.name, urgent=urgent)
+            return await self._line.ask(
+                request,
+                (lambda buffer: parse(packets.from_sync(buffer))) if self._serial else parse,
+                timeout_s=TIMEOUT_S if urgent else self._timeout_s,
+                device=self.name,
+                urgent=urgent,
+            )
         except DriverError as error:
             if error.device:
                 raise

@@ -22,6 +22,8 @@ LARGEST_DATA_BYTES = 24_640  # 8192 channels of 3 bytes and a status: a packet o
 CONFIGURATION_BYTES = 512  # at most, in one text configuration packet
 STATUS_BYTES = 64
 BYTES_PER_CHANNEL = 3
+WORD_BYTES = 4  # of the list
+LONGEST_NOISE_BYTES = 8  # in front of a reply on a serial line
 
 Pid = tuple[int, int]
 
@@ -163,6 +165,24 @@ def parse_packet(buffer: bytes) -> Packet | None:
     if checksum(buffer[: end - CHECK_BYTES]) != int.from_bytes(buffer[end - CHECK_BYTES : end], "big"):
         raise BadReply("a reply with a wrong checksum", reply=buffer[:end])
     return Packet((buffer[2], buffer[3]), bytes(buffer[HEADER_BYTES : HEADER_BYTES + length]))
+
+
+def from_sync(buffer: bytes) -> bytes:
+    """Return what a serial line brought without the noise in front of the sync bytes.
+
+    A few bytes at most, and only if sync bytes follow: behind that nothing is believed.
+    """
+    start = buffer.find(SYNC, 0, LONGEST_NOISE_BYTES + len(SYNC))
+    if start > 0:
+        return buffer[start:]
+    if start < 0 and len(buffer) <= LONGEST_NOISE_BYTES:
+        return b""  # the sync bytes may still come
+    return buffer
+
+
+def packet_bytes(data_bytes: int) -> int:
+    """Return the length of a packet with so many data bytes."""
+    return HEADER_BYTES + data_bytes + CHECK_BYTES
 
 
 def parse_acknowledge(buffer: bytes) -> Acknowledge | None:

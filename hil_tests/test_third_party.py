@@ -177,7 +177,9 @@ def in_documents(run):
     documents = run.events("doc/descriptor")
     (described,) = [e["body"] for e in documents if e["body"]["name"] == "monitors"]
     assert described["data_keys"]["gauge_pressure"]["units"] == "mbar"
-    readings = [e["body"]["data"] for e in run.events("doc/event") if e["body"]["descriptor"] == described["uid"]]
+    readings = [
+        e["body"]["data"] for e in run.events("doc/event") if e["body"]["descriptor"] == described["uid"]
+    ]
     assert readings[0] == {"gauge_pressure": pytest.approx(2e-6), "gauge_filament": True}
 
 

@@ -153,7 +153,8 @@ class ZaberTwin:
         ``stall`` (FS) now or when the carriage passes ``at_um``; ``jammed``: BUSY for ever without moving,
         until ``given`` false; ``stuck``: it counts and does not move, and nothing tells; ``displaced`` by
         ``um``, told by WM unless ``told`` is false; ``knob``: turned by hand by ``um`` (NI); ``flag`` with
-        any ``flag``; ``reset``: power lost for ``boot_s``, reference gone (WR); ``silence`` of the wire.
+        any ``flag``; ``reset``: power lost for ``boot_s``, reference gone (WR); ``home``: a person has homed
+        all axes and brought them back to where they stood when the bench began.
         """
         kind = fault.get("kind")
         axis = list(self.axes.values())[int(fault.get("axis", 0))]
@@ -183,6 +184,12 @@ class ZaberTwin:
             axis.flags.add(str(fault["flag"]))
         elif kind == "reset":
             self._reset(float(fault.get("boot_s", 1.0)))
+        elif kind == "home":
+            for one, at_um in zip(self.axes.values(), self.settings["at_um"], strict=False):
+                one.motion.halt()
+                one.motion.true = one.motion.counted = float(round(at_um / step_um))
+                one.motion.stall_at, one.flags = None, set()
+            self._on_moved(self.position_um)
         else:
             raise ValueError(f"no such fault of the stage: {kind!r}")
 

@@ -209,7 +209,7 @@ async def test_list_mode_is_set_only_where_the_status_says_otherwise(port):
     with pytest.raises(Refused, match="stays at no time tags synchronisation"):
         await driver_on(port).prepare()
     port.list_option = False
-    with pytest.raises(Refused, match="no list-mode option"):
+    with pytest.raises(Refused, match="is a PX5 without the list-mode option: it sends whole spectra only"):
         await driver_on(port).prepare()
 
 
@@ -445,10 +445,22 @@ async def test_another_computer_is_told(port):
 
 
 async def test_spectrum_is_read_without_clearing(port):
-    driver = driver_on(port)
+    driver = driver_on(port, channels=256)
+    port.slow, port.real_ms = 4711, 2500
     port.answer = lambda pid, data: packet(0x81, 0x02, b"\x01\x02\x03" + bytes(765) + port.status())
-    assert (await driver.read_spectrum())[:2] == [0x030201, 0]
+    counts, status = await driver.spectrum()
+    assert (len(counts), counts[:2]) == (256, [0x030201, 0])
+    assert (status.slow_counts, status.fast_counts, status.real_s) == (4711, 4718, 2.5)
     assert port.sent == [bytes.fromhex("f5 fa 02 03 00 00 fe 0c")]
+
+
+async def test_a_spectrum_of_another_length_or_without_status_is_not_taken(port):
+    port.answer = lambda pid, data: packet(0x81, 0x02, bytes(768) + port.status())
+    with pytest.raises(BadReply, match="sent 256 channels, 2048 were configured"):
+        await driver_on(port).spectrum()
+    port.answer = lambda pid, data: packet(0x81, 0x01, bytes(768))
+    with pytest.raises(BadReply, match="without the status"):
+        await driver_on(port, channels=256).spectrum()
 
 
 @pytest.mark.parametrize(

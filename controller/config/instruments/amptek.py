@@ -22,7 +22,7 @@ class Amptek(Device):
     """Digital pulse processor in list mode; ``detector`` says what is connected to it."""
 
     plays: ClassVar[frozenset[str]] = frozenset({"pixe", "pige"})
-    line_kinds: ClassVar[tuple[str, ...]] = ("udp",)
+    line_kinds: ClassVar[tuple[str, ...]] = ("udp", "serial")
 
     driver: Literal["amptek_dp5"]
     detector: Literal["sdd", "hpge"]

@@ -393,6 +393,14 @@ WRONG = [
         'set broker.kind = "external"',
     ),
     (
+        (
+            'kind = "udp"\nhost = "127.0.0.1"\nport = 40001',
+            'kind = "serial"\nport = "/dev/pts/9"\nbaud = 19200',
+        ),
+        'device.pixe.line = "pixe" is a serial line of 19200 baud, which carries 480 words of the list in a '
+        "second; 600 /s make 1200: use udp",
+    ),
+    (
         ("enabled = false", "enabled = true"),
         "remote.keys is missing: without a file of keys nobody could sign a command",
     ),
