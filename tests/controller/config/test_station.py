@@ -223,7 +223,7 @@ WRONG = [
     ),
     (
         ('line = "pixe"', 'line = "io"'),
-        'device.pixe.line = "io" is a tcp line, and amptek_dp5 needs udp',
+        'device.pixe.line = "io" is a tcp line, and amptek_dp5 needs udp or serial',
     ),
     (
         ('host = "127.0.0.1"', 'host = "127.example.org"'),
