@@ -223,6 +223,10 @@ class Guard:
         for watch in (*self._watches.values(), *self._monitors.values()):
             watch.since_s = self._monotonic()
 
+    def heater_asked(self, target_k: float | None) -> None:
+        """Say what the heater was asked for; None when off, and while a command is under way."""
+        self._heater.obeyed.ask(target_k)
+
     def expect_cell(self, running: bool, interval_s: float = 0.0) -> None:
         """Say whether the potentiostat should be sending packages (a program runs) or not.
 
@@ -296,6 +300,7 @@ class Guard:
         """The run is ending and everything is being switched off: nothing may be on, or go on, from here."""
         self._ending = True
         self._leases.revoke(Action.SAFE)
+        self._heater.obeyed.ask(None)
 
     def refuses(self) -> str | None:
         """Return why nothing may be energised now, or None."""
@@ -432,6 +437,8 @@ class Guard:
         else:
             self._passing[trip_id] = text  # acts once, and again only after its cause has gone
         self._leases.revoke(action)
+        if action in (Action.SAFE, Action.HEATER_OFF):
+            self._heater.obeyed.ask(None)  # what follows is our own doing
         self._on_trip(trip)
 
 

@@ -39,6 +39,8 @@ FROZEN_HORIZON_S = 60.0  # what is expected is expected within this
 RATE_WINDOW_S = 30.0
 NOISE_COUNT = 20
 NOISE_LIMIT_K = 1.5  # one sigma; the sensor in the holder is good for 1 K
+OBEY_COUNT = 3  # readings after a command that may still show what was before, or contradict it
+OBEY_K = 1.0  # a working set-point comes nearer to the target all the time, but for its last digits
 BEND = 0.6745 * math.sqrt(6.0)  # median of |x[i-1] - 2 x[i] + x[i+1]| of white noise, over its sigma
 
 
@@ -58,6 +60,7 @@ class HeaterCheck:
         self._model = Interval(rules)
         self._frozen = Frozen(rules)
         self._noise: deque[float] = deque(maxlen=NOISE_COUNT + 2)
+        self.obeyed = Obeyed()
 
     def reading(
         self,
@@ -85,10 +88,11 @@ class HeaterCheck:
             given = (0.0, 0.0 if relay is False else 1.0)
         self._fraction = fraction
         self._model.advance(dt_s, given)
+        disobeyed = list(self.obeyed.check(setpoint_k))
         if temperature_k is None or not math.isfinite(temperature_k):
             self._noise.clear()
-            return None, []
-        noise = list(self._noisy(temperature_k))
+            return None, disobeyed
+        noise = [*disobeyed, *self._noisy(temperature_k)]
         jump = self._jump(now_s, temperature_k)
         if jump is not None:
             return None, [*noise, *jump]
@@ -153,6 +157,40 @@ class HeaterCheck:
                 "heater-noise", sigma_k, NOISE_LIMIT_K, "K",
                 f"temperature sensor: noise of {sigma_k:.2f} K over {NOISE_COUNT} readings, "
                 f"above {NOISE_LIMIT_K:g} K",
+            )  # fmt: skip
+
+
+class Obeyed:
+    """Whether the controller works towards what it was asked for, and not with a set-point of its own.
+
+    After a reset, or when somebody turns it at the front panel, it may hold another temperature perfectly.
+    """
+
+    def __init__(self) -> None:
+        self._target_k: float | None = None
+        self._nearest_k = math.inf
+        self._readings = self._off = 0
+
+    def ask(self, target_k: float | None) -> None:
+        """Take what it was asked for; None when it was switched off, or while a command is under way."""
+        self._target_k, self._nearest_k = target_k, math.inf
+        self._readings = self._off = 0
+
+    def check(self, setpoint_k: float) -> Iterator[Finding]:
+        """Yield a finding when the working set-point goes away from the target."""
+        if self._target_k is None or not math.isfinite(setpoint_k):
+            return
+        self._readings += 1
+        if self._readings <= OBEY_COUNT:
+            return
+        away_k = abs(setpoint_k - self._target_k)
+        self._nearest_k = min(self._nearest_k, away_k)
+        self._off = self._off + 1 if away_k > self._nearest_k + OBEY_K else 0
+        if self._off >= OBEY_COUNT:
+            yield _finding(
+                "heater-setpoint", setpoint_k, self._target_k, "K",
+                f"the heater's controller works with a set-point of {setpoint_k:.1f} K, asked for was "
+                f"{self._target_k:.1f} K: it was reset, or changed by hand",
             )  # fmt: skip
 
 

@@ -96,6 +96,7 @@ class Heating:
             await self._clock.sleep(2.0 * self._period_s)
         if self.temperature_k() is None:
             raise Refused("heating is refused: the temperature is not known", device="heater")
+        self._guard.heater_asked(None)
         await heater.set_ramp_k_per_min(ramp_k_per_s * 60.0)
         await heater.set_target_k(to_k)
         refusal = self._guard.refuses()  # a trip that came while the line was being waited for
@@ -103,6 +104,7 @@ class Heating:
             await heater.off()
             raise Refused(f"heating is refused: {refusal}", device="heater")
         self.target_k = to_k
+        self._guard.heater_asked(to_k)
         self._guard.lease("heater", LEASE_S, Action.HEATER_OFF)
         if io is not None:
             await io.set_relay(closed=True)
@@ -110,6 +112,7 @@ class Heating:
     async def off(self) -> None:
         """Heater off: set-point to its low limit and the series relay open; both are tried."""
         self.target_k = None
+        self._guard.heater_asked(None)
         jobs = [self._needed().off()]
         if self._io is not None:
             jobs.append(self._io.set_relay(closed=False))
@@ -124,6 +127,7 @@ class Heating:
     def stand_down(self) -> None:
         """The run is over and everything is switched off at once: nothing renews the lease any more."""
         self.target_k = None
+        self._guard.heater_asked(None)
         self._guard.release("heater")
 
     def temperature_k(self) -> float | None:

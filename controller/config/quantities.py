@@ -386,4 +386,7 @@ def _convert(value: float, units: Any, written: str, number: str, kind: Kind) ->
     if kind.difference and name.startswith("degree_"):
         with contextlib.suppress(AttributeError):  # a scale from absolute zero has no difference of its own
             units = registry.parse_units(f"delta_{name}")
-    return float(registry.Quantity(value, units).to(wanted).magnitude)
+    try:
+        return float(registry.Quantity(value, units).to(wanted).magnitude)
+    except OverflowError:  # exa to the 99th
+        return math.inf

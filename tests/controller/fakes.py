@@ -84,6 +84,9 @@ class FakeGuard:
     def heater(self, reading: HeaterReading) -> None:
         pass
 
+    def heater_asked(self, target_k: float | None) -> None:
+        pass
+
     def cell(self, sample: CellSample) -> None:
         pass
 

@@ -59,10 +59,15 @@ class Rig:
         self.holder = Holder(HolderParameters(ambient_k=self.ambient_k))
         self.loop = Loop(LoopSettings(rate=15.0))
         self.loop.restart(self.holder.pt100_k - KELVIN_AT_0_C)
-        self.loop.settings.remote, self.loop.settings.remote_c = True, self.target_k - KELVIN_AT_0_C
+        self.loop.settings.remote = True
         self.check = HeaterCheck(rules(self.plant, noise_k=self.known_noise_k, period_s=self.skip * DT_S))
+        self.ask(self.target_k)
         self.random = random.Random(1)
         self.texts: dict[str, str] = {}
+
+    def ask(self, target_k: float) -> None:
+        self.loop.settings.remote_c = target_k - KELVIN_AT_0_C
+        self.check.obeyed.ask(target_k)
 
     def sensed_c(self) -> float:
         if self.frozen_c is not None:
@@ -105,7 +110,7 @@ HEALTHY = {
 def test_a_healthy_loop_heats_holds_and_cools_without_a_trip(name: str) -> None:
     rig = Rig(**{"plant": known(), **HEALTHY[name]}).live(1500.0)  # type: ignore[arg-type]
     assert abs(rig.holder.plate_k - rig.target_k) < 1.0
-    rig.loop.settings.remote_c = 20.0
+    rig.ask(293.15)
     rig.live(600.0)
     assert rig.found == {}, rig.texts
 
@@ -151,6 +156,15 @@ FAULTS = {
     "sensor frozen, plant not known": Fault(
         lambda rig: setattr(rig, "frozen_c", rig.sensed_c()), ("heater-frozen",), 20.0, known=False,
         warming=True,
+    ),
+    "controller reset": Fault(
+        lambda rig: setattr(rig.loop.settings, "remote_c", 0.0), ("heater-setpoint",), 8.0
+    ),
+    "controller reset while warming": Fault(
+        lambda rig: setattr(rig.loop.settings, "remote_c", 0.0), ("heater-setpoint",), 8.0, warming=True
+    ),
+    "turned up by hand": Fault(
+        lambda rig: setattr(rig.loop.settings, "remote_c", 66.0), ("heater-setpoint",), 8.0, known=False
     ),
     "sensor noisy": Fault(_set("noise_k", 3.0), ("heater-noise", "heater-jump"), 20.0),
 }  # fmt: skip
