@@ -19,6 +19,18 @@ from hil_tests.harness import World
 BENCH_DUMMY_OHM = 100e3
 
 
+ORDER = "identity", "heater", "cell", "beamline", "detectors"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who is there comes first; tests from elsewhere stay where they are."""
+    names = [f"hil_tests/acceptance/test_{name}.py" for name in ORDER]
+    places = [n for n, item in enumerate(items) if item.nodeid.partition("::")[0] in names]
+    ours = sorted((items[n] for n in places), key=lambda item: names.index(item.nodeid.partition("::")[0]))
+    for place, item in zip(places, ours, strict=True):
+        items[place] = item
+
+
 @pytest.fixture(scope="module")
 def asked(
     request: pytest.FixtureRequest, _shared_bench: list[World], tmp_path_factory: pytest.TempPathFactory

@@ -149,7 +149,8 @@ def _tests(data: Mapping[str, Any]) -> str:
                     row["what"], row["device"], _value(row), _limit(row), WORDS[row["verdict"]], row["reason"]
                 ])  # fmt: skip
                 classes.append(row["verdict"])
-        parts.append(f"<h3>{_text(test)}</h3>{_table(titles, cells, classes)}")
+        table = _table(titles, cells, classes).replace("<table>", '<table class="tests">')
+        parts.append(f"<h3>{_text(test)}</h3>{table}")
     return "".join(parts)
 
 
@@ -186,7 +187,11 @@ def _value(row: Mapping[str, Any]) -> str:
 def _limit(row: Mapping[str, Any]) -> str:
     low, high = row["low"], row["high"]
     if low is None and high is None:
-        return "–"
+        other = {"yes": "no", "no": "yes"}.get(str(row["value"]), "–")
+        wanted = {"pass": row["value"], "fail": other}.get(row["verdict"])
+        return str(wanted) if other != "–" and wanted is not None else "–"
+    if low == high:
+        return f"{_number(low)} {row['unit']}".strip()
     if low is not None and high is not None:
         return f"{_number(low)} to {_number(high)} {row['unit']}".strip()
     return f"{'≥' if high is None else '≤'} {_number(low if high is None else high)} {row['unit']}".strip()
@@ -230,6 +235,9 @@ thead th { border-bottom: 2px solid #888; font-weight: 600 }
 .facts th { font-weight: 600; padding-right: 1.4rem }
 tr.fail td { background: #fde7ea; font-weight: 600 } tr.skip td { color: #6b5200; background: #fff8e1 }
 tbody td:nth-child(3) { font-variant-numeric: tabular-nums }
+.tests { table-layout: fixed } .tests th:nth-child(1) { width: 30% } .tests th:nth-child(2) { width: 9% }
+.tests th:nth-child(3) { width: 17% } .tests th:nth-child(4) { width: 15% }
+.tests th:nth-child(5) { width: 8% }
 .sign { break-inside: avoid; margin-top: 2rem } .boxes { display: flex; gap: 2rem; margin-top: 3rem }
 .box { flex: 1; color: #555 } .line { border-top: 1px solid #1a1a1a; margin-bottom: .2rem }
 .digest { font-family: ui-monospace, monospace; font-size: .75rem; color: #555; margin-top: 1.5rem }

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import getpass
 import hashlib
+import math
 import platform
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -95,6 +96,8 @@ class Measure:
         shown: float | str | None = value
         if isinstance(value, bool):
             shown = "yes" if value else "no"
+        elif isinstance(value, float) and not math.isfinite(value):
+            shown = "not a number"
         if low is not None or high is not None:
             good = isinstance(value, (int, float)) and (low is None or value >= low)
             good = good and (high is None or float(value or 0.0) <= high)
@@ -195,6 +198,10 @@ class Subject:
             pytest.skip(f"energises ({what}): not without --allow-energise")
         self.report.energised = True
 
+    def at_most(self, limit: float) -> float | None:
+        """Return a limit in wall time; none on a virtual bench, which shares its computer with others."""
+        return None if self.asked.virtual else limit
+
     def dummy(self) -> Dummy:
         """Return the dummy load; skip without one."""
         if self.asked.dummy is None:
@@ -242,7 +249,7 @@ def begin(report: Report, asked: Asked) -> None:
     report.trace = str(asked.trace.path) if asked.trace is not None else ""
     if asked.dummy is not None:
         d = asked.dummy
-        report.dummy = f"{show(d.resistance_ohm, 'ohm')} ± {d.tolerance:.2g}, {d.power_w:g} W"
+        report.dummy = f"{show(d.resistance_ohm, 'ohm')} ± {100 * d.tolerance:.2g} %, {d.power_w:g} W"
 
 
 def now() -> str:

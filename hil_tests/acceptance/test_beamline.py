@@ -47,26 +47,31 @@ async def test_off(subject: Subject, measure: Measure) -> None:
     io, name = await subject.role("io"), subject.name_of("io")
     began_s = time.monotonic()
     await io.off()
-    measure("off, confirmed, after", time.monotonic() - began_s, "s", high=OFF_S, device=name)
+    measure(
+        "off, confirmed, after", time.monotonic() - began_s, "s", high=subject.at_most(OFF_S), device=name
+    )
 
 
 async def test_relay(subject: Subject, measure: Measure) -> None:
     """The relay follows, and its read-back with it."""
-    io, name = await subject.role("io"), subject.name_of("io")
+    name = subject.name_of("io")
     subject.energising("the relay in series with the heater, set-point at rest")
+    io = await subject.role("io")
     for closed in (True, False):
         await io.feed_watchdog()
         await io.set_relay(closed=closed)
         reading = await io.read()
         word = "closed" if closed else "open"
         measure(f"told to be {word}, reads back so", reading.relay_closed is closed, device=name,
-                good=reading.relay_closed is closed, reason="; ".join(reading.problems))  # fmt: skip
+                good=reading.relay_closed is closed,
+                reason="; ".join([*reading.problems, "the output line, not the contact"]))  # fmt: skip
 
 
 async def test_shutter(subject: Subject, measure: Measure) -> None:
     """The shutter follows, seen by its read-back line; the beam is blanked meanwhile."""
-    io, name = await subject.role("io"), subject.name_of("io")
+    name = subject.name_of("io")
     subject.energising("the shutter, with the beam blanked")
+    io = await subject.role("io")
     for open_ in (True, False):
         await io.set_shutter(open_=open_)
 
@@ -82,11 +87,12 @@ async def test_shutter(subject: Subject, measure: Measure) -> None:
 
 async def test_watchdog(subject: Subject, measure: Measure) -> None:
     """The watchdog opens the relay when it is not fed, and not before."""
-    io, name = await subject.role("io"), subject.name_of("io")
+    name = subject.name_of("io")
     watchdog = subject.station.devices[name].settings().get("watchdog")
     if not watchdog:
         pytest.skip(f"{name} has no watchdog")
     subject.energising("the relay, until the watchdog opens it")
+    io = await subject.role("io")
     allowed_s = subject.clock.wall_timeout_s(float(watchdog["timeout_s"]))
     await io.prepare()
     await io.set_relay(closed=True)
@@ -110,8 +116,9 @@ async def test_watchdog(subject: Subject, measure: Measure) -> None:
 
 async def test_scanner(subject: Subject, measure: Measure) -> None:
     """Two short scans behind the closed shutter: every line played, the deflection reads back."""
-    scanner, name = await subject.role("scanner"), subject.name_of("scanner")
+    name = subject.name_of("scanner")
     subject.energising("the blanker, behind the closed shutter")
+    scanner = await subject.role("scanner")
     where = []
     for centre_um in (-DEFLECT_UM, DEFLECT_UM):
         lines: list[LineReport] = []
@@ -119,7 +126,7 @@ async def test_scanner(subject: Subject, measure: Measure) -> None:
         report = await scanner.run_lines(raster, 0, on_line=lines.append, should_stop=lambda: False)
         measure("lines played", report.lines_done, low=raster.ny, high=raster.ny, device=name)
         measure("pixel-clock pulses", report.pulses, low=raster.pulses, high=raster.pulses, device=name)
-        measure("late refills", report.missed_refills, high=0, device=name)
+        measure("late refills", report.missed_refills, high=subject.at_most(0), device=name)
         if hasattr(scanner, "deflection_um"):
             where.append((await scanner.deflection_um())[0])
     blanked = (await (await subject.role("io")).read()).blanked

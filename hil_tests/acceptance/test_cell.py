@@ -21,6 +21,7 @@ PROGRAM_S = 30.0
 PATIENCE_S = 20.0
 BELOW_V = 0.3  # room below 0 V for an offset
 OFFSET_V = 0.005
+NO_CELL_V = 0.05
 
 
 async def test_open_circuit(subject: Subject, measure: Measure) -> None:
@@ -50,14 +51,15 @@ async def test_off(subject: Subject, measure: Measure) -> None:
     cell, name = await subject.role("cell"), subject.name_of("cell")
     began_s = time.monotonic()
     await cell.off()
-    measure("off, confirmed, after", time.monotonic() - began_s, "s", high=2.0, device=name)
+    measure("off, confirmed, after", time.monotonic() - began_s, "s", high=subject.at_most(2.0), device=name)
 
 
 async def test_ohms_law(subject: Subject, measure: Measure) -> None:
     """Two currents through the dummy resistor, by Ohm's law."""
-    cell, name = await subject.role("cell"), subject.name_of("cell")
-    dummy = subject.dummy()
+    name, dummy = subject.name_of("cell"), subject.dummy()
     subject.energising("the dummy load")
+    cell = await subject.role("cell")
+    await _must_be_a_dummy(cell)
     highest_a = _highest_a(subject, dummy)
     points = []
     for current_a in (0.25 * highest_a, highest_a):
@@ -87,9 +89,10 @@ async def test_ohms_law(subject: Subject, measure: Measure) -> None:
 
 async def test_cc_cv(subject: Subject, measure: Measure) -> None:
     """Constant current goes over into constant voltage, which ends by its current."""
-    cell, name = await subject.role("cell"), subject.name_of("cell")
-    dummy = subject.dummy()
+    name, dummy = subject.name_of("cell"), subject.dummy()
     subject.energising("the dummy load")
+    cell = await subject.role("cell")
+    await _must_be_a_dummy(cell)
     current_a = _highest_a(subject, dummy)
     hold_v = 0.5 * current_a * dummy.resistance_ohm
     limits = _limits(subject, dummy, current_a)
@@ -111,6 +114,13 @@ async def test_cc_cv(subject: Subject, measure: Measure) -> None:
     expected_a, wide = hold_v / dummy.resistance_ohm, dummy.tolerance + 0.01
     measure("current at it", last.current_a, "A", device=name,
             low=expected_a * (1.0 - wide), high=expected_a * (1.0 + wide))  # fmt: skip
+
+
+async def _must_be_a_dummy(cell: Any) -> None:
+    """Fail before anything is energised if a battery is connected instead of the declared resistor."""
+    volt = await cell.read_ocv()
+    if abs(volt) > NO_CELL_V:
+        pytest.fail(f"{volt:.3f} V at open circuit: this is no resistor, nothing was sent", pytrace=False)
 
 
 def _highest_a(subject: Subject, dummy: Dummy) -> float:
