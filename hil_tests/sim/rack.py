@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from hil_tests.sim.aimtti_cpx400dp import CpxTwin
 from hil_tests.sim.amptek_dp5 import AmptekTwin
+from hil_tests.sim.camera import FolderCamera, StreamCamera
 from hil_tests.sim.clock import LabClock
 from hil_tests.sim.eurotherm_3200 import EurothermTwin
 from hil_tests.sim.hexitec import HexitecTwin
@@ -22,6 +25,7 @@ from hil_tests.sim.labjack_t7 import LabJackT7Twin
 from hil_tests.sim.modbus_pid import ModbusPidTwin
 from hil_tests.sim.palmsens_emstat4 import EmStatTwin
 from hil_tests.sim.physics.holder import Holder
+from hil_tests.sim.physics.neutrons import Radiograph
 from hil_tests.sim.scenario import World
 from hil_tests.sim.zaber_ascii import ZaberTwin
 
@@ -344,6 +348,41 @@ threshold = "3 keV"
     return Fitted({"compton": twin}, tables, "compton")
 
 
+def camera(live: bool) -> Entry:
+    """Return the entry of a camera that takes radiographs: files in a folder, or ZeroMQ messages."""
+
+    def make(around: Around) -> Fitted:
+        world, kind = around.world, StreamCamera if live else FolderCamera
+        rng = np.random.default_rng([world.seed, 7])
+        radiograph = Radiograph(world.sample, rng, world.file.get("camera", {}))
+        twin = kind(radiograph, lambda: around.io.shutter_open)
+        told = radiograph.settings
+
+        def tables(ports: Mapping[str, str]) -> str:
+            where = ports["radiography"]
+            line = (
+                network_line("radiography", "zmq", where)
+                if live
+                else f'[line.radiography]\nkind = "folder"\npath = "{where}"\n\n'
+            )
+            files = "" if live else 'files = "neutrons_*.tif"\nsettle = "0.5 s"\npatience = "20 s"\n'
+            return (
+                line
+                + f"""[device.radiography]
+driver = "{"frame_live" if live else "frame_folder"}"
+line = "radiography"
+period = "0.5 s"
+pixels = [{told["columns"]:g}, {told["rows"]:g}]
+exposure = "{told["exposure_s"]:g} s"
+delay = "1 s"
+{files}"""
+            )
+
+        return Fitted({"radiography": twin}, tables, "radiography")
+
+    return make
+
+
 def labjack_tables(where: str, *, scans: bool = True) -> str:
     """Return the tables of the I/O box, which every bench has: it holds the off path."""
     scanner = """\
@@ -380,7 +419,7 @@ CHOICES: dict[str, dict[str, Entry]] = {
     "pige": {"amptek_dp5": amptek_dp5("pige", 4712)},
     "stage": {"zaber_ascii": zaber_ascii},
     "compton": {"hexitec": hexitec},
-    "radiography": {},
+    "radiography": {"frame_folder": camera(live=False), "frame_live": camera(live=True)},
 }
 USUAL = {"heater": "eurotherm_3200", "cell": "palmsens_emstat4", "pixe": "amptek_dp5", "pige": "amptek_dp5"}
 

@@ -159,6 +159,10 @@ class Sample:
             share[:, len(self.phases) - len(self.islands) + number] += cover
         return Place(share, self._lithium_left(normal))
 
+    def lithium_per_cm3(self, x_um: Floats, y_um: Floats) -> Floats:
+        """Return all lithium at places of the scan, atoms per cm3 (N,)."""
+        return self._densities(self.at(x_um, y_um))["Li"]
+
     def mobile_per_cm3(self, left: float) -> float:
         """Return the mobile lithium of the host, atoms per cm3, when ``left`` of it is left."""
         host = self.materials[self.host.material].per_cm3[self.host.host_element]
