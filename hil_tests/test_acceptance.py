@@ -20,17 +20,8 @@ DUMMY = "100 kohm, 0.25 W, 1 %"
 
 def accept(*arguments: str | Path) -> int:
     """Do what ``pytest hil_tests ...`` does, in this process; return its exit code."""
-    usual = (
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-o",
-        "addopts=",
-        "-c",
-        str(REPOSITORY / "pyproject.toml"),
-    )
+    usual = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts="]
+    usual += ["-c", str(REPOSITORY / "pyproject.toml")]
     return int(pytest.main([str(REPOSITORY / "hil_tests"), *usual, *map(str, arguments)]))
 
 
