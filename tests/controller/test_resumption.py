@@ -200,3 +200,22 @@ async def test_a_run_is_taken_up_from_its_journal(tmp_path):
         await journal.record("supervisor", "supervisor", told, run=RUN)
         carried = await take_up(journal, RUN, 10.0, "emstat")
         assert carried.body["charge_coulomb"] == pytest.approx(0.005 + 20.0 * 1e-5)
+
+
+def test_the_bias_of_a_sweep_that_was_cut_off_is_counted_once():
+    """A galvanostatic sweep about 20 uA: 2 points are on disk, the circuit opens 1 s (10 lab s) later."""
+    sweep = {"event": "program", "detail": "Geis", "charge_coulomb": 0.005, "current_a": 2e-5}
+    limits = {"limits": {"duration_s": 3600.0, "charge_coulomb": 1.0}, "sweep": {"points": 9}}
+    begun = event(11, 1000.0, "cell_event", "cell", {**sweep, **limits})
+    points = [reading(n, 1000.0 + n - 11, 0.005 + 2e-4 * (n - 11), 2e-5, "geis") for n in (12, 13)]
+    body = on_from([begun, *points, safe(14, 1003.0)]).body
+    assert body["charge_coulomb"] == pytest.approx(0.0054 + 10.0 * 2e-5)
+    assert body["missed_coulomb"] == pytest.approx(2e-4)
+    assert body["charged_s"] == pytest.approx(500.0 + 30.0)
+
+
+def test_the_rest_between_two_pulses_adds_nothing():
+    """The part of the step stays that of the pulses: what was on is what must not be on again."""
+    rest = event(11, 1000.0, "cell_event", "cell", {"event": "program", "detail": "Ocv", "limits": None})
+    body = on_from([rest, reading(12, 1002.0, 0.005, None, "ocv"), safe(13, 1003.0)]).body
+    assert body == BODY
