@@ -69,8 +69,13 @@ class Radiography(Table):
             "air": self.air.model_dump(), "regions": [one.model_dump() for one in self.regions],
             "along": None if self.along is None else self.along.model_dump(), "bin_px": self.bin_px,
             "strips": self.strips, "pixel_um": self.pixel_um,
-            "wavelength_angstrom": None if self.wavelength_um is None else 1e4 * self.wavelength_um,
+            "wavelength_angstrom": _angstrom(self.wavelength_um),
             "maxwell_k": self.beam_temperature_k,
-            "path_cm": None if self.thickness_um is None else 1e-4 * self.thickness_um,
+            "path_cm": None if self.thickness_um is None else round(1e-4 * self.thickness_um, 9),
             "reference": self.reference,
         }  # fmt: skip
+
+
+def _angstrom(wavelength_um: float | None) -> float | None:
+    """Return a wavelength as a person would write it: the powers of ten leave no crumbs."""
+    return None if wavelength_um is None else round(1e4 * wavelength_um, 9)
