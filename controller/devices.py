@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,7 @@ from controller.safety import Outputs
 from drivers.errors import Refused
 from drivers.ports import open_line
 from drivers.registry import driver_class
+from drivers.shared_line import SharedLine
 
 if TYPE_CHECKING:
     from controller.config.limits import CellWindow
@@ -93,6 +95,7 @@ def build(
     wanted |= {part for name in wanted for part in station.drives(name)}
     lines: dict[str, Line] = {}
     devices: dict[str, Any] = {}
+    users = Counter(getattr(station.devices[name], "line", "") for name in wanted)
     for name, table in sorted(station.devices.items(), key=lambda item: isinstance(item[1], Composite)):
         if name not in wanted:
             continue
@@ -105,10 +108,12 @@ def build(
             lines[table.line] = open_line(
                 table.line, station.lines[table.line].model_dump(),
                 trace=trace(table.line) if trace is not None else None,
+                shared=users[table.line] > 1,
             )  # fmt: skip
         driver = driver_class(table.driver)
         devices[name] = driver(lines[table.line], name=name, clock=clock, settings=settings)
     roles = station.roles
+    _heater_first(station, clock, lines)
     detectors = {
         role: cast("EventDetector", devices[name])
         for role, name in roles.named()
@@ -127,3 +132,15 @@ def build(
         devices.get(roles.stage or ""), frames,
         {name: device for name, device in devices.items() if name in station.monitors or name in seen},
     )  # fmt: skip
+
+
+def _heater_first(station: Station, clock: Clock, lines: Mapping[str, Line]) -> None:
+    """On a line that several share, the heater, or what its loop is made of, goes before the others."""
+    heater = station.roles.heater
+    if heater is None:
+        return
+    period_s = station.devices[heater].period_s / clock.speed
+    for name in (heater, *station.drives(heater)):
+        line = lines.get(getattr(station.devices[name], "line", ""))
+        if isinstance(line, SharedLine):
+            line.first(name, period_s)

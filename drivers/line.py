@@ -77,6 +77,7 @@ class Line:
         self._free = asyncio.Event()  # for those that are not urgent
         self._free.set()
         self._owed: Owed | None = None
+        self._asker = ""  # who asked last
         self._text = b""  # the beginning of the next text line
         self._unanswered_s: float | None = None  # when the last command of a push protocol left
         self._last_byte_s = self._now()
@@ -194,16 +195,18 @@ class Line:
         silence_s: float = 0.0,
     ) -> T:
         """As ``ask``, but ``parse`` gets the datagrams one by one (pieces without meaning on a stream)."""
-        async with self._exchange(device, request, urgent=urgent):
+        async with self._place(device, request, timeout_s, urgent=urgent, silence_s=silence_s) as timeout_s:
             await self._make_ready(device, request, timeout_s, urgent=urgent, silence_s=silence_s)
             started_s = self._now()
             chunks: list[bytes] = []
+            self._asker = device
             try:
                 await self._write(request)
                 answer = await self._collect(parse, chunks, started_s + timeout_s)
             except BaseException as error:
                 self._give_up(error, parse, chunks, timeout_s, matched=matched)
                 raise
+            self._heard(device, None if answer is None else self._now() - started_s)
             if answer is None:
                 self.stats.timeouts += 1
                 self._give_up(None, parse, chunks, timeout_s, matched=matched)
@@ -273,9 +276,32 @@ class Line:
         return len(self._drained(text + self._port.discard()))
 
     @asynccontextmanager
-    async def _exchange(self, device: str, request: bytes, *, urgent: bool) -> AsyncIterator[None]:
+    async def _place(
+        self, device: str, request: bytes, timeout_s: float, *, urgent: bool, silence_s: float
+    ) -> AsyncIterator[float]:
+        """Wait for the turn, and yield the time-out that may be used; a shared line has rules for both."""
+        async with self._exchange(device, request, urgent=urgent):
+            yield timeout_s
+
+    def _heard(self, device: str, took_s: float | None) -> None:
+        """Note how long an instrument took, or that it did not answer; a shared line remembers."""
+
+    def _silence_s(self, device: str, silence_s: float, *, urgent: bool) -> float:
+        """Return how long the line must have been silent before this instrument may be asked."""
+        if self._owed is None:
+            return silence_s
+        return max(silence_s, self._owed.urgent_silence_s if urgent else self._owed.silence_s)
+
+    def _patience_s(self, device: str, *, urgent: bool) -> tuple[float, bool]:
+        """Return for how long more a line may be noisy, and whether the request speaks over it then."""
+        return (self._quiet_s, True) if urgent else (NOISY_S, False)
+
+    @asynccontextmanager
+    async def _exchange(
+        self, device: str, request: bytes, *, urgent: bool, first: bool = False
+    ) -> AsyncIterator[None]:
         """Wait for the turn; make what happens inside interruptible; name a lost link."""
-        async with self._taken(urgent=urgent):
+        async with self._taken(urgent=urgent, first=first):
             self._interrupted = self._sent = False
             self._urgent = urgent
             try:
@@ -295,12 +321,12 @@ class Line:
                 self._scope = None
 
     @asynccontextmanager
-    async def _taken(self, *, urgent: bool) -> AsyncIterator[None]:
+    async def _taken(self, *, urgent: bool, first: bool = False) -> AsyncIterator[None]:
         """Wait for the turn; one that comes while the line is reserved is handed on."""
         while True:
             if not urgent:
                 await self._free.wait()
-            async with self._turn.taken(urgent=urgent):
+            async with self._turn.taken(urgent=urgent, first=first):
                 if urgent or not self._reservations:
                     yield
                     return
@@ -331,16 +357,13 @@ class Line:
         text, self._text = self._text, b""
         self._drained(text)
         while True:
-            needed_s = silence_s
-            if self._owed is not None:
-                owed_s = self._owed.urgent_silence_s if urgent else self._owed.silence_s
-                needed_s = max(silence_s, owed_s)
+            needed_s = self._silence_s(device, silence_s, urgent=urgent)
             remaining_s = self._last_byte_s + needed_s - self._now()
             if remaining_s <= 0:
                 break
-            patience_s = self._quiet_s if urgent else NOISY_S
+            patience_s, speaks_over = self._patience_s(device, urgent=urgent)
             if self._now() - started_s > needed_s + patience_s:
-                if urgent:
+                if speaks_over:
                     break
                 raise NoReply(f"line {self.name} does not fall silent", device=device, request=request)
             self._take_stale(await self._port.read(remaining_s))

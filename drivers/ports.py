@@ -11,6 +11,7 @@ from drivers.port_none import DistantPort
 from drivers.port_serial import SerialPort
 from drivers.port_tcp import TcpPort
 from drivers.port_udp import UdpPort
+from drivers.shared_line import SharedLine
 
 
 def _serial(*, port: str, baud: int = 9600, parity: str = "none", stop_bits: int = 1) -> Port:
@@ -33,10 +34,18 @@ def _zmq(*, host: str, port: int) -> Port:
     return DistantPort(f"tcp://{host}:{port}")
 
 
-KINDS: Mapping[str, Callable[..., Port]] = {"serial": _serial, "tcp": _tcp, "udp": _udp, "folder": _folder, "zmq": _zmq}
+KINDS: Mapping[str, Callable[..., Port]] = {
+    "serial": _serial,
+    "tcp": _tcp,
+    "udp": _udp,
+    "folder": _folder,
+    "zmq": _zmq,
+}
 
 
-def open_line(name: str, table: Mapping[str, Any], *, trace: Trace | None = None) -> Line:
+def open_line(
+    name: str, table: Mapping[str, Any], *, trace: Trace | None = None, shared: bool = False
+) -> Line:
     """Return the line ``name``; its port is opened by ``await line.open()``, not here.
 
     Args:
@@ -44,6 +53,7 @@ def open_line(name: str, table: Mapping[str, Any], *, trace: Trace | None = None
         table: ``kind`` and the keys of that kind: serial {port, baud, parity, stop_bits},
             tcp {host, port}, udp {host, port}, folder {path}, zmq {host, port}.
         trace: see ``Line``.
+        shared: several instruments are on it; then it is a ``SharedLine``.
 
     Raises:
         ValueError: unknown kind, missing or unknown key, impossible value.
@@ -56,4 +66,4 @@ def open_line(name: str, table: Mapping[str, Any], *, trace: Trace | None = None
         port = KINDS[kind](**settings)
     except (TypeError, ValueError) as error:
         raise ValueError(f"line {name}: {str(error).replace('_' + kind + '()', kind + ' line')}") from error
-    return Line(name, port, trace=trace)
+    return SharedLine(name, port, trace=trace) if shared else Line(name, port, trace=trace)

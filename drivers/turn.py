@@ -1,4 +1,4 @@
-"""Whose turn it is on a line: first come, first served, but the urgent before all others."""
+"""Whose turn it is on a line: first come, first served, but the urgent, then the first, before all others."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from contextlib import asynccontextmanager
 
 
 class Turn:
-    """A lock with two queues; it is handed over, so nobody can slip in between."""
+    """A lock with three queues; it is handed over, so nobody can slip in between."""
 
     def __init__(self) -> None:
         self._taken = False
         self._urgent: deque[asyncio.Future[None]] = deque()
+        self._first: deque[asyncio.Future[None]] = deque()
         self._others: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
-    async def taken(self, *, urgent: bool = False) -> AsyncIterator[None]:
+    async def taken(self, *, urgent: bool = False, first: bool = False) -> AsyncIterator[None]:
         """Wait for the turn and keep it for the block."""
-        await self._take(self._urgent if urgent else self._others)
+        await self._take(self._urgent if urgent else self._first if first else self._others)
         try:
             yield
         finally:
@@ -39,7 +40,7 @@ class Turn:
             raise
 
     def _hand_over(self) -> None:
-        for queue in (self._urgent, self._others):
+        for queue in (self._urgent, self._first, self._others):
             while queue:
                 next_one = queue.popleft()
                 if not next_one.done():
