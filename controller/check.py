@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from controller import scheduling
 from controller.abilities import lacking
+from controller.advice import advise
 from controller.clock import BenchError, bench_clock
 from controller.config import ConfigErrors, check_files, load_station
 from controller.devices import build, introduce
 from controller.estimate import estimate
+from controller.look_around import look_around
 from controller.monitors import shown, values_of
 from controller.stamps import confirmed_by_person
 from controller.tracing import traced
 from drivers.clock import RealClock
-from drivers.errors import DriverError
+from drivers.errors import DriverError, NoReply
 
 if TYPE_CHECKING:
     from controller.config import Experiment, Station
@@ -52,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.files_only:
         try:
             with traced(args.trace_wire, station, args.station) as trace:
-                found["devices"] = asyncio.run(_look(station, trace, experiment))
+                found["devices"] = asyncio.run(_look(station, trace, experiment, around=args.look_around))
         except BenchError as error:
             print(error, file=sys.stderr)
             return EXIT_INSTRUMENT
@@ -93,7 +95,11 @@ def _refuse(error: ConfigErrors, *, as_json: bool) -> int:
 
 
 async def _look(
-    station: Station, trace: WireTrace | None = None, experiment: Experiment | None = None
+    station: Station,
+    trace: WireTrace | None = None,
+    experiment: Experiment | None = None,
+    *,
+    around: bool = False,
 ) -> list[dict[str, Any]]:
     """Identify, make safe and read every device; one that fails does not hide the others."""
     clock: Clock = RealClock()
@@ -101,9 +107,13 @@ async def _look(
         clock = await bench_clock(station.bench.model_dump())
     bench = build(station, clock, trace=trace.of if trace is not None else None)
     try:
-        return [await _device(bench, station, name, experiment) for name in bench.devices]
+        rows = [await _device(bench, station, name, experiment) for name in bench.devices]
+        _advise(rows, station, bench)
     finally:
         await bench.close()
+    if around:
+        await _look_around(rows, station, clock)
+    return rows
 
 
 async def _device(
@@ -131,16 +141,42 @@ async def _device(
             if lack.unmet:
                 row["error"] = f"{name}: " + "; ".join(lack.unmet)
     except TimeoutError:
+        row["failure"] = NoReply("no complete answer", device=name)
         row["error"] = f"{name}: no complete answer within {DEVICE_TIMEOUT_S:g} s"
     except DriverError as error:  # a line that cannot be opened knows no device
         row["error"] = str(error) if error.device else f"{name}: {error}"
+        row["failure"] = error
     stats = [line.stats for line in lines]
-    replies = sum(one.replies for one in stats)
+    timed = sum(sum(one.latencies.counts) for one in stats)
     row["requests"] = sum(one.requests for one in stats)
-    row["errors"] = sum(one.timeouts + one.bad_replies for one in stats)
-    row["latency_ms"] = 1e3 * sum(one.latency_sum_s for one in stats) / replies if replies else None
+    row["errors"] = sum(one.errors for one in stats)
+    row["latency_ms"] = 1e3 * sum(one.latency_sum_s for one in stats) / timed if timed else None
+    row["lines"] = {line.name: line.stats.as_dict() for line in lines}
     row["seconds"] = time.monotonic() - began
     return row
+
+
+def _advise(rows: list[dict[str, Any]], station: Station, bench: Bench) -> None:
+    """Say of each device that failed what to look at."""
+    good = {line for row in rows if row["ok"] for line in station.lines_of(row["name"])}
+    for row in rows:
+        failure = row.pop("failure", None)
+        if failure is not None:
+            line, device = station.lines_of(row["name"])[0], station.devices[row["name"]]
+            row["advice"] = advise(
+                failure, station.line_settings(line), bench.lines[line].stats, device.settings(),
+                neighbours_answer=line in good,
+            )  # fmt: skip
+
+
+async def _look_around(rows: list[dict[str, Any]], station: Station, clock: Clock) -> None:
+    """Try other units and speeds for Modbus devices that did not answer."""
+    for row in rows:
+        device = station.devices[row["name"]]
+        if not row["ok"] and getattr(device, "modbus", False) and "identity" not in row:
+            table = station.line_settings(station.lines_of(row["name"])[0])
+            found = await look_around(row["name"], device.driver, table, device.settings(), clock)
+            row["advice"] = [*row.get("advice", []), found]
 
 
 async def _reading(bench: Bench, station: Station, name: str) -> str:
@@ -184,17 +220,20 @@ def _plain(found: Any) -> Any:
 
 def _print(found: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
     if found["devices"]:
         table = Table(title=f"station {found['station']}", title_justify="left", header_style="bold")
-        for column in ("device", "who answered", "on", "reads", "latency", "errors"):
+        for column in ("device", "who answered", "on", "reads", "ms", "errors"):
             table.add_column(column, overflow="fold")
         for row in found["devices"]:
             table.add_row(*_row(row))
         console.print(table)
         for row in found["devices"]:
+            for text in row.get("advice", []):
+                console.print(f"  [red]what to do[/] {row['name']}: {escape(text)}", highlight=False)
             for note in row.get("notes", []):
                 text = note.removeprefix(f"{row['name']}: ")
                 console.print(f"  [yellow]note[/] {row['name']}: {text}", highlight=False)
@@ -218,6 +257,9 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
         who += f", serial {identity['serial']}"
     if identity.get("firmware"):
         who += f", firmware {identity['firmware']}"
-    latency = f"{row['latency_ms']:.1f} ms" if row["latency_ms"] is not None else "-"
+    lines = row["lines"].values()
+    worst = [one for one in lines if one["p99_ms"] is not None]
+    latency = " ".join(f"{one['p50_ms']:.3g}/{one['p99_ms']:.3g}" for one in worst) or "-"
     reads = row.get("reading") or f"[red]{row.get('error', '')}[/]"
-    return row["name"], who or "[red]nobody[/]", row["where"], reads, latency, str(row["errors"])
+    errors = f"{row['errors']} of {row['requests']}"
+    return row["name"], who or "[red]nobody[/]", row["where"], reads, latency, errors

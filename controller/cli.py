@@ -116,6 +116,10 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check.add_argument("station", type=Path)
     check.add_argument("experiment", type=Path, nargs="?")
     check.add_argument("--files-only", action="store_true", help="do not connect to any instrument")
+    check.add_argument(
+        "--look-around", action="store_true",
+        help="ask silent Modbus instruments to identify themselves at other units and speeds",
+    )  # fmt: skip
     _add_trace(check)
     check.add_argument("--json", action="store_true")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import termios
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -79,6 +80,11 @@ class SerialPort:
                 stopbits=self._stop_bits,
                 exclusive=True,
             )
+        except termios.error as error:  # no OSError: the adapter does not know these settings
+            raise PortLost(
+                f"{self.where}: does not take {self._baud} baud, parity {self._parity}, "
+                f"{self._stop_bits} stop bits ({error.args[-1]})"
+            ) from error
         except (OSError, EOFError) as error:  # SerialException is an OSError
             raise PortLost(f"{self.where}: {error}") from error
         self._transport, self._inbox = transport, inbox

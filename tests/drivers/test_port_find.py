@@ -129,6 +129,14 @@ async def test_an_adapter_that_came_back_under_another_name_is_found_again():
         adapter.unplug()
 
 
+async def test_settings_that_an_adapter_does_not_take_are_named():
+    adapter = Adapter()  # a pseudo-terminal has no parity
+    line = open_line("heater", {"kind": "serial", "port": adapter.found.device, "parity": "even"})
+    with pytest.raises(NoReply, match=r"cannot open line heater: .* does not take 9600 baud, parity even"):
+        await line.open()
+    adapter.unplug()
+
+
 async def test_two_ports_that_fit_are_not_guessed_between():
     line = Line("heater", SerialPort("usb:0403:6001", there=lambda: [FTDI, TWIN]))
     with pytest.raises(NoReply, match="cannot open line heater: usb:0403:6001 fits 2 ports"):
