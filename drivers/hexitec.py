@@ -29,7 +29,7 @@ from drivers.roles import FrameStatus, Identity, Role
 
 T = TypeVar("T")
 
-REPLY_S = 0.5
+REPLY_S = 1.0  # as the public driver has it
 OFF_S = 0.3
 RECEIVE_BUFFER_BYTES = 4 << 20  # 36 ms at 117 MB/s; with 212 992 bytes 0.14 % of the packets were lost
 FAST_BYTES_PER_S = 20e6  # from here on that much is demanded
@@ -86,6 +86,8 @@ class Hexitec:
         self._demand_buffer()
         bias_v = self._settings["bias_v"]
         notes = [f"{self.name}: no watchdog: if this computer dies the bias of {bias_v:g} V stays on"]
+        if not self._settings.get("refresh_interval_s"):
+            notes.append(f"{self.name}: no bias refresh: CdTe polarises, and energies drift within minutes")
         found = await self._environment()
         notes += [f"{self.name}: {text}" for text in self._dampness(found)]
         return notes

@@ -148,15 +148,18 @@ def lateness(p99_s: float, worst_s: float) -> Finding:
     return good("lateness", what)
 
 
-def receive_buffer(rmem_max_bytes: int | None, asked_bytes: int) -> Finding:
-    """Judge the largest socket buffer: list-mode detectors answer in bursts of datagrams."""
+def receive_buffer(rmem_max_bytes: int | None, asked_bytes: int, *, cameras: str = "") -> Finding:
+    """Judge the largest socket buffer: list-mode detectors answer in bursts, cameras never stop.
+
+    ``cameras``: names of those that a run refuses to start with less.
+    """
     check = "receive buffer"
     if rmem_max_bytes is None:
         return look(check, "net.core.rmem_max cannot be read here")
     what = f"net.core.rmem_max = {rmem_max_bytes}"
     if rmem_max_bytes >= asked_bytes:
         return good(check, what)
-    return look(
-        check, f"{what}: a busy host may lose datagrams of a detector",
-        f"echo net.core.rmem_max={asked_bytes} > /etc/sysctl.d/60-operando.conf && sysctl --system, as root",
-    )  # fmt: skip
+    do = f"echo net.core.rmem_max={asked_bytes} > /etc/sysctl.d/60-operando.conf && sysctl --system, as root"
+    if cameras:
+        return wrong(check, f"{what}: frames of {cameras} would be lost, no run will start", do)
+    return look(check, f"{what}: a busy host may lose datagrams of a detector", do)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller import scheduling
+from controller.config.instruments.hexitec import Hexitec
 from controller.doctor import board, disk, ports, software
 from controller.doctor.finding import Finding, good, look
 from controller.doctor.machine import Machine, clock_state, lateness_s, sync_times
@@ -26,6 +27,13 @@ EXIT_GOOD, EXIT_FILES, EXIT_WRONG = 0, 2, 3
 RECEIVE_BUFFER_BYTES = 4 << 20  # what a burst of two detectors takes; one asks for a quarter of it
 MARKS = {"good": "[green]✓ good[/]", "look": "[yellow]● look[/]", "wrong": "[bold red]✗ wrong[/]"}
 Step = Callable[[], Iterator[Finding]]
+
+
+def _cameras(station: Station | None) -> str:
+    """Return the names of cameras whose frames need the whole receive buffer."""
+    devices = station.devices.items() if station is not None else ()
+    fast = [name for name, table in devices if isinstance(table, Hexitec) and table.is_fast]
+    return " and ".join(fast)
 
 
 def examine(
@@ -46,7 +54,13 @@ def examine(
         lambda: iter([board.watchdog(machine)]),
         lambda: _ports(machine, station),
         lambda: iter(
-            [board.receive_buffer(machine.number("proc/sys/net/core/rmem_max"), RECEIVE_BUFFER_BYTES)]
+            [
+                board.receive_buffer(
+                    machine.number("proc/sys/net/core/rmem_max"),
+                    RECEIVE_BUFFER_BYTES,
+                    cameras=_cameras(station),
+                )
+            ]
         ),
         lambda: iter([board.memory(*machine.memory_bytes())]),
         lambda: board.processor(machine, len(os.sched_getaffinity(0))),

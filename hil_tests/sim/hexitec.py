@@ -66,7 +66,7 @@ class HexitecTwin:
         self._faded = 0.0
         self.deaf = False
         self.sensor_c: float | None = None
-        self._faults: set[asyncio.Task[Any]] = set()
+        self._telling: set[asyncio.Task[Any]] = set()
 
     # --- life --------------------------------------------------------------------------------------------
 
@@ -112,9 +112,7 @@ class HexitecTwin:
         """Make something go wrong: faults of the stream, ``deaf``, ``damp`` (``sensor_c``), ``mended``."""
         kind = str(fault["kind"])
         if kind in STREAM_FAULTS:
-            task = asyncio.get_running_loop().create_task(self._tell({"do": "fault", **fault}))
-            self._faults.add(task)
-            task.add_done_callback(self._faults.discard)
+            self._later({"do": "fault", **fault})
         elif kind == "deaf":
             self.deaf = True
         elif kind == "damp":
@@ -156,6 +154,12 @@ class HexitecTwin:
             with contextlib.suppress(ConnectionError):
                 await self._tell({"do": "set", **changed})
 
+    def _later(self, request: Mapping[str, Any]) -> None:
+        """Tell the stream in the order of the calls, without waiting."""
+        task = asyncio.get_running_loop().create_task(self._tell(request))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
     async def _tell(self, request: Mapping[str, Any]) -> None:
         async with self._talking:
             process = self._process
@@ -173,12 +177,12 @@ class HexitecTwin:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 request = await reader.readuntil(b"\r")
-                answer = await self.respond(request)
+                answer = self.respond(request)
                 if answer is not None and not self.deaf:
                     writer.write(answer)
         writer.close()
 
-    async def respond(self, request: bytes) -> bytes | None:
+    def respond(self, request: bytes) -> bytes | None:
         """Answer one command; None where the camera would not."""
         start = request.rfind(b"\x23\x90")
         if start < 0 or len(request) < start + 4:
@@ -186,19 +190,19 @@ class HexitecTwin:
         self.commands += 1
         code, digits = request[start + 2], request[start + 3 : -1].decode("ascii", "replace")
         try:
-            text = await self._carry_out(code, digits)
+            text = self._carry_out(code, digits)
         except (ValueError, KeyError):
             return None
         return None if text is None else b"\x2a\x90" + text.encode() + b"\x0d"
 
-    async def _carry_out(self, code: int, digits: str) -> str | None:
+    def _carry_out(self, code: int, digits: str) -> str | None:
         if code == 0x41 and len(digits) == 2:
             return f"{self._registers.get(int(digits, 16), 0):02X}"
         if code in (0x40, 0x42, 0x43) and len(digits) == 4:
             register, value = int(digits[:2], 16), int(digits[2:], 16)
             old = self._registers.get(register, 0)
             new = {0x40: value, 0x42: old | value, 0x43: old & ~value}[code]
-            await self._write(register, new)
+            self._write(register, new)
             return f"{register:02X}{new:02X}"
         if code == 0x56:
             if digits:
@@ -215,11 +219,11 @@ class HexitecTwin:
             )
         return None
 
-    async def _write(self, register: int, value: int) -> None:
+    def _write(self, register: int, value: int) -> None:
         before = self._registers.get(register, 0)
         self._registers[register] = value
-        if register == 0x01 and value != before:
-            await self._tell({"do": "start"} if value else {"do": "stop"})
+        if register == 0x01 and value != before:  # answered at once, whatever the other process is doing
+            self._later({"do": "start"} if value else {"do": "stop"})
 
     def _environment(self) -> list[int]:
         s = self.settings

@@ -122,6 +122,10 @@ class Stream:
         else:
             self._faults[kind] = self._faults.get(kind, 0) + count
 
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
     # --- sending -----------------------------------------------------------------------------------------
 
     def turn(self) -> None:
@@ -229,6 +233,7 @@ def main() -> int:
         if poll.poll(0 if waits else 1 if stream.running else 200):
             line = sys.stdin.buffer.raw.readline()  # type: ignore[attr-defined]  # nothing may stay in a buffer
             if not line:
+                stream.close()
                 return 0
             try:
                 answer = {"ok": True, **stream.command(json.loads(line))}

@@ -274,6 +274,8 @@ def test_descriptors_and_lateness_and_receive_buffer() -> None:
     small = board.receive_buffer(212_992, 4 << 20)
     assert (small.verdict, "net.core.rmem_max=4194304" in small.do) == ("look", True)
     assert board.receive_buffer(None, 4 << 20).verdict == "look"
+    demanded = board.receive_buffer(212_992, 4 << 20, cameras="compton")
+    assert (demanded.verdict, "compton" in demanded.what) == ("wrong", True)
 
 
 def test_lateness_is_that_of_the_loop() -> None:

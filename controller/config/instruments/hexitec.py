@@ -12,6 +12,7 @@ from controller.config.instruments.base import Device
 from controller.config.quantities import Quantity
 from drivers.hexitec_commands import BIAS_PER_VOLT, DAC_VOLT
 
+FAST_BYTES_PER_S = 20e6
 LOWEST_BIAS_V = BIAS_PER_VOLT * DAC_VOLT
 LONGEST_RING_BYTES = 2 << 30
 Time = Annotated[float, Quantity("s", above=0.0, high=86400.0)]
@@ -88,6 +89,11 @@ class Hexitec(Device):
     def ring_frames(self) -> int:
         """Frames in the ring between the acquire process and the reduction."""
         return math.ceil(self.buffer_s * self.frame_rate_hz)
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether its frames need the receive buffer that ``check`` and ``doctor`` demand."""
+        return 2 * self.rows * self.columns * self.frame_rate_hz > FAST_BYTES_PER_S
 
     @property
     def acquire(self) -> list[str]:
