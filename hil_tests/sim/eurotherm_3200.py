@@ -6,7 +6,9 @@ true, whatever the controller puts out.
 
 from __future__ import annotations
 
+import asyncio
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -69,6 +71,8 @@ class EurothermTwin:
         self.registers = self._map(decimals)
         self.slave = RtuSlave(unit_id, self.registers)
         self.neighbour: RtuSlave | None = None
+        self._babbling: asyncio.TimerHandle | None = None
+        self._random = random.Random(0)
         self._wrong_unit = 0
         self._wrong_replies = 0
         self.faults = WireFaults()
@@ -95,6 +99,7 @@ class EurothermTwin:
 
     async def stop(self) -> None:
         """Close the port."""
+        self._babble(0.0, 0)
         self._framer.clear()
         self._port.close()
 
@@ -122,7 +127,8 @@ class EurothermTwin:
         null: mended); ``deaf``: writes are acknowledged and not taken, until ``given`` false;
         ``runaway``: ``watt`` made inside the cell, constant, or with ``ev`` as at ``reference_k`` and rising
         with its temperature until ``joule`` are spent; ``wrong_unit``: ``count`` replies bear the address
-        ``unit``, with the right checksum; ``neighbour``: unit 2 on the same pair ``answers`` or not.
+        ``unit``, with the right checksum; ``neighbour``: unit 2 on the same pair ``answers`` or not, and
+        talks unasked ``babbles_s`` apart on average, ``bytes`` (8) of noise each (0: no more).
         """
         kind = fault.get("kind")
         if self.faults.knows(kind):
@@ -149,6 +155,7 @@ class EurothermTwin:
         elif kind == "neighbour":
             answers = bool(fault.get("answers", True))
             self.neighbour = RtuSlave(NEIGHBOUR_UNIT, Neighbour()) if answers else None
+            self._babble(float(fault.get("babbles_s", 0.0)), int(fault.get("bytes", 8)))
         else:
             raise ValueError(f"no such fault of the temperature controller: {kind!r}")
 
@@ -184,6 +191,20 @@ class EurothermTwin:
         delay_s = max(0.0, self._response_s - self._gap_s)
         for extra_s, piece in self.faults.outgoing(reply):
             self._port.send(piece, delay_s + extra_s)
+
+    def _babble(self, every_s: float, size: int) -> None:
+        """Let somebody on the pair talk unasked, again and again."""
+        if self._babbling is not None:
+            self._babbling.cancel()
+            self._babbling = None
+        if every_s > 0.0:
+            wait_s = self._random.expovariate(1.0 / every_s) / self._clock.speed
+            self._babbling = asyncio.get_running_loop().call_later(wait_s, self._talk, every_s, size)
+
+    def _talk(self, every_s: float, size: int) -> None:
+        self._port.send(self._random.randbytes(size))
+        self.faults.counts["babble"] = self.faults.counts.get("babble", 0) + 1
+        self._babble(every_s, size)
 
     def _sensed_c(self) -> float:
         return self.sensor.reading_k(self.holder.pt100_k) - KELVIN_AT_0_C

@@ -194,7 +194,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_heater_is_read_in_every_period(case):
-    polls, bus, line = bus_run(SharedLine, [Unit(**vars(unit)) for unit in CASES[case]])
+    polls, bus, _ = bus_run(SharedLine, [Unit(**vars(unit)) for unit in CASES[case]])
     assert polls.failed == 0
     assert len(polls.late_s) == pytest.approx(20.0 / PERIOD_S - 1, abs=1)
     assert polls.worst_s < PERIOD_S
