@@ -162,6 +162,8 @@ SCHEMA: Plain = {
         "flags": {**_WORDS, "description": "what the reduction points out"},
         "confirmed_by_person": _LIST_OF_OBJECTS,
         "instruments": {"type": "object"},
+        "radiographs": {**_LIST_OF_OBJECTS, "description": "states that a camera saw, reduced"},
+        "exposures": {**_LIST_OF_OBJECTS, "description": "of frame detectors: what was counted and lost"},
         "roles": {
             "type": "object", "additionalProperties": {"type": "string"},
             "description": "role -> device of the station; what is not here the station does not have",
@@ -236,6 +238,8 @@ def summarise(
         "flags": list(found.get("flags", [])),
         "confirmed_by_person": record["confirmed_by_person"],
         "instruments": record["instruments"],
+        "exposures": [_brief(one) for one in record.get("exposures", [])],
+        "radiographs": [_brief(state) for state in found.get("radiographs", [])],
         "roles": dict(record.get("roles", {})),
         "steps": [{"ended_lab_s": None, **step} for step in record["steps"]],
         "files": dict(files or {}),
@@ -248,6 +252,12 @@ def summarise(
     }
     plain: Plain = finite(summary)
     return plain
+
+
+def _brief(state: Mapping[str, Any]) -> Plain:
+    """Return what a camera saw without its profiles: they are in ``result.json``."""
+    left_out = ("profile", "lithium6", "state")
+    return {name: value for name, value in state.items() if name not in left_out}
 
 
 def total(quantity: Mapping[str, Any]) -> float | None:

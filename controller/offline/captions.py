@@ -38,6 +38,16 @@ CAPTIONS = {
         "error; outer band: total. Dashed: boundaries of the layers; bars at the bottom: what counts as a "
         "pure layer in the result.",
     ),
+    "radiograph_profiles": (
+        "Radiographs: profiles along the cell",
+        "Lithium-6 along the rows of the image, one line for each exposure, from the transmission against "
+        "the reference; bands: counting. Without a wavelength the optical depth.",
+    ),
+    "radiograph_regions": (
+        "Radiographs: what the regions hold",
+        "Lithium-6 of each region against the state of charge that the coulomb count gives; bars: counting. "
+        "Doses and scattering move all points of one exposure together.",
+    ),
     "lithium": (
         "The lithium line",
         "Counts of each scan about the lithium line, the window in which it is counted, the band on its high "

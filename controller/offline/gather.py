@@ -31,7 +31,8 @@ from controller.offline.words import COULOMB_PER_UAH
 from controller.summary import total
 
 LANES = {
-    "scan": "beam", "calibrate": "beam", "background": "beam", "heat": "heater", "cool": "heater",
+    "scan": "beam", "calibrate": "beam", "background": "beam", "expose": "beam", "heat": "heater",
+    "cool": "heater",
     "charge": "cell", "discharge": "cell", "pulse": "cell", "ocv": "cell", "rest": "cell", "eis": "cell",
 }  # fmt: skip
 LOST_PERIODS = 8.0  # a line through readings is broken where so many are missing
@@ -53,6 +54,7 @@ def gather(run: RunFiles, summary: Plain) -> View:
         soc_maps=list(maps(run, missing, stream="soc")),
         missing=missing,
         sweeps=list(reduced(run)),
+        radiographs=list((run.result or {}).get("radiographs", ())),
     )
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from controller.offline import (
     plots_maps,
+    plots_radiographs,
     plots_soc,
     plots_spectra,
     plots_sweeps,
@@ -29,7 +30,8 @@ from controller.offline.view import View
 
 SECTIONS = (
     ("result", "Result"), ("impedance", "Impedance"), ("soc", "State of charge"), ("maps", "Maps"),
-    ("profiles", "Profiles"), ("spectra", "Spectra"), ("run", "The run"), ("events", "What happened"),
+    ("profiles", "Profiles"), ("radiographs", "Radiographs"),
+    ("spectra", "Spectra"), ("run", "The run"), ("events", "What happened"),
     ("instruments", "Instruments"), ("provenance", "Where it comes from"),
 )  # fmt: skip
 
@@ -90,6 +92,9 @@ def _plots(view: View) -> Iterator[Plot]:
         yield "profiles", lambda: plots_maps.profiles(view.profiles, geometry, view.hosts)
     if view.sweeps:
         yield "impedance", lambda: plots_sweeps.impedance(view.sweeps)
+    if view.radiographs:
+        yield "radiograph_profiles", lambda: plots_radiographs.profiles(view.radiographs)
+        yield "radiograph_regions", lambda: plots_radiographs.regions(view.radiographs)
     if exposed:
         yield "lithium", lambda: plots_spectra.line_regions(exposed)
         yield "spectra", lambda: plots_spectra.whole_spectra(exposed)
@@ -97,7 +102,8 @@ def _plots(view: View) -> Iterator[Plot]:
 
 def _body(summary: Plain, pictures: Mapping[str, Picture]) -> Iterator[Content]:
     yield report_text.header(summary)
-    sections = [one for one in SECTIONS if one[0] != "impedance" or summary.get("impedance")]
+    optional = {"impedance": summary.get("impedance"), "radiographs": summary.get("radiographs")}
+    sections = [one for one in SECTIONS if optional.get(one[0], True)]
     links = [tag("a", title, href=f"#{anchor}") for anchor, title in sections]
     yield tag("nav", *links)
     yield report_text.tiles(summary)
@@ -109,6 +115,11 @@ def _body(summary: Plain, pictures: Mapping[str, Picture]) -> Iterator[Content]:
     nothing = "There is no map: the run ended before a scan had a good pass."
     yield _figures("maps", "Maps", pictures, ("maps", "soc_maps"), nothing)
     yield _figures("profiles", "Profiles", pictures, ("profiles",), "The scans could not be levelled.")
+    if summary.get("radiographs"):
+        names = ("radiograph_profiles", "radiograph_regions")
+        drawn = [_figure(pictures[name]) for name in names if name in pictures]
+        table = report_text.radiographs(summary["radiographs"])
+        yield section("radiographs", "Radiographs", table, *drawn)
     yield _figures("spectra", "Spectra", pictures, ("lithium", "spectra"), "No events were recorded.")
     timeline = _figure(pictures["timeline"]) if "timeline" in pictures else Markup("")
     yield section(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controller.offline import words
@@ -126,6 +126,25 @@ def steps(summary: Plain) -> Markup:
         cut = reason.startswith("CancelledError")  # by a trip, an abort, or a step beside it
         rows.append((step["title"], begin, lasted, "cut short" if cut else reason))
     return table(("step", "began / min", "took", "ended because"), rows, numbers=(1, 2))
+
+
+def radiographs(states: Sequence[Plain]) -> Markup:
+    """Return the table of the radiographs: state of charge, dose, and lithium-6 or depth of the regions."""
+    rows: list[tuple[Content, ...]] = []
+    for state in states:
+        found = state.get("lithium6_of_regions") or [one["optical_depth"] for one in state["regions"]]
+        told = [
+            tag(
+                "div",
+                f"{one['name']}: {q['value']:.4g} ± {q['sigma_stat']:.2g} ± {q['sigma_sys']:.2g} {q['unit']}",
+            )
+            for one, q in zip(state["regions"], found, strict=True)
+        ]
+        soc = state.get("soc")
+        charge = None if soc is None else f"{100 * soc['low']:.2f} to {100 * soc['high']:.2f} %"
+        dose = f"{state['dose']['value']:.1f} ADU"
+        rows.append((state["name"], str(state["frames"]), charge, dose, join(told)))
+    return table(("exposure", "images", "state of charge", "dose", "regions ± counting ± systematic"), rows)
 
 
 def scans(summary: Plain) -> Markup:

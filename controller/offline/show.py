@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -50,13 +51,28 @@ def result(summary: Mapping[str, Any], folder: Path | None = None) -> Renderable
         return Padding(Group(*parts, *_warnings(summary)), (1, 0, 0, 1), expand=False)
     for layer in by_interest(summary["layers"]):
         parts += [Text(), *_layer(layer, summary)]
-    if not summary["layers"]:
+    for state in summary.get("radiographs", ()):
+        parts += [Text(), Text(_radiograph(state))]
+    expected = "scanner" in summary.get("roles", ("scanner",))  # what has no scanner counts no layers
+    if not summary["layers"] and expected:
         parts += [Text(), Text("No result: the reduction gave none for this run.", style="bold yellow")]
     warnings = list(_warnings(summary))
     if warnings:
         parts += [Text(), Text("To know", style="bold"), *warnings]
     parts += [Text(), _details(summary), Text(), *_files(summary, folder)]
     return Padding(Group(*parts), (1, 0, 0, 1), expand=False)
+
+
+def _radiograph(state: Mapping[str, Any]) -> str:
+    """Return one line about a state that a camera saw."""
+    found = state.get("lithium6_of_regions") or [one["optical_depth"] for one in state["regions"]]
+    told = [
+        f"{one['name']} {q['value']:.4g} ± {math.hypot(q['sigma_stat'], q['sigma_sys']):.2g} {q['unit']}"
+        for one, q in zip(state["regions"], found, strict=True)
+    ]
+    what = "lithium-6" if state.get("lithium6_of_regions") else "optical depth"
+    soc = f" at SoC {100.0 * state['soc']['mean']:.2f} %" if state.get("soc") else ""
+    return f"{state['name']}{soc}, {state['frames']} images: {what} " + (", ".join(told) or "of no region")
 
 
 def print_result(summary: Mapping[str, Any], stream: TextIO, folder: Path | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,3 +152,4 @@ class View:
     soc_maps: list[MapView] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     sweeps: list[Reduced] = field(default_factory=list)
+    radiographs: list[dict[str, Any]] = field(default_factory=list)  # states, as reduce told them

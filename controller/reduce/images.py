@@ -206,7 +206,7 @@ class Images:
             }
         }  # fmt: skip
         if one.lithium is not None:
-            fields[f"profile/{role}"] = {
+            fields["radiograph/6Li"] = {
                 "element": "6Li", "unit": one.lithium.unit,
                 "y_um": (pixel_um * one.centre_px).astype(np.float32),
                 "values": one.lithium.values.astype(np.float32),
