@@ -190,6 +190,10 @@ async def _reading(bench: Bench, station: Station, name: str) -> str:
         beam = "unknown" if io.beam_current_a is None else f"{io.beam_current_a * 1e12:.1f} pA"
         blanked = "blanked" if io.blanked else "NOT BLANKED"
         return f"beam {beam}, {blanked}, permit {'yes' if io.permit else 'NO'}"
+    for camera in bench.frames.values():
+        if device is camera:
+            seen = await camera.status()
+            return "; ".join(text for text in (seen.reading, *seen.problems) if text) or "ready"
     for detector in bench.detectors.values():
         if device is detector:
             status = await detector.status()
@@ -226,7 +230,7 @@ def _print(found: dict[str, Any]) -> None:
     console = Console()
     if found["devices"]:
         table = Table(title=f"station {found['station']}", title_justify="left", header_style="bold")
-        for column in ("device", "who answered", "on", "reads", "ms", "errors"):
+        for column in ("device", "who answered", "on", "reads", "ms (half, 99 %)", "errors"):
             table.add_column(column, overflow="fold")
         for row in found["devices"]:
             table.add_row(*_row(row))

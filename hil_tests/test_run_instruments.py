@@ -193,7 +193,12 @@ def test_check_tells_of_every_instrument_at_once(world: World, tmp_path: Path) -
     assert {row["name"]: row["ok"] for row in told} == {
         "heater": False, "cell": False, "io": False, "pixe": True, "pige": True,
     }  # fmt: skip
-    assert [row["error"].split(":")[0] for row in told if not row["ok"]] == ["heater", "cell", "io"]
+    wrong_ones = {row["name"]: row for row in told if not row["ok"]}
+    assert all(row["error"].startswith(f"{name}: ") for name, row in wrong_ones.items())
+    assert set(wrong_ones) == {"heater", "cell", "io"}
+    assert "unit_id = 7" in " ".join(wrong_ones["heater"]["advice"])  # and what to do about it
+    assert "another instrument" in " ".join(wrong_ones["io"]["advice"])
+    assert wrong_ones["heater"]["lines"]["heater"]["timeouts"] > 0
     assert world.outputs().off
 
 
