@@ -59,9 +59,12 @@ class Exposures:
             raise ValueError(f"exposure {n}: frames from {source!r} are not known here")
         name = _name(message)
         self._raw.mkdir(parents=True, exist_ok=True)
+        if message.get("purpose") == "dark" and (self._raw / f"{name}.dark.npz").is_file():
+            self.results[n] = {}  # counted before this process was started again
+            return
         try:
             rules = None if message.get("purpose") == "dark" else self._rules(str(message["role"]), source)
-            one = RingExposure(source, self._raw, name, rules, keep=int(message.get("keep", 0)))
+            one = RingExposure(source, self._raw, name, rules, keep=self._room(message, source))
         except (ValueError, OSError) as error:
             yield {"k": "exposure_refused", "n": n, "role": message["role"], "why": str(error)}
             return
@@ -126,6 +129,14 @@ class Exposures:
             yield progress
 
     # --- inside ------------------------------------------------------------------------------------------
+
+    def _room(self, message: Message, source: Mapping[str, Any]) -> int:
+        """Return how many whole frames may be kept: those asked for, within the budget of the run."""
+        kept = sum(path.stat().st_size for path in self._raw.glob("*.bin"))
+        left = int(source.get("whole_frames_bytes", 0)) - kept
+        return min(
+            int(message.get("keep", 0)), max(left, 0) // (2 * int(source["rows"]) * int(source["columns"]))
+        )
 
     def _rules(self, role: str, source: Mapping[str, Any]) -> Rules:
         """Return what makes photons of frames. Raises ValueError without dark frames."""

@@ -24,6 +24,7 @@ FULL_HZ = 9118.87
 SLOWER = 0.005  # of the rate: the twin itself may be held up by this much
 SAMPLE_S = 5.0
 NICE = -10  # if it is allowed: a camera is no program of this computer, others do not take its time away
+EXIT_GAPS = 6
 LOST_ALLOWED = 1e-3  # of the frames; a machine that loses more is not fit for it
 MARKS = {
     "twin": "hil_tests.sim.hexitec_stream",
@@ -70,10 +71,43 @@ timeout = "{limit:g} s"
 
 def frames(work: Workshop, minutes: float = MINUTES) -> str:
     """Stream for ten minutes; return rates, losses and what each process took of a core."""
+    text, problems, record = _stream(work, 60.0 * minutes, ())
+    if problems or record["exit_code"] not in (0, 6):
+        raise Failed("\n".join([f"exit code {record['exit_code']}: {record['outcome']}", *problems, text]))
+    return text
+
+
+def frame_faults(work: Workshop, minutes: float = 1.5) -> str:
+    """Kill and freeze the acquire process and kill reduce while frames come; every loss must be counted."""
+    strikes = (
+        (15.0, "acquire", signal.SIGKILL),
+        (35.0, "acquire", signal.SIGSTOP),
+        (37.0, "acquire", signal.SIGCONT),
+        (55.0, "reduce", signal.SIGKILL),
+    )
+    text, problems, record = _stream(work, 60.0 * minutes, strikes)
+    uncounted = [problem for problem in problems if problem.startswith("uncounted")]
+    gaps = [gap["text"] for gap in record["gaps"]]
+    text = "\n".join([text, *gaps])
+    if record["exit_code"] != EXIT_GAPS:
+        uncounted.append(f"exit code {record['exit_code']} after losses: {record['outcome']}")
+    if not any("started again 1 times" in gap for gap in gaps):
+        uncounted.append("the restart of the acquire process is no gap of the run")
+    if uncounted:
+        raise Failed("\n".join([*uncounted, text]))
+    return text
+
+
+Strike = tuple[float, str, signal.Signals]
+
+
+def _stream(
+    work: Workshop, seconds: float, strikes: tuple[Strike, ...]
+) -> tuple[str, list[str], dict[str, Any]]:
+    """Run an exposure; return what was seen, what is wrong with it, and the record of the run."""
     place = work.folder / "place"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    seconds = 60.0 * minutes
     experiment = place / "frames.toml"
     experiment.write_text(EXPERIMENT.format(seconds=seconds, limit=seconds + 60.0))
     truth = place / "truth.json"
@@ -87,7 +121,7 @@ def frames(work: Workshop, minutes: float = MINUTES) -> str:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, run.pid, NICE)  # before it has started anything
         try:
-            seen = _watch(run, seconds + 240.0)
+            seen = _watch(run, seconds + 240.0, strikes)
         finally:
             if run.poll() is None:
                 run.send_signal(signal.SIGTERM)
@@ -98,10 +132,9 @@ def frames(work: Workshop, minutes: float = MINUTES) -> str:
     record = json.loads(records[-1].read_text())
     text, problems = judge(record, json.loads(truth.read_text()), seconds)
     text += "\n" + seen
-    if run.returncode not in (0, 6) or problems:
-        raise Failed("\n".join([f"exit code {run.returncode}: {record['outcome']}", *problems, text]))
-    shutil.rmtree(place)
-    return text
+    if not problems:
+        shutil.rmtree(place)
+    return text, problems, record
 
 
 def judge(record: dict[str, Any], truth: dict[str, Any], seconds: float) -> tuple[str, list[str]]:
@@ -137,18 +170,25 @@ def judge(record: dict[str, Any], truth: dict[str, Any], seconds: float) -> tupl
     return text, problems
 
 
-def _watch(run: subprocess.Popen[bytes], limit_s: float) -> str:
+def _watch(run: subprocess.Popen[bytes], limit_s: float, strikes: tuple[Strike, ...]) -> str:
     """Wait for the end; return the share of a core of each process, and the load of the machine."""
     began = time.monotonic()
+    left, counting_s = list(strikes), 0.0
     first: dict[str, tuple[float, float]] = {}
     last: dict[str, tuple[float, float]] = {}
     loads = []
     while run.poll() is None:
         if time.monotonic() - began > limit_s:
             raise Failed(f"not done after {limit_s:g} s")
-        time.sleep(SAMPLE_S)
+        time.sleep(1.0 if left else SAMPLE_S)
+        found = _processes(run.pid)
+        counting_s = counting_s or (time.monotonic() if "reduce" in found and "acquire" in found else 0.0)
+        while left and counting_s and time.monotonic() - counting_s > left[0][0] and left[0][1] in found:
+            os.kill(found[left[0][1]], left.pop(0)[2])
         loads.append(os.getloadavg()[0])
         for role, pid in _processes(run.pid).items():
+            if strikes:
+                break  # their shares would be of several processes
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
             used_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             first.setdefault(role, (time.monotonic(), used_s))

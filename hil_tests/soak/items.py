@@ -8,7 +8,7 @@ import statistics
 import sys
 
 from hil_tests.soak import catalogue, durability, fuzz
-from hil_tests.soak.frames import frames
+from hil_tests.soak.frames import frame_faults, frames
 from hil_tests.soak.fresh_user import fresh_user
 from hil_tests.soak.long_run import long_run
 from hil_tests.soak.network import store_and_forward
@@ -110,6 +110,7 @@ ITEMS: dict[str, Item] = {
     "store-and-forward": store_and_forward,
     "long-run": long_run,
     "frames": frames,
+    "frame-faults": frame_faults,
     "any-order": any_order,
     **dict(fuzz.items()),
 }

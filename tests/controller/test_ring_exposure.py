@@ -42,6 +42,7 @@ class Camera:
         return {
             "kind": "ring", "path": str(self.path), "slots": self.slots, "rows": ROWS, "columns": COLUMNS,
             "interleaved": True, "first": 0, "exposure": self.ring.words[Word.EXPOSURE], "frame_s": 1e-4,
+            "whole_frames_bytes": 7 * 2 * ROWS * COLUMNS,
             "threshold_kev": 3.0, "sharing": "add", "neighbours": 1, "gain_kev": GAIN, "offset_kev": 0.0,
         }  # fmt: skip
 
@@ -272,6 +273,18 @@ def test_dark_frames_then_a_sample_give_maps_that_add_up(tmp_path: Path) -> None
     assert sum(message["hits"] for message in told if message["k"] == "hits") == found["hits"]
     again = recount(tmp_path / "raw", "compton_0002").result()
     assert int(again.singles.sum() + again.doubles.sum()) == found["photons"]
+
+
+def test_whole_frames_are_kept_within_the_budget_of_the_run(tmp_path: Path) -> None:
+    camera = Camera(tmp_path)
+    manager = Exposures("run", tmp_path, None, time.monotonic)
+    for n in (1, 2, 3):
+        camera.ring.words[Word.EXPOSURE] = n
+        list(manager.begin({**exposure(camera, n, "dark"), "keep": 5}))
+        camera.draw(70)
+        list(manager.end(ended(camera, n, 70)))
+    sizes = [path.stat().st_size for path in sorted((tmp_path / "raw").glob("*.bin"))]
+    assert sizes == [5 * 2 * ROWS * COLUMNS, 2 * 2 * ROWS * COLUMNS]
 
 
 def test_without_dark_frames_a_sample_is_refused(tmp_path: Path) -> None:

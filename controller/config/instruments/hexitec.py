@@ -113,7 +113,7 @@ class Hexitec(Device):
                 "settle_s", "threshold_kev", "sharing", "neighbours", "ring_frames", "period_s",
             )
         }  # fmt: skip
-        found |= {"listen_port": self.listen.port}
+        found |= {"listen_port": self.listen.port, "whole_frames_bytes": self.whole_frames_bytes}
         if self.refresh is not None:
             found |= {
                 "refresh_interval_s": self.refresh.interval_s, "refresh_s": self.refresh.time_s,
