@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from controller.config.experiment import Placed
 from controller.config.instruments.zaber import Zaber
-from controller.config.scans import Raster, ScanBase
+from controller.config.scans import Raster, Scan, ScanBase
 from controller.config.steps import Move
 from controller.config.timing import longest_s
 
@@ -89,8 +89,21 @@ class DosePlan:
                     shift = self.stage.shift_um(placed.step.stage_um)
             if isinstance(placed.step, ScanBase):
                 place = (origin[0] + shift[0], origin[1] + shift[1])
-                patches.append(self._patch(placed, placed.step.raster, place))
+                patches += self._patches(placed, placed.step, place)
                 yield placed, highest(patches)
+
+    def _patches(self, placed: Placed, step: ScanBase, place: tuple[float, float]) -> list[Patch]:
+        """Return what a scan gives: one patch, or one for each tile of a mosaic."""
+        mosaic = step.mosaic if isinstance(step, Scan) else None
+        if mosaic is None or self.stage is None:
+            return [self._patch(placed, step.raster, place)]
+        middle_um = self.stage.shift_um(mosaic.centre_um)
+        return [
+            self._patch(
+                placed, step.raster, (middle_um[0] + tile.shift_um[0], middle_um[1] + tile.shift_um[1])
+            )
+            for tile in mosaic.walk(step.raster)
+        ]
 
     def _patch(self, placed: Placed, raster: Raster, origin: tuple[float, float]) -> Patch:
         x, y = (raster.centre_um[i] + origin[i] for i in (0, 1))

@@ -113,6 +113,8 @@ class Experiment(Table):
         step = placed.step
         if not isinstance(step, Scan):
             return step.do
+        if step.mosaic is not None:
+            return "overview"
         if step.purpose is not None:
             return step.purpose
         reference = self.analysis.reference if self.analysis is not None else None

@@ -24,7 +24,7 @@ from controller.config.instruments.zaber import Zaber
 from controller.config.problems import ConfigErrors, Problem, in_file_order, problem
 from controller.config.quantities import show
 from controller.config.sample import Analysis, Sample
-from controller.config.scans import ScanBase
+from controller.config.scans import Scan, ScanBase
 from controller.config.station import Station, load_station
 from controller.config.steps import USES, CellStep, Cool, Heat, Move, Pulse
 from controller.config.timing import planned_charge_coulomb
@@ -194,6 +194,8 @@ class _Check:
                 yield from self._above(placed, "current", step.current_a, self.bounds.current(), "A")
             elif isinstance(step, ScanBase):
                 yield from self._scan(placed, step, origin)
+                if isinstance(step, Scan):
+                    yield from self._mosaic(placed, step)
             elif isinstance(step, Move):
                 origin = step.to_um
                 yield from self._stage(placed, step)
@@ -337,6 +339,23 @@ class _Check:
             complaint = stage.outside(step.stage_um)
             if complaint is not None:
                 yield self._broken(placed, key, complaint)
+
+    def _mosaic(self, placed: Placed, step: Scan) -> Iterator[Problem]:
+        """Every tile can be reached, and the reference scan is not one."""
+        if step.mosaic is None:
+            return
+        stage = self.station.device("stage")
+        if stage is None:
+            yield self._broken(placed, "mosaic", "needs a stage, and [roles] of the station names none")
+        elif self.analysis is not None and self.analysis.reference == step.name:
+            yield self._broken(placed, "mosaic", "cannot be that of the reference scan: it is an overview")
+        elif isinstance(stage, Zaber):
+            for tile in step.mosaic.walk(step.raster):
+                complaint = stage.outside(stage.beside_um(step.mosaic.centre_um, tile.shift_um))
+                if complaint is not None:
+                    where = f"tile {tile.column + 1}, {tile.row + 1}"
+                    yield self._broken(placed, "mosaic.centre", f"{complaint} for {where}")
+                    return
 
     def _dose(self) -> Iterator[Problem]:
         """The dose of all scans together, at the place that gets most, stays below the limit."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from controller.config.base import Rules, Table, rules
+from controller.config.base import Rules, Table, refuse, rules
 from controller.config.problems import NEEDED_FOR
 from controller.config.quantities import Quantity, show
 from drivers.roles import Raster as ScanRaster
@@ -132,12 +134,69 @@ class ScanBase(StepBase):
             )
 
 
+@dataclass(frozen=True)
+class Tile:
+    """One tile of a mosaic: its place among the others, and by how much it lies beside the middle."""
+
+    column: int
+    row: int
+    shift_um: tuple[float, float]  # of its centre on the sample
+
+
+class Mosaic(Table):
+    """Tiles of one raster side by side, from one to the next by the stage: an overview of a large field.
+
+    Neighbours share ``overlap`` pixels; the step is a whole number of pixels, so that tiles are stitched by
+    counting. ``centre`` is where the stage stands for the middle of all of them, in its own coordinates.
+    ``until`` and ``timeout`` of the scan hold for each tile.
+    """
+
+    tiles: Annotated[tuple[int, int], Field(strict=False)]
+    centre_um: Annotated[tuple[Length, ...], Field(strict=False, alias="centre", min_length=2, max_length=3)]
+    overlap: Annotated[int, Field(ge=0, le=512)] = 0
+
+    @field_validator("tiles")
+    @classmethod
+    def _some(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not all(1 <= number <= 100 for number in value) or value == (1, 1):
+            raise refuse("must be from 1 to 100 in each direction, and more than one in all", "1 to 100")
+        return value
+
+    def pitch_um(self, raster: Raster) -> tuple[float, float]:
+        """Return the step from one tile to the next."""
+        x, y = ((raster.pixels[n] - self.overlap) * raster.size_um[n] / raster.pixels[n] for n in (0, 1))
+        return x, y
+
+    def walk(self, raster: Raster) -> Iterator[Tile]:
+        """Yield the tiles in the order in which they are scanned, row by row, every other row backwards."""
+        (columns, rows), pitch_um = self.tiles, self.pitch_um(raster)
+        for row in range(rows):
+            for column in range(columns) if row % 2 == 0 else reversed(range(columns)):
+                x, y = column - (columns - 1) / 2, row - (rows - 1) / 2
+                yield Tile(column, row, (x * pitch_um[0], y * pitch_um[1]))
+
+
 class Scan(ScanBase):
     """Maps of the sample. ``purpose`` is found from the place in the experiment unless it is given."""
 
     do: Literal["scan"]
     name: Title
     purpose: Literal["overview", "reference", "charging", "discharging", "after"] | None = None
+    mosaic: Mosaic | None = None
+
+    @model_validator(mode="after")
+    def _tiled(self) -> Scan:
+        if self.mosaic is None:
+            return self
+        with rules() as rule:
+            if self.purpose not in (None, "overview"):
+                rule.broken("purpose", "cannot be that of a mosaic, which is an overview", "overview")
+            if self.mosaic.overlap >= min(self.raster.pixels):
+                rule.broken("mosaic.overlap", "is the whole tile: it must be less than raster.pixels")
+            until = self.until
+            if until is None or until.counts is not None or until.uncertainty is not None:
+                rule.broken("until", "of a mosaic is passes, duration or dose, of each tile")
+        return self
 
 
 class Calibrate(ScanBase):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from controller.config.experiment import Placed, walk
 from controller.config.sample import Sample
-from controller.config.scans import Raster, ScanBase
+from controller.config.scans import Raster, Scan, ScanBase
 from controller.config.steps import CellStep, Cool, Heat, Impedance, Message, Parallel, Pulse, Repeat, Step
 
 AMBIENT_K = 298.0
@@ -22,6 +22,9 @@ LINE_WALL_S = 0.002  # to start a line that is already loaded
 PASS_WALL_S = 0.3  # counters, FIFO and files between two passes
 EIS_PERIODS = 3.0  # periods measured at each frequency
 COUNTS_PER_LITHIUM = {"Li": 1.0, "Co": 13.1}  # Co/Li of the paper's operando cell, 13.1 +- 0.2
+
+
+TILE_S = 3.0  # from one tile to the next: shutter, stage, and a look at it
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,11 @@ class Timing:
         step = placed.step
         if not isinstance(step, ScanBase):
             return 0.0
-        return self._scan_s(placed, step) / pass_time(step.raster, self.settle_s, self.speed).total_s
+        mosaic = step.mosaic if isinstance(step, Scan) else None
+        tiles = 1 if mosaic is None else mosaic.tiles[0] * mosaic.tiles[1]
+        return (
+            tiles * self._raster_s(placed, step) / pass_time(step.raster, self.settle_s, self.speed).total_s
+        )
 
     def _cell_s(self, placed: Placed, current_a: float | None, *, falls: bool) -> float:
         """The time that the planned charge needs at full current; CC-CV half-way from there to its limit."""
@@ -109,6 +116,13 @@ class Timing:
         return (full_s + longest) / 2.0 if falls else full_s
 
     def _scan_s(self, placed: Placed, step: ScanBase) -> float:
+        mosaic = step.mosaic if isinstance(step, Scan) else None
+        if mosaic is not None:
+            tiles = mosaic.tiles[0] * mosaic.tiles[1]
+            return tiles * (self._raster_s(placed, step) + TILE_S)
+        return self._raster_s(placed, step)
+
+    def _raster_s(self, placed: Placed, step: ScanBase) -> float:
         if step.until is None:
             together = [
                 one for one in placed.companions if not (isinstance(one, ScanBase) and one.until is None)
@@ -137,6 +151,8 @@ def longest_s(step: Step) -> float:
         return max(longest_s(one) for one in step.steps)
     if isinstance(step, Repeat):
         return step.times * sum(longest_s(one) for one in step.steps)
+    if isinstance(step, Scan) and step.mosaic is not None:
+        return step.mosaic.tiles[0] * step.mosaic.tiles[1] * ((step.timeout_s or 0.0) + TILE_S)
     if isinstance(step, Message):
         return (step.timeout_s or 0.0) if step.wait else 0.0
     bound: float | None = getattr(step, "timeout_s", None)

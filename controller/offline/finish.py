@@ -77,6 +77,7 @@ class Finish:
             self._attempt(IMPEDANCE, self._impedance)
         if only in (None, "report"):
             self._attempt(REPORT, self._report)
+            self._attempt("overview", self._overviews)
         self._attempt(SUMMARY, self._summary)
         return self.problems
 
@@ -107,6 +108,11 @@ class Finish:
 
         missing = write_report(self.run, self.summary(), self.folder / REPORT)
         self.problems += [f"{REPORT}: {text}" for text in missing]
+
+    def _overviews(self) -> None:
+        from controller.offline.figures_overview import draw_overviews
+
+        draw_overviews(self.run, self.folder)
 
     def _nexus(self) -> None:
         missing = write_nexus(self.run, self.summary(), self.folder / NEXUS)

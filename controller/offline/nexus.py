@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from controller.offline.files_out import replacing
+from controller.offline.overview import write_overviews
 from controller.offline.run_files import Product, RunFiles
 
 NOT_TOLD = "not told"
@@ -58,6 +59,7 @@ def write_nexus(run: RunFiles, summary: Plain, path: Path) -> list[str]:
         _monitors(instrument, run)
         default, problems = _products(entry, run)
         _stage_positions(entry, run)
+        problems += write_overviews(entry, run)
         if default is not None:
             entry.attrs["default"] = default
         _results(_group(entry, "process", "NXprocess"), summary)

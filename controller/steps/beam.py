@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from controller.steps.context import Ended, Had
 
 if TYPE_CHECKING:
-    from controller.config.scans import Calibrate, Scan, ScanUntil
+    from controller.config.scans import Calibrate, Mosaic, Scan, ScanUntil, Tile
     from controller.config.steps import Background, Move
     from controller.steps.context import Context
     from drivers.roles import Raster
@@ -18,19 +19,55 @@ REPEAT_LIMIT = 3  # quarantined passes in a row before a scan gives up
 
 
 async def scan(context: Context, step: Scan | Calibrate) -> str:
-    """Pass after pass until counts, uncertainty, dose, passes or time say enough."""
-    host = context.host
-    await _stage_stands(context)
-    raster = step.raster.scan(context.origin_um)
+    """Pass after pass until counts, uncertainty, dose, passes or time say enough; a mosaic tile by tile."""
     name = step.name or step.do
+    raster = step.raster.scan(context.origin_um)
+    if getattr(step, "mosaic", None) is not None:
+        return await _mosaic(context, step, name, raster)  # type: ignore[arg-type]  # only a scan has one
+    return await _one_scan(context, step, name, raster, lambda: _stage_stands(context))
+
+
+async def _mosaic(context: Context, step: Scan, name: str, raster: Raster) -> str:
+    """Scan tile after tile, each under a number of its own; one that was finished before is passed by.
+
+    The stage then goes back to where the step before had left it, with the next scan.
+    """
+    host, mosaic, staging = context.host, _given(step.mosaic), context.host.staging
+    stage = host.station.device("stage")
+    context.stage_um = context.stage_um or await staging.look()
+    for tile in mosaic.walk(step.raster):
+        place_um = stage.beside_um(mosaic.centre_um, tile.shift_um)  # type: ignore[union-attr]  # by its rules
+
+        async def begin(tile: Tile = tile, place_um: tuple[float, ...] = place_um) -> None:
+            await staging.go(place_um)
+            body = {
+                "scan": context.scans, "name": name, "column": tile.column, "row": tile.row,
+                "tiles": list(mosaic.tiles), "overlap": mosaic.overlap, "shift_um": list(tile.shift_um),
+                "position_um": list(staging.at_um or ()),
+            }  # fmt: skip
+            await context.recorder.event("tile", "scan", body)
+
+        reason = await _one_scan(context, step, f"{name} {tile.column + 1}-{tile.row + 1}", raster, begin)
+        if context.finishing:
+            return reason
+    return f"{mosaic.tiles[0]} x {mosaic.tiles[1]} tiles"
+
+
+async def _one_scan(
+    context: Context, step: Scan | Calibrate, name: str, raster: Raster, begin: Callable[[], Awaitable[None]]
+) -> str:
+    """Scan one raster; ``begin`` brings the stage there, unless there is nothing left to be scanned."""
+    host = context.host
     context.scans += 1
     goal = _Goal(context, step, name)
     context.scanning.begin_scan(context.scans, name, _purpose(context, step), raster)
-    await context.scanning.open_shutter()
     had = context.had.get(context.scans, Had())  # an interrupted scan goes on under its number
     n, good, quarantined, bad_in_a_row = had.n, had.good, had.n - had.good, 0
     dose_per_cm2 = _dose_per_cm2(raster, had.charge_coulomb)
     try:
+        if goal.reached(good, dose_per_cm2) is None:
+            await begin()
+            await context.scanning.open_shutter()
         while (reason := goal.reached(good, dose_per_cm2)) is None:
             if context.paused:
                 context.scanning.keep_shutter()
@@ -91,6 +128,12 @@ async def move(context: Context, step: Move) -> str:
     context.origin_um = (step.to_um[0], step.to_um[1])
     place = f", stage at {staging.described()}" if step.home or step.stage_um is not None else ""
     return f"origin at {step.to_um[0]:g}, {step.to_um[1]:g} um{place}"
+
+
+def _given(mosaic: Mosaic | None) -> Mosaic:
+    if mosaic is None:
+        raise ValueError("a scan without a mosaic")
+    return mosaic
 
 
 async def _stage_stands(context: Context) -> None:

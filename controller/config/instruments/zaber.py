@@ -91,6 +91,14 @@ class Zaber(Device):
         x, y = self.axes["x"], self.axes["y"]
         return x.sign * (position_um[0] - x.centre_um), y.sign * (position_um[1] - y.centre_um)
 
+    def beside_um(self, position_um: tuple[float, ...], shift_um: tuple[float, float]) -> tuple[float, ...]:
+        """Return where the stage stands for a place that lies beside another on the sample."""
+        x, y = (
+            position_um[n] + axis.sign * shift_um[n]
+            for n, axis in enumerate((self.axes["x"], self.axes["y"]))
+        )
+        return (x, y, *position_um[2:])
+
     def outside(self, position_um: tuple[float, ...]) -> str | None:
         """Return what is wrong with a position, None if the stage may go there."""
         if len(position_um) != len(self.axes):
