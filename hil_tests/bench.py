@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from hil_tests.sim import scenario
+from hil_tests.sim.api import Api
 from hil_tests.sim.clock import LabClock
 from hil_tests.sim.control import ControlSocket
 from hil_tests.sim.labjack_t7 import LabJackT7Twin
@@ -37,16 +38,6 @@ LONGEST_STEP_S = 1.0  # of lab time: a bench that was held up catches up in step
 LONGEST_SOCKET_PATH = 100
 TRUTH_SCHEMA = "operando/bench-truth/1"
 BEAM = ("io", *scenario.DETECTORS)  # what sees the sample, in this order
-SETTABLE = {
-    "beam.lost": ("beam", "lost"),
-    "beam.longest_stay_s": ("beam", "longest_stay_s"),
-    "holder.ambient_k": ("holder", "ambient_k"),
-    "holder.cell_power_w": ("holder", "cell_power_w"),
-    "holder.stuck_power_w": ("holder", "stuck_power_w"),
-    "cell.short_ohm": ("cell", "short_ohm"),
-    "cell.dummy_ohm": ("cell", "dummy_ohm"),  # a resistor instead of the cell; 0: the cell again
-    "sample.drift_um": ("sample", "drift_um"),
-}
 EPILOG = """\
 examples:
   python -m hil_tests.bench --dir /tmp/bench --scenario quickstart --speed 60
@@ -55,8 +46,11 @@ examples:
 A fault file is a list of tables:
   [[fault]]
   target = "io"          # heater, cell, io, pixe, pige
-  kind = "beam_loss"     # wire faults, unplug, reset ...: see hil_tests/README.md
+  kind = "beam_loss"     # wire faults, unplug, reset ...: see hil_tests/BENCH.md
   at_pulses = 2000       # or at_s, at_temperature_k, at_charge_coulomb; after_s adds lab seconds
+
+A running bench answers on the socket named in [bench] of its station file, one JSON object a line: set a
+value, inject a fault, read the truth. Commands, faults, values and a client are in hil_tests/BENCH.md.
 
 The truth file holds atoms per layer, coulombs, photons and the counters of every twin; it is written at the
 end, and whenever the socket is asked for it. What follows from them (x, SoC) is not in it.
@@ -168,14 +162,6 @@ class Bench:
         """Return what every twin counted, and which of its outputs are on; cheap, unlike the whole truth."""
         return {name: twin.counters() for name, twin in self.twins.items()}
 
-    def set_value(self, what: str, value: float) -> None:
-        """Set a physics value. Raises ValueError if there is none of that name."""
-        if what not in SETTABLE:
-            raise ValueError(f"cannot set {what!r}; known: {', '.join(SETTABLE)}")
-        part, attribute = SETTABLE[what]
-        owner = getattr(self.world, part)
-        setattr(owner, attribute, type(getattr(owner, attribute))(value))
-
 
 def _socket_path(folder: Path) -> Path:
     path = folder / "bench.sock"
@@ -212,7 +198,8 @@ async def serve(args: argparse.Namespace) -> None:
         return truth
 
     place = await bench.start(args.dir.absolute())
-    control = ControlSocket(Path(place.socket), place.nonce, _commands(bench, place, told_truth))
+    api = Api(bench, epoch=place.epoch, truth=told_truth, stop=stopped.set)
+    control = ControlSocket(Path(place.socket), place.nonce, api.commands())
     try:
         await control.start()
         station = args.dir.absolute() / "station.toml"
@@ -224,25 +211,6 @@ async def serve(args: argparse.Namespace) -> None:
         told_truth()
         await control.stop()
         await bench.stop()
-
-
-def _commands(bench: Bench, place: Place, told_truth: Any) -> dict[str, Any]:
-    def inject(request: Mapping[str, Any]) -> dict[str, Any]:
-        fault = {key: value for key, value in request.items() if key not in ("nonce", "do", "target")}
-        bench.inject(str(request["target"]), fault)
-        return {}
-
-    def set_value(request: Mapping[str, Any]) -> dict[str, Any]:
-        bench.set_value(str(request["what"]), float(request["value"]))
-        return {}
-
-    return {
-        "hello": lambda _request: {"speed": place.speed, "epoch": place.epoch, "lab_s": bench.clock.now_s()},
-        "truth": lambda _request: {"truth": told_truth()},
-        "counters": lambda _request: {"lab_s": bench.clock.now_s(), "twins": bench.counters()},
-        "fault": inject,
-        "set": set_value,
-    }
 
 
 def _watch_owner(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:

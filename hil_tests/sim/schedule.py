@@ -53,6 +53,10 @@ class FaultSchedule:
         for number, table in enumerate(file.get("fault", []), start=1):
             self._entries.append(_entry(f"{path}: fault {number}", dict(table), targets))
 
+    def add(self, table: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
+        """Take one more fault. Raises ValueError when something in it cannot be."""
+        self._entries.append(_entry("this fault", dict(table), targets))
+
     @property
     def waiting(self) -> int:
         """Faults that are still to come."""
