@@ -88,7 +88,7 @@ class Hexitec:
         notes = [f"{self.name}: no watchdog: if this computer dies the bias of {bias_v:g} V stays on"]
         whole = self._settings["whole_frames_bytes"]
         notes.append(
-            f"{self.name}: hits are recorded, 2.3 MB/s at 1 % occupancy; whole frames only where a step keeps "
+            f"{self.name}: hits are recorded, 2.3 MB/s at 1 % occupancy; whole frames where a step keeps "
             f"them, {whole / 1e9:g} GB ({whole // self._layout.frame_bytes} frames) in a run at most"
         )
         if not self._settings.get("refresh_interval_s"):
