@@ -30,8 +30,8 @@ BEGIN, END = "<!-- from the code: python -m hil_tests.bench_page -->", "<!-- end
 UNKNOWN = re.compile(r"\bno (such )?fault\b|^unknown fault")
 MORE = {
     "HexitecTwin": "Faults of the stream, ``count`` of them: ``lost``, ``doubled``, ``swapped``, ``late`` "
-    "packets, ``wrong_size``; ``skip``: so many frame numbers left out; ``renumber``: numbers go on from ``first``; "
-    "``silence`` for ``wall_s``.",
+    "packets, ``wrong_size``; ``skip``: so many frame numbers left out; ``renumber``: numbers go on from "
+    "``first``; ``silence`` for ``wall_s``.",
 }
 WORD = re.compile(r"[a-z][a-z0-9_]{2,20}")
 
