@@ -172,17 +172,20 @@ class Guard:
             return
         self._cell_limits(watch, sample, voltage_v, current_a if current_a is not None else 0.0)
 
-    def monitor(self, name: str, values: Mapping[str, float | bool | None]) -> None:
-        """Take what a further device has measured; only interlock rows look at it.
+    def monitor(
+        self, name: str, values: Mapping[str, float | bool | None], begun_s: float = math.inf
+    ) -> None:
+        """Take what a further device has measured; only interlock rows look at it, and the rules of a stage.
 
         What is not a finite number is unknown. A device that is silent for three periods is forgotten.
+        ``begun_s`` is when the device was asked, monotonic.
         """
         self._fresh_monitor(name)
         for channel, value in values.items():
             good = isinstance(value, bool) or _number(value)
             self.values[f"{name}.{channel}"] = value if good else None
         if name == self._rules.stage:
-            self._report(self._stage.reading(values, self.values.get("io.blanked")))
+            self._report(self._stage.reading(values, self.values.get("io.blanked"), begun_s))
 
     def stage_leaves(self) -> None:
         """The stage is about to move: from here on the beam may not be on."""
@@ -190,7 +193,7 @@ class Guard:
 
     def stage_stays(self, position_um: Sequence[float]) -> None:
         """The stage has arrived, and stays here until it is said to leave."""
-        self._stage.stays(position_um)
+        self._stage.stays(position_um, self._monotonic())
 
     def _fresh_monitor(self, name: str) -> None:
         if name in self._monitors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from controller.guard_types import Action, Finding
@@ -26,14 +27,16 @@ class StageCheck:
         self._on_its_way = False
         self._moving = False  # by its own word
         self._displaced = self._unknown = 0
+        self._arrived_s = -math.inf
 
     def leaves(self) -> None:
         """It is about to move."""
         self._on_its_way, self._left_um = True, None
 
-    def stays(self, position_um: Sequence[float]) -> None:
-        """It has arrived and stays."""
+    def stays(self, position_um: Sequence[float], now_s: float) -> None:
+        """It has arrived and stays; ``now_s`` is monotonic, as ``begun_s`` of a reading."""
         self._on_its_way, self._left_um = False, tuple(position_um)
+        self._arrived_s = now_s
         self._displaced = self._unknown = 0
         self._moving = False
 
@@ -43,9 +46,14 @@ class StageCheck:
             yield self._finding("stage-beam", "moving", None, "the beam is on while the stage moves")
 
     def reading(
-        self, values: Mapping[str, float | bool | None], blanked: float | bool | None
+        self, values: Mapping[str, float | bool | None], blanked: float | bool | None, begun_s: float
     ) -> Iterator[Finding]:
-        """Judge a reading of the stage; ``blanked`` is the newest of the beam, None if not known."""
+        """Judge a reading of the stage; ``blanked`` is the newest of the beam, None if not known.
+
+        A reading that was begun before the stage had arrived tells of its way, not of where it stays.
+        """
+        if begun_s < self._arrived_s:
+            return
         if (moving := values.get("moving")) is not None:
             self._moving = bool(moving)
         if blanked is False:

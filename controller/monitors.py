@@ -8,6 +8,7 @@ as long as it does not block the event loop.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,7 @@ class Monitors:
 
     async def look(self, name: str) -> None:
         """Poll one device now."""
-        channels = self._channels[name]
+        channels, begun_s = self._channels[name], time.monotonic()
         try:
             async with asyncio.timeout(LONGEST_POLL_S):
                 values, problems = await values_of(self._devices[name], channels)
@@ -105,13 +106,13 @@ class Monitors:
             own = isinstance(error, DriverError)
             text = str(error) if own else f"{name}: {type(error).__name__}: {error}"
             self._recorder.fault(name, text)
-            self._take(name, dict.fromkeys(channels), (text,))
+            self._take(name, dict.fromkeys(channels), (text,), begun_s)
             return
-        self._take(name, values, problems)
+        self._take(name, values, problems, begun_s)
 
-    def _take(self, name: str, values: Values, problems: tuple[str, ...]) -> None:
+    def _take(self, name: str, values: Values, problems: tuple[str, ...], begun_s: float) -> None:
         self.now[name] = values
-        self._guard.monitor(name, values)
+        self._guard.monitor(name, values, begun_s)
         self._recorder.monitor(name, values, self._channels[name], problems)
 
 
