@@ -99,6 +99,17 @@ def any_order(work: Workshop) -> str:
     return f"{SEQUENCES} sequences of at most 8 actions: nothing unsafe lasted, every trip latched"
 
 
+def stations(work: Workshop) -> str:
+    """Run whole small experiments on benches with fewer instruments, and with a camera, also a live one."""
+    place = ROOT / "hil_tests" / "test_run_stations.py"
+    done = work.run(
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "soak or slow", place], limit_s=1200.0
+    )
+    if done.returncode:
+        raise Failed(done.stdout.strip()[-2500:])
+    return done.stdout.strip().splitlines()[-1]
+
+
 ITEMS: dict[str, Item] = {
     "wheels": wheels,
     "fresh-user": fresh_user,
@@ -112,6 +123,7 @@ ITEMS: dict[str, Item] = {
     "frames": frames,
     "frame-faults": frame_faults,
     "any-order": any_order,
+    "stations": stations,
     **dict(fuzz.items()),
 }
 
