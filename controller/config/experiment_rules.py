@@ -14,7 +14,7 @@ from typing import Any
 from controller.config.calibrations import BUILT_IN, Calibration, canonical
 from controller.config.files import Source
 from controller.config.problems import Path, Problem, did_you_mean, listed, problem
-from controller.config.steps import PASSES_CHARGE, USES
+from controller.config.steps import PASSES_CHARGE, SHARES
 
 REST = {"do": "rest", "duration": "1 s"}  # stands in for a step that cannot be read
 
@@ -220,7 +220,7 @@ class _Rules:
         taken: dict[str, str] = {}
         for child in children:
             inside = [other for other in self.steps if other.path[: len(child.path)] == child.path]
-            for use in dict.fromkeys(USES[other.do] for other in inside if other.do in USES):
+            for use in dict.fromkeys(SHARES[other.do] for other in inside if other.do in SHARES):
                 if use in taken:
                     yield self.broken(
                         child.path,

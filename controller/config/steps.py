@@ -320,4 +320,6 @@ USES: dict[str, str] = {
 }
 """The instrument that a step has to itself: two such steps cannot run at the same time."""
 
+SHARES = {**USES, "expose": "beam"}  # a camera needs no scanner, but the shutter is that of the beam
+
 PASSES_CHARGE = ("charge", "discharge", "pulse")

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.offline.compton_options import NONE, SELF, Options
-from drivers.files import hexitec_calibration, hexitec_frames, hexitec_hxt
+from controller.reduce.hit_files import recount
+from drivers.files import hexitec_calibration, hexitec_frames, hexitec_hxt, hit_list
 from drivers.files.bounded import file_size
 from drivers.files.errors import FileError
 from edge.compton_frames import Compton, Counts, Dark, DarkLevel, EnergyBins, PixelScale, Tables
@@ -36,6 +37,16 @@ class Recorded:
     notes: tuple[str, ...] = ()
 
 
+def is_hit_list(path: Path) -> bool:
+    """Return whether a file is a part of the hits that a run recorded. Raises FileError."""
+    file_size(path, hexitec_frames.MAX_BYTES)
+    try:
+        with path.open("rb") as file:
+            return file.read(8) == hit_list.MAGIC
+    except OSError as error:
+        raise FileError(path, "", f"a readable file ({error.strerror})") from error
+
+
 def is_histogram(path: Path) -> bool:
     """Return whether a file begins like a histogram. Raises FileError."""
     file_size(path, hexitec_frames.MAX_BYTES)
@@ -50,6 +61,9 @@ def check(path: Path, options: Options) -> list[str]:
     """Return what is wrong with a file and its options, from headers only."""
     try:
         if is_histogram(path):
+            return []
+        if is_hit_list(path):
+            _first_part(path)
             return []
         recording = hexitec_frames.read(path, options.shape)
         problems = []
@@ -108,6 +122,8 @@ def load(path: Path, options: Options) -> Recorded:
     """Return the spectra of a file, counted if it holds frames. Raises ValueError."""
     if is_histogram(path):
         return _histogram(path, options)
+    if is_hit_list(path):
+        return _hits(path, options)
     recording = hexitec_frames.read(path, options.shape)
     tables, dark, usable = prepare(recording, options)
     reducer = count(recording, tables, options)
@@ -173,6 +189,24 @@ def count(recording: hexitec_frames.FrameRecording, tables: Tables, options: Opt
     for other in parts[1:]:
         parts[0].merge(other)
     return parts[0]
+
+
+def _first_part(path: Path) -> str:
+    """Return the exposure that a part of a record stands for. Raises FileError unless it is the first."""
+    exposure = hit_list.read(path).exposure
+    first = hit_list.part_path(path.parent, exposure, 1)
+    if path.name != first.name:
+        raise FileError(path, "", f"the first part of the exposure, {first.name}: it stands for all of them")
+    return exposure
+
+
+def _hits(path: Path, options: Options) -> Recorded:
+    """Count the whole exposure that a part belongs to, with the tables that lie beside it."""
+    exposure = _first_part(path)
+    reducer = recount(path.parent, exposure)
+    notes = (f"all parts of {exposure}, with its own dark level, calibration and threshold",)
+    usable = mask(options, reducer.ny, reducer.nx)
+    return finish(path, "hits of a run", reducer, None, usable, options, notes)
 
 
 def _histogram(path: Path, options: Options) -> Recorded:

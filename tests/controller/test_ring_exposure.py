@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from controller.offline import compton_read
 from controller.reduce import hit_files, ring_exposure
 from controller.reduce.exposures import Exposures
 from controller.reduce.hit_files import Rules, load_rules, recount
@@ -273,6 +275,12 @@ def test_dark_frames_then_a_sample_give_maps_that_add_up(tmp_path: Path) -> None
     assert sum(message["hits"] for message in told if message["k"] == "hits") == found["hits"]
     again = recount(tmp_path / "raw", "compton_0002").result()
     assert int(again.singles.sum() + again.doubles.sum()) == found["photons"]
+    first = hit_list.part_path(tmp_path / "raw", "compton_0002", 1)
+    offline = compton_read.load(first, SimpleNamespace(mask=None))  # type: ignore[arg-type]
+    assert np.array_equal(offline.spectra, again.spectra)
+    second = shutil.copy(first, hit_list.part_path(tmp_path / "raw", "compton_0002", 2))
+    with pytest.raises(FileError, match=r"the first part of the exposure, compton_0002_0001\.hits"):
+        compton_read.load(Path(second), SimpleNamespace(mask=None))  # type: ignore[arg-type]
 
 
 def test_whole_frames_are_kept_within_the_budget_of_the_run(tmp_path: Path) -> None:
