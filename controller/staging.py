@@ -109,6 +109,7 @@ class Staging:
             await io.set_shutter(open_=False)
         for _ in range(CLOSING_LOOKS):
             reading = await io.read()
+            self._guard.io(reading)  # its last one may be of a moment when the beam was still on
             closed = reading.shutter_open is False or Role.SHUTTER not in getattr(io, "roles", frozenset())
             if (reading.blanked or self._scanner is None) and closed:
                 return
