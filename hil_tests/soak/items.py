@@ -14,6 +14,7 @@ from hil_tests.soak.long_run import long_run
 from hil_tests.soak.network import store_and_forward
 from hil_tests.soak.runner import ROOT, Failed, Item, Workshop
 from hil_tests.soak.runs import Run, chi_square_bound, on_the_bench
+from hil_tests.soak.sweeps import sweeps
 
 SEEDS = range(1, 21)
 QUICK_SPEED = 60.0
@@ -124,6 +125,7 @@ ITEMS: dict[str, Item] = {
     "frame-faults": frame_faults,
     "any-order": any_order,
     "stations": stations,
+    "sweeps": sweeps,
     **dict(fuzz.items()),
 }
 
