@@ -111,7 +111,17 @@ def stations(work: Workshop) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+def stage(work: Workshop) -> str:
+    """Move a stage and scan mosaics in whole runs: recorded, interrupted, failing, pushed under the beam."""
+    place = ROOT / "hil_tests" / "test_run_stage.py"
+    done = work.run([sys.executable, "-m", "pytest", "-q", "-n0", "-m", "soak", place], limit_s=1800.0)
+    if done.returncode:
+        raise Failed(done.stdout.strip()[-2500:])
+    return done.stdout.strip().splitlines()[-1]
+
+
 ITEMS: dict[str, Item] = {
+    "stage": stage,
     "wheels": wheels,
     "fresh-user": fresh_user,
     "moeller2021": moeller2021,
