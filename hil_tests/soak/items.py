@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import os
 import statistics
@@ -80,6 +82,28 @@ def quickstart_seeds(work: Workshop) -> str:
     return text
 
 
+def quickstart_with(cell: str, work: Workshop) -> str:
+    """Run the whole quickstart with another instrument at the cell; the coulombs must be the true ones."""
+    run = on_the_bench(work, "quickstart", speed=20.0, seed=3, limit_s=1500.0, cell=cell)
+    _check_charge(run, cell)
+    return f"{cell}: {run.summary['outcome']}; charge: {_charge(run)}"
+
+
+def benches(work: Workshop) -> str:
+    """Measure one bench at 40 times real time, and twenty at real time."""
+    told = []
+    for number, speed in ((1, 40), (20, 1)):
+        command = [sys.executable, "-m", "tests.benchmarks.benches", "--benches", str(number)]
+        done = work.run([*command, "--speed", str(speed), "--seconds", "60"], limit_s=900.0)
+        if done.returncode:
+            raise Failed(done.stdout.strip()[-2500:])
+        found = json.loads(done.stdout)
+        if found["speed_reached"] < 0.98 * speed:
+            raise Failed(f"slower than {speed} times real time\n{done.stdout.strip()}")
+        told.append(done.stdout.strip())
+    return "\n".join(told)
+
+
 def system_benchmark(work: Workshop) -> str:
     """Run the system benchmark at its full length."""
     done = work.run([sys.executable, "-m", "tests.benchmarks", "--only", "system"], limit_s=2400.0)
@@ -126,6 +150,9 @@ ITEMS: dict[str, Item] = {
     "fresh-user": fresh_user,
     "moeller2021": moeller2021,
     "quickstart-seeds": quickstart_seeds,
+    "quickstart-keithley-2400": functools.partial(quickstart_with, "keithley_2400"),
+    "quickstart-keithley-2450": functools.partial(quickstart_with, "keithley_2450"),
+    "benches": benches,
     "system-benchmark": system_benchmark,
     **dict(catalogue.items()),
     **dict(durability.items()),

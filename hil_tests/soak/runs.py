@@ -45,13 +45,22 @@ class Run:
         return float(self.truth["charge_coulomb"]["terminals"])
 
 
-def on_the_bench(work: Workshop, experiment: str, *, speed: float, seed: int, limit_s: float) -> Run:
+def on_the_bench(
+    work: Workshop, experiment: str, *, speed: float, seed: int, limit_s: float, cell: str = ""
+) -> Run:
     """Run an experiment to its end, or return what an earlier attempt of this item has finished.
+
+    Args:
+        work: where it is done.
+        experiment: its name.
+        speed, seed: of the bench.
+        limit_s: it may take so long.
+        cell: another instrument than usual for the cell.
 
     Raises:
         Failed: it ended otherwise than done.
     """
-    folder = work.folder / f"{experiment}-seed{seed:03d}"
+    folder = work.folder / f"{experiment}{cell and '-' + cell}-seed{seed:03d}"
     kept = folder / "kept.json"
     if kept.is_file():
         return Run(**json.loads(kept.read_text()))
@@ -59,7 +68,8 @@ def on_the_bench(work: Workshop, experiment: str, *, speed: float, seed: int, li
     truth = folder / "truth.json"
     done = work.operando(
         "run", EXPERIMENTS / f"{experiment}.toml", "--bench", "--speed", f"{speed:g}", "--seed", str(seed),
-        "--truth", truth, "--out", folder / "runs", "--json", limit_s=limit_s,
+        "--truth", truth, "--out", folder / "runs", "--json", *(("--with", f"cell={cell}") if cell else ()),
+        limit_s=limit_s,
     )  # fmt: skip
     summaries = sorted((folder / "runs").glob("*/summary.json"))
     if done.returncode not in FINISHED:
