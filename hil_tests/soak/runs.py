@@ -53,7 +53,8 @@ def on_the_bench(
     Args:
         work: where it is done.
         experiment: its name.
-        speed, seed: of the bench.
+        speed: of the bench.
+        seed: of the bench.
         limit_s: it may take so long.
         cell: another instrument than usual for the cell.
 
