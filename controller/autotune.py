@@ -25,8 +25,10 @@ CYCLES = 6  # whole ones; the first two find the powers, the median of the other
 FIRST_GOOD = 2
 APPROACH_SHARE = 0.5  # of the rate limit
 APPROACH_BEGIN = 0.125  # of the cap
-GROWS_PER_S, FALLS_PER_S = 0.05, 0.15  # of the power, while the rate is too low or too high
+# Of the power, while the rate is too low or too high: slow beside the delay of any holder.
+GROWS_PER_S, FALLS_PER_S = 0.01, 0.05
 SLOPE_S = 8.0
+WAIT_PERIODS, WAIT_S = 1.5, 60.0  # below the band under power: then it needs more
 HALF_CYCLE_S = 1800.0  # longer: the power does not turn the temperature
 
 
@@ -145,6 +147,10 @@ class RelayTest:
             raise TuneFailed(f"{self._power_w:.1f} W for {HALF_CYCLE_S:.0f} s do not turn the temperature")
         heating = self._power_w == self._high_w
         self._cycle.add(now_k, self._power_w, dt_s)
+        patience_s = WAIT_PERIODS * max([one.period_s for one in self.cycles], default=WAIT_S)
+        if heating and now_k < self.at_k - self.band_k and self._now_s - self._half_since_s > patience_s:
+            self._high_w = min(self.cap_w, self._high_w * math.exp(GROWS_PER_S * dt_s))  # does not suffice
+            self._power_w = self._high_w
         if heating and now_k > self.at_k + self.band_k:
             self._power_w, self._half_since_s = self._low_w, self._now_s
         elif not heating and now_k < self.at_k - self.band_k:
@@ -163,6 +169,8 @@ class RelayTest:
         self.cycles.append(
             Cycle(swing.seconds, swing.highest_k - swing.lowest_k, self._high_w, self._low_w, mean_w)
         )
+        if len(self.cycles) == 1:  # it began in the approach, and says nothing of the power that holds
+            return
         half_w = 0.5 * (self._high_w - self._low_w)
         excess_k = self.cycles[-1].swing_k - 2.0 * self.band_k  # what the plant adds to the band
         wanted_k = self.swing_k - 2.0 * self.band_k

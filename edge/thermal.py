@@ -21,10 +21,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import expm
 from scipy.optimize import least_squares
 from scipy.signal import detrend, lfilter
 
@@ -144,14 +144,7 @@ def simulate(
     """
     grid, power, room = _gridded(record, ambient_k)
     matrix, inputs = _rates(capacity, loss, lag_s, second_capacity, joint)
-    size = matrix.shape[0]
-    step_s = grid[1] - grid[0]
-    block = np.zeros((size + 2, size + 2))
-    block[:size, :size], block[:size, size:] = matrix, inputs
-    forward = expm(block * step_s)
-    forced = np.column_stack([power, room]) @ forward[:size, size:].T
-    states = _run(forward[:size, :size], forced, np.asarray(start_k, np.float64))
-    reading = states[:, -1]
+    reading = _last_state(matrix, inputs, grid[1] - grid[0], power, room, np.array(start_k))
     result: Floats = np.interp(record.time_s - dead_s, grid, reading)
     return result
 
@@ -206,9 +199,10 @@ class _Problem:
     def solve(self) -> ThermalFit:
         best = None
         for start in self._first_guesses():
-            found = least_squares(
-                self._residuals, start, jac="2-point", x_scale=self._scales(start), max_nfev=200,
-                bounds=self._bounds(start),
+            low, high = self._bounds(start)
+            found = least_squares(  # MINPACK: without bounds, and without threads that only wait
+                partial(self._bounded, low=low, high=high),
+                start, method="lm", x_scale=self._scales(start), max_nfev=1500, ftol=1e-7, xtol=1e-6,
             )  # fmt: skip
             if best is None or found.cost < best.cost:
                 best = found
@@ -231,6 +225,11 @@ class _Problem:
         predicted = simulate(self.record, **self.parameters(vector))  # type: ignore[arg-type]
         result: Floats = predicted[self.good] - self.measured
         return result
+
+    def _bounded(self, vector: Floats, low: Floats, high: Floats) -> Floats:
+        """Return the residuals of what is within bounds; outside every kelvin more counts in each of them."""
+        beyond = float(np.sum(np.maximum(low - vector, 0.0) + np.maximum(vector - high, 0.0)))
+        return self._residuals(np.clip(vector, low, high)) + beyond
 
     def _first_guesses(self) -> list[Floats]:
         """Begin from the energy balance; once fast, once slow, for the valley is long."""
@@ -367,20 +366,30 @@ def _rates(
     return matrix, inputs
 
 
-def _run(forward: Floats, forced: Floats, start: Floats) -> Floats:
-    """Return x[k+1] = F x[k] + f[k] for every k, by the modes of F: each is a filter of one pole."""
-    values, vectors = np.linalg.eig(forward)
+def _last_state(
+    rates: Floats, inputs: Floats, step_s: float, power: Floats, room: Floats, start: Floats
+) -> Floats:
+    """Return the last component of dx/dt = A x + B (power, room) at the end of every step, exactly.
+
+    By the modes of A, each of which is a filter of one pole: no matrix larger than 3 x 3 is ever multiplied.
+    """
+    values, vectors = np.linalg.eig(rates)
     if np.linalg.cond(vectors) > 1e9:  # two time constants that are equal: moved apart by a millionth
-        forward = forward * (1.0 + 1e-6 * np.arange(forward.shape[0]))[:, None]
-        values, vectors = np.linalg.eig(forward)
+        rates = rates * (1.0 + 1e-6 * np.arange(rates.shape[0]))[:, None]
+        values, vectors = np.linalg.eig(rates)
     inverse = np.linalg.inv(vectors)
-    modes = np.empty((forced.shape[0], start.size), np.complex128)
-    into = forced @ inverse.T
+    poles = np.exp(values * step_s)
+    safe = np.where(np.abs(values) * step_s > 1e-12, values, 1.0)  # a loss of nothing: the limit is the step
+    held = np.where(np.abs(values) * step_s > 1e-12, np.expm1(safe * step_s) / safe, step_s)
+    into = (inverse @ inputs) * held[:, None]
     begin = inverse @ start
-    for index in range(start.size):
-        driven = np.concatenate([[begin[index]], into[:-1, index]])
-        modes[:, index] = lfilter([1.0], [1.0, -values[index]], driven)
-    result: Floats = np.real(modes @ vectors.T)
+    total = np.zeros(power.size, np.complex128)
+    for index, pole in enumerate(poles):
+        driven = np.empty(power.size, np.complex128)
+        driven[0] = begin[index]
+        driven[1:] = into[index, 0] * power[:-1] + into[index, 1] * room[:-1]
+        total += vectors[-1, index] * lfilter([1.0], [1.0, -pole], driven)
+    result: Floats = total.real
     return result
 
 

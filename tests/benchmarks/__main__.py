@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: one core against one core
 
-from tests.benchmarks import compton, events, fits, host, ion_beam, particles, safe, system, threads
+from tests.benchmarks import compton, events, fits, heating, host, ion_beam, particles, safe, system, threads
 from tests.benchmarks.conditions import conditions
 
 PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
     "compton": lambda args: compton.compton(args.rounds),
     "particles": lambda args: particles.particles(args.rounds),
     "threads": lambda args: threads.threads(args.rounds),
+    "heating": lambda args: heating.heating(args.heating_figure),
     "guard": lambda args: host.guard(),
     "journal": lambda args: host.journal(args.rounds),
     "start-up": lambda args: host.start_up(args.rounds),
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9, help="rounds of each race (default 9)")
     safe.add_arguments(parser)
     system.add_arguments(parser)
+    heating.add_arguments(parser)
     args = parser.parse_args()
     print(conditions(), flush=True)
     for name in args.only:
