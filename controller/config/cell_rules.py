@@ -44,6 +44,8 @@ def complaints(step: Step, able: CellAbilities | None, window: Window) -> Iterat
         able: what the potentiostat can do; None when nobody knows (a third party's driver).
         window: the tightest limits of station, chemistry and sample.
     """
+    if able is not None and isinstance(step, CellStep | Pulse | Impedance):
+        yield from _reach(able, window)
     if isinstance(step, Impedance):
         yield from _sweep(step, able, window)
     elif able is not None and isinstance(step, CellStep | Pulse):
@@ -52,6 +54,15 @@ def complaints(step: Step, able: CellAbilities | None, window: Window) -> Iterat
         elif step.current_a is not None and step.current_a > able.most_a * (1 + SAME):
             limit = show(able.most_a, "A")
             yield "current", f"is above what {able.name} gives, {limit}", limit
+
+
+def _reach(able: CellAbilities, window: Window) -> Iterator[Complaint]:
+    """The instrument must be able to measure up to both limits: they are written into every script."""
+    if window.voltage_low_v < able.low_v or window.voltage_high_v > able.high_v:
+        limits = f"{show(window.voltage_low_v, 'V')} to {show(window.voltage_high_v, 'V')}"
+        reach = f"{show(able.low_v, 'V')} to {show(able.high_v, 'V')}"
+        told = f"is bounded by limits of {limits}, and {able.name} reaches from {reach}"
+        yield "do", f"{told}: narrow [limits] or sample.limits, or use another potentiostat", reach
 
 
 def _sweep(step: Impedance, able: CellAbilities | None, window: Window) -> Iterator[Complaint]:

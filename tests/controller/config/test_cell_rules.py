@@ -65,7 +65,8 @@ def test_what_fits_is_not_complained_about(step: Impedance) -> None:
     ],
 )
 def test_what_does_not_fit_is_told_with_the_limit(step: Impedance, able: object, key: str, text: str) -> None:
-    (found,) = complaints(step, able, Window())  # type: ignore[arg-type]
+    window = Window(0.0, 2.0) if able is PICO else Window()
+    (found,) = complaints(step, able, window)  # type: ignore[arg-type]
     assert found[0] == key
     assert text in found[1]
 
@@ -81,7 +82,7 @@ def test_a_pulse_needs_a_galvanostat_and_its_current() -> None:
     }
     step = Pulse.model_validate(table)
     assert list(complaints(step, HR, Window())) == []
-    assert list(complaints(step, PICO, Window())) == [
+    assert list(complaints(step, PICO, Window(0.0, 2.0))) == [
         ("current", "needs a galvanostat, and EmStat Pico has none", "")
     ]
     (found,) = complaints(step, replace(HR, most_a=1e-5), Window())
@@ -95,6 +96,16 @@ def with_steps(steps: str) -> Experiment:
 
 
 EIS = '\n[[step]]\ndo = "eis"\nstart = "10 kHz"\nstop = "1 Hz"\npoints = 9\ntimeout = "10 min"\n'
+
+
+def test_a_window_beyond_what_the_model_can_measure() -> None:
+    """An LR ends at 3 V: a cell of 4.05 V is nothing for it, whatever the step."""
+    able = CAPABILITIES["es4_lr"].abilities
+    ((key, text, limit),) = complaints(sweep(), able, Window())
+    assert key == "do"
+    assert "limits of 2.5 V to 4.05 V, and EmStat4 LR reaches from -3 V to 3 V" in text
+    assert limit == "-3 V to 3 V"
+    assert list(complaints(sweep(), able, Window(0.5, 2.8))) == []
 
 
 @pytest.mark.parametrize(
