@@ -122,8 +122,8 @@ def test_describe_lists_everything(socket: Any, bench: Bench) -> None:
 def test_what_the_code_knows_is_on_the_page() -> None:
     """The lists are made from the code: python -m hil_tests.bench_page."""
     text = PAGE.read_text(encoding="utf-8")
-    assert bench_page.page(text) == text
-    assert json.loads(api.KINDS.read_text()) == bench_page.kinds()
+    assert bench_page.page(text) == text, "python -m hil_tests.bench_page makes the page anew"
+    assert json.loads(api.KINDS.read_text()) == bench_page.kinds(), "python -m hil_tests.bench_page"
     assert {"unplug", "reset"} <= set(bench_page.kinds()["LabJackT7Twin"])
 
 
