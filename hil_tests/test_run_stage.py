@@ -37,7 +37,7 @@ def test_a_move_to_coarse_coordinates_is_recorded_everywhere_and_never_under_the
         world, tmp_path, START + move(there) + scan_step("there", (8, 12), 10.0, "until = { passes = 1 }")
     )
     try:
-        assert run.ended() == 0, run.tell()
+        assert run.ended(seconds=300) == 0, run.tell()
     finally:
         run.kill_all()
     twin = world.truth()["twins"]["stage"]
@@ -74,9 +74,9 @@ def test_a_move_that_fails_ends_the_run_and_nothing_is_scanned_there(world, tmp_
     )
     run = run_of(world, tmp_path, steps)
     try:
-        run.until(lambda status: status["scan"], "the first scan")
+        run.until(lambda status: status["scan"], "the first scan", seconds=300)
         world.fault("stage", **fault)
-        assert run.ended() == code, run.tell()
+        assert run.ended(seconds=300) == code, run.tell()
     finally:
         run.kill_all()
         world.fault("stage", "jammed", given=False)
@@ -90,9 +90,11 @@ def test_a_stage_that_is_pushed_under_the_beam_trips_the_guard(world, tmp_path):
     steps = START + move(("25.1 mm", "25 mm")) + scan_step("long", (16, 24), 20.0, "until = { passes = 40 }")
     run = run_of(world, tmp_path, steps)
     try:
-        run.until(lambda status: status["scan"] and status["scan"]["name"] == "long", "the long scan")
+        run.until(
+            lambda status: status["scan"] and status["scan"]["name"] == "long", "the long scan", seconds=300
+        )
         world.fault("stage", "knob", um=40.0)
-        assert run.ended() == 4, run.tell()
+        assert run.ended(seconds=300) == 4, run.tell()
     finally:
         run.kill_all()
     assert run.record["trips"][0]["id"] == "stage-displaced"
@@ -119,10 +121,14 @@ def test_an_interrupted_mosaic_goes_on_with_the_tile_that_is_missing(world, tmp_
     reset(world)
     run = run_of(world, tmp_path, START + MOSAIC)
     try:
-        run.until(lambda status: status["scan"] and status["scan"]["name"] == "wide 2-2", "the third tile")
+        run.until(
+            lambda status: status["scan"] and status["scan"]["name"] == "wide 2-2",
+            "the third tile",
+            seconds=300,
+        )
         run.kill_all()
         again = Run.resume(run)
-        assert again.ended() in (0, 6), again.tell()  # with the gap of the interruption
+        assert again.ended(seconds=300) in (0, 6), again.tell()  # with the gap of the interruption
     finally:
         run.kill_all()
     tiles = {event["body"]["scan"]: event["body"] for event in again.events("tile")}
