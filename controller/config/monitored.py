@@ -36,7 +36,7 @@ def monitored(raw: Mapping[str, Any]) -> dict[str, Channels]:
     """
     roles, devices = _table(raw.get("roles")), _table(raw.get("device"))
     tables = {str(name): _table(table) for name, table in devices.items()}
-    busy = {roles.get(role) for role in TAKEN}
+    busy = {str(roles.get(role)) for role in TAKEN}
     for name, table in tables.items():
         if table.get("driver") == "labjack_t7":
             busy.add(name)
