@@ -30,6 +30,7 @@ from drivers.wire_trace import WireTrace
 from hil_tests.acceptance.report import Report, Row, Verdict
 
 OFF_S = 5.0
+BELOW_V = 0.3  # room below 0 V for the offset of a dummy
 ABSENT = "this station has no "  # not missing from a report: it never was there
 ROLES = "heater", "cell", "scanner", "pixe", "pige", "stage", "compton", "radiography"
 
@@ -140,7 +141,7 @@ class Subject:
         if station.bench is not None:
             clock = await bench_clock(station.bench.model_dump())
         trace = asked.trace.of if asked.trace is not None else None
-        return cls(asked, station, clock, build(station, clock, trace=trace), report)
+        return cls(asked, station, clock, build(_for_dummy(asked, station), clock, trace=trace), report)
 
     async def close(self) -> None:
         """Everything off, lines closed, their health into the report."""
@@ -235,6 +236,18 @@ class Subject:
             self.report.instruments.append(row)
 
 
+def _for_dummy(asked: Asked, station: Station) -> Station:
+    """Return the station with its lower voltage limit below 0 V where a resistor stands in for the cell.
+
+    A resistor is at 0 V before it is driven, and some drivers refuse every program that may go below the
+    station's window. Nothing is driven before the voltage has shown that it is no battery.
+    """
+    if not asked.energise or asked.dummy is None:
+        return station
+    band = station.limits.voltage.model_copy(update={"low_v": min(-BELOW_V, station.limits.voltage.low_v)})
+    return station.model_copy(update={"limits": station.limits.model_copy(update={"voltage": band})})
+
+
 def begin(report: Report, asked: Asked) -> None:
     """Fill in who, when, where and with what."""
     station = load_station(asked.station)
@@ -250,6 +263,7 @@ def begin(report: Report, asked: Asked) -> None:
     if asked.dummy is not None:
         d = asked.dummy
         report.dummy = f"{show(d.resistance_ohm, 'ohm')} ± {100 * d.tolerance:.2g} %, {d.power_w:g} W"
+        report.dummy += "; with it the lower voltage limit of the station does not hold" * asked.energise
 
 
 def now() -> str:

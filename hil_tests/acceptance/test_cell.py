@@ -11,7 +11,7 @@ import pytest
 
 from controller.config.acceptance import Dummy
 from drivers.roles import CcCv, CellEvent, CellEventKind, CellLimits, CellSample, ConstantCurrent, Ocv
-from hil_tests.acceptance.subject import Measure, Subject
+from hil_tests.acceptance.subject import BELOW_V, Measure, Subject
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -19,7 +19,6 @@ SAMPLES = 6
 INTERVAL_S = 0.25
 PROGRAM_S = 30.0
 PATIENCE_S = 20.0
-BELOW_V = 0.3  # room below 0 V for an offset
 OFFSET_V = 0.005
 NO_CELL_V = 0.05
 
@@ -103,8 +102,9 @@ async def test_cc_cv(subject: Subject, measure: Measure) -> None:
     finally:
         await cell.stop()
     held = [s for s in samples if s.phase == "cv" and s.voltage_v is not None and s.current_a is not None]
-    measure("phases", ", ".join(dict.fromkeys(s.phase for s in samples)), device=name,
-            good=[*dict.fromkeys(s.phase for s in samples)] == ["cc", "cv"])  # fmt: skip
+    phases = [*dict.fromkeys(s.phase for s in samples)]
+    measure("phases", ", ".join(phases), device=name, good=phases in (["cc", "cv"], ["cv"]),
+            reason="on a resistor constant current may be over before its first sample")  # fmt: skip
     measure("ended by itself", f"{ending.kind.value} {ending.detail}", device=name,
             good=ending.kind is CellEventKind.FINISHED)  # fmt: skip
     if not held:
