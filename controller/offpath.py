@@ -42,7 +42,8 @@ async def drive_off(known: Station | Path | None) -> list[dict[str, Any]]:
     # Each output as soon as its own line is open: one that does not open holds up no other.
     opening = {name: asyncio.create_task(_open(line)) for name, line in bench.lines.items()}
     wires = {
-        output: [opening[line] for line in station.lines_of(device)] for output, device in energising.items()
+        output: [opening[line] for line in station.lines_to_off(device)]
+        for output, device in energising.items()
     }
     results = await drive_all_off(bench.outputs, wires)
     await bench.close()

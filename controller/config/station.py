@@ -331,6 +331,14 @@ class Station(Table):
             return tuple(dict.fromkeys(line for part in device.drives for line in self.lines_of(part)))
         return (device.line,)
 
+    def lines_to_off(self, name: str) -> tuple[str, ...]:
+        """Return the lines without which a device cannot be switched off."""
+        device = self.devices[name]
+        if isinstance(device, Composite) and device.off_parts:
+            parts = (str(getattr(device, part)) for part in device.off_parts)
+            return tuple(dict.fromkeys(line for part in parts for line in self.lines_of(part)))
+        return self.lines_of(name)
+
     def line_settings(self, name: str) -> dict[str, Any]:
         """Return the table of a line as ``drivers.ports.open_line`` takes it."""
         return self.lines[name].model_dump()

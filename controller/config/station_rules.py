@@ -15,7 +15,7 @@ from typing import Any
 from controller.config.conditions import parse_condition
 from controller.config.devices import BUILT_IN
 from controller.config.files import Source
-from controller.config.instruments.base import Instrument
+from controller.config.instruments.base import Composite, Instrument
 from controller.config.monitored import complaint_of, monitored
 from controller.config.problems import Path, Problem, did_you_mean, listed, problem, value_at
 from controller.config.quantities import QuantityError, parse, show
@@ -34,6 +34,7 @@ def check(source: Source) -> list[Problem]:
     return [
         *rules.wiring(),
         *rules.roles(),
+        *rules.compositions(),
         *rules.beam(),
         *rules.off_paths(),
         *rules.bench(),
@@ -135,6 +136,41 @@ class _Rules:
                     ("device", name, "detector"),
                     f'cannot do {role}: {role} needs detector = "{ROLE_DETECTORS[role]}"',
                 )
+
+    def compositions(self) -> Iterator[Problem]:
+        """What a device is made of is there, is of the right kind, and plays no second part."""
+        used: dict[str, str] = {}
+        for name, device in self.devices.items():
+            model = _model(device)
+            if model is None or not issubclass(model, Composite):
+                continue
+            for part in model.parts:
+                wanted, path = _word(device.get(part)), ("device", name, part)
+                other = self.devices.get(wanted)
+                if other is None:
+                    yield self.broken(path, f"is no [device.X] of this file{_known(wanted, self.devices)}")
+                    continue
+                driver = _word(other.get("driver"))
+                if _model(other) is not None and driver not in model.made_of.get(part, ()):
+                    fits = listed(model.made_of.get(part, ()))
+                    yield self.broken(path, f"has the driver {driver}: for this it takes {fits}")
+                if wanted in used:
+                    yield self.broken(path, f"is part of device.{used[wanted]} already")
+                used.setdefault(wanted, name)
+            yield from self._power_of(name, device)
+
+    def _power_of(self, name: str, device: Mapping[str, Any]) -> Iterator[Problem]:
+        """The power that a loop counts on is not above the cap of its supply."""
+        supply = self.devices.get(_word(device.get("supply")), {})
+        if "power_cap" not in supply or "power" not in device:
+            return
+        try:
+            cap_w, power_w = parse(supply["power_cap"], "W"), parse(device["power"], "W")
+        except QuantityError:  # said where it stands
+            return
+        if power_w > cap_w * (1.0 + 1e-9):
+            text = f"is above the cap of device.{device['supply']}, which refuses more"
+            yield self.broken(("device", name, "power"), text, show(cap_w, "W"))
 
     def beam(self) -> Iterator[Problem]:
         """A scanner has a beam and detectors to scan for; detectors have a scanner."""

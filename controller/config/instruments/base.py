@@ -60,6 +60,8 @@ class Composite(Instrument):
     """A device made of others: it has no line of its own; ``parts`` are the keys that name the others."""
 
     parts: ClassVar[tuple[str, ...]] = ()
+    made_of: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # part -> built-in drivers that can be it
+    off_parts: ClassVar[tuple[str, ...]] = ()  # those that off needs; their lines alone are waited for
 
     @property
     def drives(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -34,6 +35,11 @@ class HostPid(Heating, Composite):
     """Thermometer, supply and the law between them."""
 
     parts: ClassVar[tuple[str, ...]] = ("thermometer", "supply")
+    made_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "thermometer": ("icpdas_m7015",),
+        "supply": ("aimtti_cpx400dp",),
+    }
+    off_parts: ClassVar[tuple[str, ...]] = ("supply",)
 
     driver: Literal["host_pid"]
     thermometer: str
