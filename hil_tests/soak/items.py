@@ -9,7 +9,7 @@ import os
 import statistics
 import sys
 
-from hil_tests.soak import catalogue, durability, fuzz
+from hil_tests.soak import acceptance, catalogue, durability, fuzz
 from hil_tests.soak.frames import frame_faults, frames
 from hil_tests.soak.fresh_user import fresh_user
 from hil_tests.soak.long_run import long_run
@@ -163,6 +163,7 @@ ITEMS: dict[str, Item] = {
     "any-order": any_order,
     "stations": stations,
     "sweeps": sweeps,
+    **dict(acceptance.items()),
     **dict(fuzz.items()),
 }
 
