@@ -112,7 +112,11 @@ class Hexitec:
     @property
     def source(self) -> Mapping[str, Any]:
         """Where the frames of this exposure are, and what makes photons of them."""
-        settings, ring = self._settings, self._open_ring()
+        settings = self._settings
+        try:
+            ring = self._open_ring()
+        except NoReply:  # the acquire process is not there yet
+            return {"kind": "ring"}
         found = {
             "kind": "ring", "path": str(ring.path), "slots": ring.slots, "rows": self._layout.rows,
             "columns": self._layout.columns, "interleaved": settings["interleaved"],
@@ -132,9 +136,9 @@ class Hexitec:
 
     async def start(self) -> None:
         """Bias on, counters to zero, frames on."""
-        ring = self._open_ring()
         if not self._biased:
             await self._bias_on()
+        ring = await self._find_ring()
         words = ring.words
         words[Word.MODE] = Mode.COUNT
         words[Word.EXPOSURE] += 1
@@ -289,6 +293,17 @@ class Hexitec:
             except RingError as error:
                 raise NoReply(f"no acquire process for UDP port {port}: {error}", device=self.name) from error
         return self._ring
+
+    async def _find_ring(self) -> Ring:
+        """Return the ring of an acquire process that may be about to start. Raises NoReply."""
+        until_s = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                return self._open_ring()
+            except NoReply:
+                if time.monotonic() > until_s:
+                    raise
+            await asyncio.sleep(0.05)
 
     async def _answered(self, done: Callable[[], bool]) -> None:
         """Wait until the acquire process has done something. Raises NoReply."""

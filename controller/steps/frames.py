@@ -77,8 +77,8 @@ class _Goal:
         if seen != self._grew[0]:
             self._grew = (seen, time.monotonic())
         self._now["frames"] = status.frames
-        self._now["photons"] = int(progress.get("photons", 0))
-        self._s = progress.get("s", {})
+        self._now["photons"] = int(progress.get("photons", self._now["photons"]))  # not in every message
+        self._s = progress.get("s", self._s)
         self._refused = str(progress["why"]) if progress.get("k") == "exposure_refused" else ""
 
     def next_part(self, found: dict[str, Any]) -> None:
