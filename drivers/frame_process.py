@@ -53,6 +53,7 @@ class FrameProcess:
         self._heard_s = time.monotonic()
         self._answers: dict[str, asyncio.Event] = {}
         self._running = False
+        self._trouble = ""
         self._restarts = 0
         self._last: int | None = None  # number of the newest image
         self._before: dict[str, int] = {}  # of processes that died within this exposure
@@ -84,9 +85,26 @@ class FrameProcess:
         return Identity(self._settings.get("maker", "camera"), self._line.where)
 
     async def prepare(self) -> list[str]:
-        """Start the process afresh."""
+        """Start the process afresh and hear whether it can see its images.
+
+        Raises:
+            NoReply: it says nothing; a file system that hangs, mostly.
+            Refused: the place cannot be read; the text says why.
+        """
         await self._end()
-        await self._spawn()
+        event = self._answers["ready"] = asyncio.Event()
+        try:
+            await self._spawn()
+            async with asyncio.timeout(ANSWER_S):
+                await event.wait()
+        except TimeoutError:
+            await self._end()
+            text = f"{self._line.where}: nothing was heard for {ANSWER_S:g} s: does its file system hang?"
+            raise NoReply(text, device=self.name) from None
+        finally:
+            self._answers.pop("ready", None)
+        if self._trouble:
+            raise Refused(f"cannot see its images: {self._trouble}", device=self.name)
         return []
 
     async def off(self) -> None:
@@ -180,6 +198,8 @@ class FrameProcess:
     def _take(self, message: Mapping[str, Any]) -> None:
         self._heard_s = time.monotonic()
         kind = str(message["k"])
+        if kind == "ready":
+            self._trouble = "; ".join(message["problems"])
         if self._running or kind == "stopped":
             self._counters = {name: message[name] for name in (*COUNTERS, "problems")}
         if kind == "image" and len(self._images) < MOST_WAITING:

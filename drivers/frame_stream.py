@@ -59,6 +59,9 @@ class Stream:
         self._flags = int(zmq.NOBLOCK)
         self._socket.connect(self._name)
 
+    def probe(self) -> None:
+        """Nothing to look at: a stream is silent until something is sent."""
+
     def start(self, now_s: float) -> None:
         """Count from zero; what waits is older."""
         while self._socket.poll(DRAIN_MS):

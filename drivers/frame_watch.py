@@ -133,6 +133,11 @@ class FolderWatch:
         self._files: dict[str, _File] = {}
         self._started_s = 0.0
 
+    def probe(self) -> None:
+        """Look whether the folder can be listed. Raises OSError or TooMany."""
+        for _ in self._listed():
+            pass
+
     def start(self, now_s: float) -> None:
         """Count from zero: what is there already belongs to no exposure of ours."""
         self.tally = Tally()

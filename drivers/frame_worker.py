@@ -31,6 +31,10 @@ class Source(Protocol):
 
     tally: Tally
 
+    def probe(self) -> None:
+        """Look whether anything can come from there. Raises OSError or TooMany."""
+        ...
+
     def start(self, now_s: float) -> None:
         """Count from zero."""
         ...
@@ -69,6 +73,11 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the other end is gone."""
+        try:
+            self._source.probe()
+        except (OSError, TooMany) as error:
+            self._trouble = str(error)
+        self._tell("ready")
         pending = b""
         while True:
             if select.select([0], [], [], self._period_s)[0]:

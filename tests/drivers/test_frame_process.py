@@ -88,6 +88,15 @@ async def test_images_lie_on_the_disk_before_anybody_hears_of_them(folder: Path,
     assert await camera.next_images() == []
 
 
+async def test_a_folder_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    camera = folder_camera(tmp_path / "nowhere")
+    try:
+        with pytest.raises(Refused, match=r"cannot see its images: .*No such file"):
+            await camera.prepare()
+    finally:
+        await camera.close()
+
+
 async def test_a_hanging_file_system_blocks_nobody(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
