@@ -195,7 +195,7 @@ thermometer = "thermometer"
 supply = "supply"
 power = "{world.holder.parameters.max_power_w:g} W"
 period = "0.5 s"
-gains = {{ kp = "6 W/K", ti = "60 s", td = "2 s", filter = "2 s" }}
+gains = {{ kp = "7.5 W/K", ti = "32 s", td = "1.9 s", filter = "1 s" }}
 plant = {{ {plant(world.holder)} }}
 """
         )

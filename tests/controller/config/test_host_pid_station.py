@@ -88,7 +88,8 @@ def test_what_cannot_work_is_refused_in_words(tmp_path, change, complaint):
 
 
 def test_a_schedule_must_rise(tmp_path):
-    rows = 'schedule = [{ at = "340 K", kp = "3 W/K", ti = "30 s" }, { at = "300 K", kp = "6 W/K", ti = "30 s" }]'
+    falling = '{ at = "340 K", kp = "3 W/K", ti = "30 s" }, { at = "300 K", kp = "6 W/K", ti = "30 s" }'
+    rows = f"schedule = [{falling}]"
     with pytest.raises(ConfigErrors) as caught:
         station(tmp_path, ('gains = { kp = "7.5 W/K", ti = "32 s", td = "1.9 s", filter = "1 s" }', rows))
     assert "must be above the row before it" in str(caught.value.problems)
