@@ -87,7 +87,7 @@ def test_a_move_that_fails_ends_the_run_and_nothing_is_scanned_there(world, tmp_
 
 def test_a_stage_that_is_pushed_under_the_beam_trips_the_guard(world, tmp_path):
     reset(world)
-    steps = START + move(("25.1 mm", "25 mm")) + scan_step("long", (16, 24), 20.0, "until = { passes = 40 }")
+    steps = START + move(("25.1 mm", "25 mm")) + scan_step("long", (16, 24), 20.0, "until = { passes = 20 }")
     run = run_of(world, tmp_path, steps)
     try:
         run.until(
