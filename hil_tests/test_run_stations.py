@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import tifffile
 
-from hil_tests.harness import EXPERIMENTS, Run, ending, one_scan, operando, warm_scenario
+from controller.verdict import EXIT_GUARD
+from hil_tests.harness import EXPERIMENTS, Run, World, ending, one_scan, operando, warm_scenario
 
 SAMPLE = """
 [experiment]
@@ -100,7 +101,7 @@ def test_camera_cell_and_heater_without_a_scanner(tmp_path: Path) -> None:
     assert tifffile.imread(kept[0]).shape == (160, 256)
     rows = started.events("image")
     assert len(rows) == len(kept)
-    assert all(row["sha256"] and row["number"] for row in rows)
+    assert all(row["body"]["sha256"] and row["body"]["number"] for row in rows)
 
 
 @pytest.mark.soak
@@ -146,3 +147,20 @@ def test_check_names_the_step_that_needs_more(tmp_path: Path) -> None:
     )  # fmt: skip
     assert told.returncode == 2
     assert 'do = "heat" needs a heater, and the station bench has none in [roles]' in told.stderr
+
+
+@pytest.mark.soak
+def test_a_shutter_that_sticks_ends_the_exposure(tmp_path: Path) -> None:
+    """Its read-back contradicts the command: the guard, which has no scanner to blank, ends the run."""
+    experiment = tmp_path / "part.toml"
+    text = SAMPLE + image_steps()
+    experiment.write_text(text.replace("SCENARIO", str(warm_scenario(tmp_path / "warm.toml"))))
+    chosen = (*NO_BEAM, "--with", "radiography=frame_folder", "--speed", "5")
+    with ending(Run.start(tmp_path, experiment, "--bench", *chosen)) as started:
+        started.until_line('expose "dark"')
+        bench = World(started.run_dir / "bench" / "station.toml")
+        bench.fault("io", "shutter", stuck="closed")
+        assert started.ended() == EXIT_GUARD
+        summary = json.loads((started.run_dir / "summary.json").read_text())
+    assert [trip["id"] for trip in summary["trips"]] == ["shutter-stuck"]
+    assert all(one["confirmed"] for one in summary["outputs_off"])
