@@ -1,7 +1,8 @@
-"""For tests of the Keithley twins: our driver on the other end, in fast lab time."""
+"""For tests of the Keithley twins: our driver on the other end, in lab time that waits for nobody."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,7 +12,6 @@ from drivers.keithley_2450 import Keithley2450
 from drivers.keithley_source import KeithleySource
 from drivers.ports import open_line
 from drivers.roles import CellEvent, CellEventKind, CellLimits, CellProgram, CellSample
-from hil_tests.sim.clock import LabClock
 from hil_tests.sim.keithley_2400 import Keithley2400Twin
 from hil_tests.sim.keithley_2450 import Keithley2450Twin
 from hil_tests.sim.physics.cell import Cell, CellParameters
@@ -27,11 +27,33 @@ def bounds(**changes: float) -> CellLimits:
     return CellLimits(**{**wide, "duration_s": 7200.0, **changes})
 
 
+class JumpClock:
+    """Lab time that moves when somebody waits for it, and then at once: a busy machine changes nothing."""
+
+    speed = 1e6
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def now_s(self) -> float:
+        """Return lab time, s."""
+        return self._now_s
+
+    async def sleep(self, lab_s: float) -> None:
+        """Let lab time pass."""
+        self._now_s += max(lab_s, 0.0)
+        await asyncio.sleep(0)
+
+    def wall_timeout_s(self, lab_deadline_s: float) -> float:
+        """Return the wall seconds of a deadline."""
+        return lab_deadline_s / self.speed
+
+
 class Rig:
     """A twin and our driver on the two ends of its wire."""
 
-    def __init__(self, model: str, speed: float, start_x: float, settings: dict[str, Any]) -> None:
-        self.clock = LabClock(speed=speed)
+    def __init__(self, model: str, start_x: float, settings: dict[str, Any]) -> None:
+        self.clock = JumpClock()
         self.cell = Cell(CellParameters(start_x=start_x), temperature_k=lambda: WARM_K)
         self.model = model
         twins = {"2400": Keithley2400Twin, "2450": Keithley2450Twin}
@@ -76,15 +98,10 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def a_rig(
-    model: str,
-    *,
-    speed: float = 2000.0,
-    start_x: float = 0.8,
-    driver: dict[str, Any] | None = None,
-    **twin: Any,
+    model: str, *, start_x: float = 0.8, driver: dict[str, Any] | None = None, **twin: Any
 ) -> AsyncIterator[Rig]:
     """Open a rig for a block."""
-    rig = await Rig(model, speed, start_x, twin).open(**(driver or {}))
+    rig = await Rig(model, start_x, twin).open(**(driver or {}))
     try:
         yield rig
     finally:

@@ -163,7 +163,7 @@ def test_a_trigger_model_counts_and_switches_off_alone():
 
 @both
 async def test_at_rest(model):
-    async with a_rig(model, speed=500.0) as rig:
+    async with a_rig(model) as rig:
         before = rig.truth()["terminal_coulomb"]
         assert await rig.driver.read_ocv() == pytest.approx(rig.cell.voltage_v, abs=1e-4)
         samples, phases, end = await rig.run(Ocv(40.0, 10.0))
@@ -177,7 +177,7 @@ async def test_at_rest(model):
 
 @both
 async def test_cccv_passes_the_charge_that_it_says(model):
-    async with a_rig(model, speed=500.0) as rig:
+    async with a_rig(model) as rig:
         before = rig.truth()["terminal_coulomb"]
         samples, phases, end = await rig.run(CHARGE)
         assert (phases, end.detail) == (["cc", "cv"], "current reached")
@@ -193,14 +193,14 @@ async def test_cccv_passes_the_charge_that_it_says(model):
             + samples[0].current_a * samples[0].elapsed_s
         )
         truth = rig.truth()
-        assert counted == pytest.approx(truth["terminal_coulomb"] - before, rel=0.03)
+        assert counted == pytest.approx(truth["terminal_coulomb"] - before, rel=0.01)
         assert not truth["connected"]
         assert rig.line.stats.bad_replies == 0
 
 
 @both
 async def test_a_discharge_stops_where_it_should(model):
-    async with a_rig(model, speed=1000.0, start_x=0.7) as rig:
+    async with a_rig(model, start_x=0.7) as rig:
         samples, _, end = await rig.run(ConstantCurrent(-13e-6, 3.85, bounds(), interval_s=20.0))
         assert end.detail == "voltage reached"
         assert min(sample.voltage_v for sample in samples) >= 3.85 - 1e-6
@@ -209,7 +209,7 @@ async def test_a_discharge_stops_where_it_should(model):
 
 @both
 async def test_a_held_voltage(model):
-    async with a_rig(model, speed=500.0) as rig:
+    async with a_rig(model) as rig:
         samples, phases, end = await rig.run(ConstantVoltage(3.95, 8e-6, bounds(), interval_s=10.0))
         assert (phases, end.detail) == (["cv"], "current reached")
         assert samples[-1].voltage_v == pytest.approx(3.95, abs=1e-6)
@@ -217,7 +217,7 @@ async def test_a_held_voltage(model):
 
 @both
 async def test_a_sweep_is_refused_with_the_relay_open(model):
-    async with a_rig(model, speed=500.0) as rig:
+    async with a_rig(model) as rig:
         with pytest.raises(Refused, match="no impedance sweeps"):
             await rig.driver.start(Eis(0.01, 1e3, 1.0, 5, bounds()))
         assert not rig.truth()["connected"]
@@ -257,7 +257,7 @@ FAULTS = [
 @both
 @pytest.mark.parametrize(("fault", "kind", "detail"), FAULTS, ids=[one[0]["kind"] for one in FAULTS])
 async def test_what_goes_wrong_in_a_charge_opens_the_relay(model, fault, kind, detail):
-    async with a_rig(model, speed=200.0, start_x=0.7) as rig:
+    async with a_rig(model, start_x=0.7) as rig:
         await charging(rig)
         rig.twin.inject(fault)
         for _ in range(20):  # a reset drops the connection of the 2450: an answer is missing first
@@ -275,45 +275,49 @@ async def test_what_goes_wrong_in_a_charge_opens_the_relay(model, fault, kind, d
 
 @both
 async def test_stop_at_once(model):
-    async with a_rig(model, speed=20.0) as rig:
+    async with a_rig(model) as rig:
         await charging(rig)
-        waiting = asyncio.ensure_future(rig.driver.next(30.0))
-        await asyncio.sleep(0)
         await rig.driver.stop()
         assert not rig.truth()["connected"]
-        assert (await waiting).kind is CellEventKind.ABORTED
+        assert (await last_event(rig)).kind is CellEventKind.ABORTED
 
 
 async def test_a_dead_host_and_a_2450():
-    """Its lease ends the program, whatever the host does; the relay is open then."""
-    async with a_rig("2450", speed=100.0) as rig:  # the lease: 10 s at speed 1, 50 s of lab time here
+    """Its lease of 10 s, three readings at least, ends the program, whatever the host does."""
+    async with a_rig("2450") as rig:
         await charging(rig)
-        rig.twin.inject({"kind": "half_open"})
-        at_s = rig.clock.now_s()
-        while rig.truth()["cell_on"]:
-            assert rig.clock.now_s() - at_s < 200.0
-            await asyncio.sleep(0.01)
-        assert rig.clock.now_s() - at_s >= 20.0
+        await rig.clock.sleep(9.0)
+        assert rig.truth()["cell_on"]
+        await rig.clock.sleep(11.0)  # three readings of 5 s, and the one that was under way
+        assert not rig.truth()["connected"]
         assert rig.truth()["trigger_model"] == "IDLE"
+        assert (await last_event(rig)).detail == "limit time without the host"
+
+
+async def test_a_host_that_looks_keeps_a_2450_going():
+    async with a_rig("2450") as rig:
+        await charging(rig)
+        for _ in range(20):
+            assert isinstance(await rig.driver.next(5.0), CellSample)
+        assert rig.truth()["cell_on"]
 
 
 async def test_a_dead_host_and_a_2400():
     """Nothing ends it, as prepare says; but neither voltage nor current passes what was set."""
-    async with a_rig("2400", speed=100.0) as rig:
+    async with a_rig("2400") as rig:
         await charging(rig)
-        seen = 0.0
-        for _ in range(40):
-            await asyncio.sleep(0.02)
-            truth = rig.truth()
-            assert truth["voltage_v"] <= 4.0 + 1e-6
-            seen = max(seen, truth["voltage_v"])
-        assert truth["cell_on"]
-        assert rig.cell.current_a <= 13e-6 * 1.001
-        assert seen > 3.9
+        seen = []
+        for _ in range(60):
+            await rig.clock.sleep(60.0)
+            seen.append(rig.truth()["voltage_v"])
+            assert rig.cell.current_a <= 13e-6 * 1.001
+        assert rig.truth()["cell_on"]
+        assert max(seen) <= 4.0 + 1e-6
+        assert seen[-1] == pytest.approx(4.0)
 
 
 async def test_a_dead_host_and_a_2400_whose_interlock_hangs_on_a_watchdog():
-    async with a_rig("2400", speed=100.0, driver={"interlock": True}) as rig:
+    async with a_rig("2400", driver={"interlock": True}) as rig:
         await charging(rig)
         rig.twin.inject({"kind": "interlock", "given": False})  # what the watchdog of the I/O box does
         assert not rig.truth()["connected"]
