@@ -7,6 +7,7 @@ import pytest
 
 from drivers import palmsens_emstat4
 from drivers.errors import BadReply, NoReply, OutOfRange, Refused
+from drivers.palmsens_abilities import probes
 from drivers.palmsens_emstat4 import EmStat4
 from drivers.port import PortLost
 from drivers.roles import (
@@ -14,6 +15,7 @@ from drivers.roles import (
     CellLimits,
     CellSample,
     ConstantCurrent,
+    Eis,
     Ocv,
     Potentiostat,
     Role,
@@ -445,3 +447,53 @@ async def test_ocv_program_needs_no_limits(ready, port):
     port.expect(b"e\n" + script.encode() + b"\n\n", b"e\n")
     await ready.start(Ocv(30.0))
     assert (await ready.next(1.0)).detail == "Ocv"
+
+
+# --- what it lacks ---------------------------------------------------------------------------------------
+
+
+async def test_probe_loads_scripts_and_runs_none(ready, port):
+    """``l`` and never ``e``; the script that opens the circuit is the last one loaded."""
+    answers = [b"l\n", b"l!4001: Line 38, Col 1\n", b"l!001F: Line 41, Col 1\n"]
+    scripts = [palmsens_emstat4.write_script(p, ready.model) for _, _, p in probes(ready.model)]
+    for script, answer in zip(scripts, answers, strict=True):
+        port.expect(b"l\n" + script.encode() + b"\n\n", answer)
+    port.expect(b"l" + OFF[1:], b"l\n")
+    sent = len(port.sent)
+    able, missing = await ready.probe()
+    assert (able.galvanostat, able.eis, able.geis) == (True, None, None)
+    assert [text.partition(":")[0] for text in missing] == [
+        "no impedance (EIS) on this instrument",
+        "no galvanostatic impedance (GEIS) on this instrument",
+    ]
+    assert "unknown script command (4001) at line 38, col 1; leave such steps out" in missing[0]
+    assert "not licensed on this instrument (001F)" in missing[1]
+    assert [data[:2] for _, data in port.sent[sent:]] == [b"l\n"] * 4
+    assert not ready.running
+
+
+async def test_probe_is_refused_while_a_program_runs(charging):
+    with pytest.raises(Refused, match="a program is running"):
+        await charging.probe()
+
+
+@pytest.mark.parametrize("version", [b"v01.02.00\n", b"vx\n"])
+async def test_a_firmware_that_is_too_old_is_told_with_what_to_do(device, port, version):
+    port.expect(b"t\n", WHO[0]).expect(b"i\n", WHO[1]).expect(b"v\n", version)
+    with pytest.raises(
+        BadReply, match=r"our scripts need 1\.3 or newer: update it with PalmSens' own software"
+    ):
+        await device.identify()
+
+
+async def test_a_point_of_a_sweep_says_how_far_its_sine_swings(ready, port):
+    """The worked line of the sheet, Z = 3.201 - 3.600j ohm: |Z| = 4.8173 ohm; 10 mV rms peak at 14.142 mV."""
+    program = Eis(0.01, 1e5, 1e4, 2, LIMITS)
+    script = palmsens_emstat4.write_script(program, ready.model)
+    port.expect(b"e\n" + script.encode() + b"\n\n", b"e\n")
+    await ready.start(program)
+    assert (await ready.next(1.0)).kind is CellEventKind.STARTED
+    port.arrive(b"Peb80F4240u;ab83FBF68u;ba8002710u,10,218;dc80186A0 ;cc8000C81m,10,214;cd7FFF1F0m,10,202\n")
+    sample = await ready.next(2.0)
+    assert sample.swing_v == pytest.approx(14.142e-3, rel=1e-4)
+    assert sample.swing_a == pytest.approx(14.142e-3 / 4.8173, rel=1e-4)
