@@ -235,9 +235,9 @@ thead th { border-bottom: 2px solid #888; font-weight: 600 }
 .facts th { font-weight: 600; padding-right: 1.4rem }
 tr.fail td { background: #fde7ea; font-weight: 600 } tr.skip td { color: #6b5200; background: #fff8e1 }
 tbody td:nth-child(3) { font-variant-numeric: tabular-nums }
-.tests { table-layout: fixed } .tests th:nth-child(1) { width: 30% } .tests th:nth-child(2) { width: 9% }
-.tests th:nth-child(3) { width: 17% } .tests th:nth-child(4) { width: 15% }
-.tests th:nth-child(5) { width: 8% }
+.tests { table-layout: fixed } .tests th:nth-child(1) { width: 24% } .tests th:nth-child(2) { width: 7% }
+.tests th:nth-child(3) { width: 14% } .tests th:nth-child(4) { width: 13% }
+.tests th:nth-child(5) { width: 7% }
 .sign { break-inside: avoid; margin-top: 2rem } .boxes { display: flex; gap: 2rem; margin-top: 3rem }
 .box { flex: 1; color: #555 } .line { border-top: 1px solid #1a1a1a; margin-bottom: .2rem }
 .digest { font-family: ui-monospace, monospace; font-size: .75rem; color: #555; margin-top: 1.5rem }

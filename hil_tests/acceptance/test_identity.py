@@ -41,7 +41,7 @@ async def test_notes(subject: Subject, measure: Measure) -> None:
 
     for name in subject.identities:
         for note in subject.notes[name]:
-            measure("note", note.removeprefix(f"{name}: "), device=name)
+            measure("note", "see remark", device=name, reason=note.removeprefix(f"{name}: "))
     for entry in confirmed_by_person(subject.station):
         told = f"{entry['what']} = {entry['setting']}"
         measure("confirmed by a person", told, device=entry["device"], reason=f"{entry['by']}, {entry['on']}")
