@@ -97,7 +97,7 @@ def scatter(counts, n, pixels, values, frames):  # type: ignore[no-untyped-def]
 
 @njit("void(u2[::1], i8, u2[::1], u2[:,::1])", cache=True, nogil=True, boundscheck=False)
 def wipe(counts, n, pixels, frames):  # type: ignore[no-untyped-def]
-    """Make zero again what ``scatter`` wrote."""
+    """Make zero again the pixels of n frames, shape (>= n, pixels), that ``scatter`` wrote."""
     at = 0
     for number in range(n):
         for _ in range(counts[number]):
