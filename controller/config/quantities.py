@@ -161,8 +161,11 @@ def parse_as(text: object, unit: str) -> float:
         for sign, name in _SPELLINGS.items():
             spelled = spelled.replace(sign, name)
         kind = Kind(f"a value in {unit}", spelled, (f"1 {unit}",), ((unit, 1.0),))
+        try:
+            _ = _registry().parse_units(spelled).dimensionality
+        except Exception:  # pint lets out its own errors and those of the tokenizer
+            raise QuantityError(f"is needed in {unit!r}, which is no unit") from None
         number, written = _split(text, kind)
-        _units(f"1 {unit}", unit, "1", kind)  # the driver's own unit must be one
         value = _convert(float(number), _units(text, written, number, kind), written, number, kind)
     else:
         try:
