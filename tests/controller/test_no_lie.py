@@ -72,7 +72,7 @@ class World:
             sequence=SimpleNamespace(
                 state="running", paused=False, where=lambda: None, estimate_s=0.0, scan_status=lambda: None
             ),
-            products={"progress": {}}, guard=self.guard,
+            products={"progress": {}}, guard=self.guard, health=SimpleNamespace(now=dict),
         )  # fmt: skip
         self.desk = Desk(host)
 
