@@ -36,7 +36,7 @@ def test_instruments_that_fail_give_a_failing_report(world: World, tmp_path: Pat
     world.put("cell.dummy_ohm", 100e3)
     world.fault("cell", "contact", ohm=3000.0)
     world.fault("io", "shutter", stuck="closed")
-    world.fault("heater", "sensor", state="displaced", noise_k=1.0)
+    world.fault("heater", "sensor", state="displaced", offset_k=40.0)
     try:
         code, data = accepted(
             world, tmp_path / "report.html", "--allow-energise", "--dummy", DUMMY, "--trace-wire",
@@ -47,10 +47,10 @@ def test_instruments_that_fail_give_a_failing_report(world: World, tmp_path: Pat
     assert code == 1
     assert (data["verdict"], data["operator"]) == ("failed", "A. <Tester>")
     failed = {(row["device"], row["what"]) for row in data["rows"] if row["verdict"] == "fail"}
-    assert failed - {("heater", "output at rest")} == {  # which follows the noise
+    assert failed == {
         ("cell", "resistance from both"),
         ("io", "open, read back"),
-        ("heater", "noise, one sigma"),
+        ("heater", "temperature"),
     }
     [ohm] = [row["value"] for row in data["rows"] if row["what"] == "resistance from both"]
     assert ohm == pytest.approx(103e3, rel=0.005)
@@ -68,8 +68,10 @@ def test_nothing_is_energised_without_leave(world: World, tmp_path: Path) -> Non
     code, data = accepted(world, tmp_path / "report.html", "-k", tests)
     assert code == 0
     assert (data["verdict"], data["energised"]) == ("failed", False)  # nothing was measured: no pass
-    assert len(data["rows"]) == len(skipped)
-    reasons = {row["reason"].partition(":")[0].partition(" (")[0] for row in data["rows"]}
+    [left_out, *rows] = data["rows"]
+    assert (left_out["test"], left_out["verdict"]) == ("Not chosen", "skip")
+    assert len(rows) == len(skipped)
+    reasons = {row["reason"].partition(":")[0].partition(" (")[0] for row in rows}
     assert reasons == {"energises", "no dummy load"}
     after = world.outputs()
     assert (after.pulses, after.heater_joule) == (before.pulses, before.heater_joule)
@@ -80,7 +82,7 @@ def test_a_battery_in_place_of_the_dummy_gets_no_current(world: World, tmp_path:
     leave = "--allow-energise", "--dummy", DUMMY
     code, data = accepted(world, tmp_path / "report.html", *leave, "-k", "test_ohms_law")
     assert code == 1
-    assert "this is no resistor, nothing was sent" in data["rows"][0]["reason"]
+    assert "this is no resistor, nothing was sent" in data["rows"][1]["reason"]
     assert world.ask("counters")["twins"]["cell"]["terminal_coulomb"] == before
 
 

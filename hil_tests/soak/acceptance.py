@@ -29,9 +29,9 @@ FAULTS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
         {"target": "io", "kind": "shutter", "stuck": "closed"},
         ("io", "open, read back"),
     ),
-    "noisy sensor": (
-        {"target": "heater", "kind": "sensor", "state": "displaced", "noise_k": 1.0},
-        ("heater", "noise, one sigma"),
+    "displaced sensor": (
+        {"target": "heater", "kind": "sensor", "state": "displaced", "offset_k": 70.0},
+        ("heater", "temperature"),
     ),
     "open sensor": ({"target": "heater", "kind": "sensor", "state": "open"}, ("heater", "valid readings")),
     "dead heater": (
