@@ -204,7 +204,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     tune = _add(
         commands, "tune", _tune, "identify the heater and find gains, with capped power and a small swing",
-        'operando tune station.toml --at "333 K" --power-cap "20 W"',
+        "operando tune station.toml --at 60degC --power-cap 20W",
     )  # fmt: skip
     tune.add_argument("station", type=Path)
     tune.add_argument("experiment", type=Path, nargs="?", help="for the limits of its chemistry and sample")
