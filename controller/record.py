@@ -165,6 +165,7 @@ class Recorder:
             "event": "program", "detail": type(program).__name__, "charge_coulomb": now.charge_coulomb,
             "current_a": getattr(program, "bias_a" if sweeps else "current_a", None),
             "limits": None if limits is None else asdict(limits),
+            "interval_s": getattr(program, "interval_s", None),
         }  # fmt: skip
         if sweeps:
             body["sweep"] = {key: value for key, value in asdict(program).items() if key != "limits"}

@@ -211,12 +211,15 @@ class _Count:
             return
         open_s = self._speed * max(0.0, wall_s - self._since_wall_s)
         limits = self._program.get("limits") or {}
+        current_a = self._current_a or 0.0
+        beyond_s = float(self._program.get("interval_s") or 0.0)  # a script looks at its limits when it reads
         if "duration_s" in limits:
-            open_s = min(open_s, max(0.0, limits["duration_s"] - self._elapsed_s))
-        missed = (self._current_a or 0.0) * open_s
+            open_s = min(open_s, max(0.0, limits["duration_s"] - self._elapsed_s) + beyond_s)
+        missed = current_a * open_s
         if "charge_coulomb" in limits:
             began = float(self._program.get("charge_coulomb", 0.0))
             most = max(0.0, limits["charge_coulomb"] - abs(float(self.body["charge_coulomb"]) - began))
+            most += abs(current_a) * beyond_s
             missed = max(-most, min(most, missed))
         self._add(missed, open_s)
         self.body["unmeasured_s"] = float(self.body["unmeasured_s"]) + open_s

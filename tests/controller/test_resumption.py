@@ -31,9 +31,10 @@ def safe(seq, t, *, confirmed=True):
     return event(seq, t + 60.0, "supervisor", "supervisor", body)
 
 
-def program(seq, wall_s, charge, *, current=1e-5, **limits):
+def program(seq, wall_s, charge, *, current=1e-5, interval_s=None, **limits):
     limits = {"duration_s": 3600.0, "charge_coulomb": 1.0, **limits}
     body = {"event": "program", "detail": "CcCv", "charge_coulomb": charge, "current_a": current}
+    body["interval_s"] = interval_s
     return event(seq, wall_s, "cell_event", "cell", {**body, "limits": limits})
 
 
@@ -100,6 +101,17 @@ def test_a_script_does_not_go_beyond_its_own_limits(limits, missed):
     body = on_from(events).body
     assert body["missed_coulomb"] == pytest.approx(missed)
     assert body["charge_coulomb"] == pytest.approx(0.0053 + missed)
+
+
+@pytest.mark.parametrize(
+    ("limits", "missed"),
+    [({"duration_s": 50.0}, 25.0 * 1e-5), ({"charge_coulomb": 0.0004}, 1.5e-4), ({}, 6e-4)],
+)
+def test_a_script_looks_at_its_limits_only_when_it_reads(limits, missed):
+    """With five seconds between readings it goes on for as long beyond a limit."""
+    begun = program(11, 1000.0, 0.005, interval_s=5.0, **limits)
+    body = on_from([begun, reading(12, 1003.0, 0.0053), reached(13, 1009.0)]).body
+    assert body["missed_coulomb"] == pytest.approx(missed)
 
 
 def test_a_program_of_which_no_reading_came_is_taken_by_its_current():
