@@ -62,7 +62,7 @@ class Stream:
         self._pool = np.zeros_like(pool, np.uint16)
         self._pool[:, self._wire] = np.rint(pool).astype(np.uint16)
         self._block = np.zeros((BLOCK, pixels), np.uint16)
-        self._bytes = memoryview(self._block).cast("B")
+        self._bytes = self._block.data.cast("B")
         self._left = 0  # frames of the block that were not sent yet
         whole, rest = divmod(2 * pixels, s["packet_bytes"])
         self._sizes = [s["packet_bytes"]] * whole + ([rest] if rest else [])
@@ -228,10 +228,11 @@ def main() -> int:
     print(json.dumps({"ready": True}), flush=True)
     poll = select.poll()
     poll.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
+    commands = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  # nothing may stay in a buffer
     while True:
         waits = stream.running and stream.behind()
         if poll.poll(0 if waits else 1 if stream.running else 200):
-            line = sys.stdin.buffer.raw.readline()  # type: ignore[attr-defined]  # nothing may stay in a buffer
+            line = commands.readline()
             if not line:
                 stream.close()
                 return 0

@@ -104,6 +104,21 @@ def hexitec_npz() -> list[bytes]:
     return [npz(**{"gain_keV_per_ADU": np.full((2, 2), 0.1), "offset_keV": np.zeros((2, 2))})]
 
 
+def hit_lists() -> list[bytes]:
+    """Parts of an exposure: one with five hits in three frames, one with nothing in it."""
+
+    def part(frames: int, counts: list[int], pixels: list[int]) -> bytes:
+        head = json.dumps({
+            "exposure": "compton_0001_0001", "rows": 80, "columns": 80, "first": 0, "frames": frames,
+            "hits": len(pixels),
+        }).encode()  # fmt: skip
+        arrays = struct.pack(f"<{frames}Q{frames}H", *range(7, 7 + frames), *counts)
+        hits = struct.pack(f"<{2 * len(pixels)}H", *pixels, *(200 + p for p in range(len(pixels))))
+        return b"OPHITS01" + struct.pack("<I", len(head)) + head + arrays + hits
+
+    return [part(3, [2, 0, 3], [0, 81, 4, 5, 6399]), part(0, [], [])]
+
+
 def hexitec_hits() -> list[bytes]:
     """Return a Timepix cluster list as YAML, packed and plain."""
     text = (

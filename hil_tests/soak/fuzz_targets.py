@@ -171,6 +171,7 @@ TARGETS: dict[str, Target] = {
     "hexitec-hits": _reader(
         "hexitec_hits", fuzz_seeds.hexitec_hits, b"frame_data:", b"  - [[", b"npixels_x: ",
     ),
+    "hit-list": _reader("hit_list", fuzz_seeds.hit_lists, b"OPHITS01", b'"hits": ', b"1e999", b"-1"),
     "hexitec-hxt": _reader("hexitec_hxt", fuzz_seeds.hexitec_hxt, b"HEXITECH"),
     "tiff-images": _reader("images", fuzz_seeds.tiff),
     "fits-images": _reader(

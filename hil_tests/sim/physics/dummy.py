@@ -1,4 +1,4 @@
-"""A resistor in the holder instead of the cell, as for an acceptance test: the cell itself rests meanwhile."""
+"""A resistor in the holder instead of the cell, as for an acceptance test; the cell rests."""
 
 from __future__ import annotations
 
