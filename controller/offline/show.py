@@ -53,7 +53,7 @@ def result(summary: Mapping[str, Any], folder: Path | None = None) -> Renderable
         parts += [Text(), *_layer(layer, summary)]
     for state in summary.get("radiographs", ()):
         parts += [Text(), Text(_radiograph(state))]
-    expected = "scanner" in summary.get("roles", ("scanner",))  # what has no scanner counts no layers
+    expected = "scanner" in (summary.get("roles") or ("scanner",))  # what has none counts no layers
     if not summary["layers"] and expected:
         parts += [Text(), Text("No result: the reduction gave none for this run.", style="bold yellow")]
     warnings = list(_warnings(summary))
