@@ -61,10 +61,10 @@ async def test_a_third_party_adds_the_driver_of_the_readme(installed, line, port
     device = driver_class("acme_thermometer")(line, name="oven", clock=None, settings={})
     assert isinstance(device, Device)
     port.expect(b"T?\n", b"29", b"8.15\n")
-    assert await device.temperature_k() == 298.15
+    assert await device.read_values() == {"temperature": 298.15}
     port.expect(b"T?\n", b"hot\n")
     with pytest.raises(BadReply, match="not a number"):
-        await device.temperature_k()
+        await device.read_values()
     await device.close()
 
 
