@@ -9,7 +9,12 @@ next exchange.
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +24,7 @@ from drivers.clock import RealClock
 from drivers.errors import NoReply
 from drivers.ports import open_line
 from drivers.wire_trace import WireTrace
-from hil_tests.harness import operando
+from hil_tests.harness import World, operando
 from hil_tests.sim.replay_trace import Exchange, Player, Replay, read
 
 TRACES = Path(__file__).parent / "traces"
@@ -47,34 +52,38 @@ async def test_a_late_reply_of_the_heater_is_not_taken_for_the_next(tmp_path: Pa
 
 
 def test_what_was_recorded_here_is_played_back_by_the_command_line(tmp_path: Path) -> None:
-    """The trace of a real check, through ``operando bench --replay-trace``, read by ``operando check``."""
-    import json
-    import subprocess
-    import sys
-
-    trace = TRACES / "heater_bad_pair.trace"
+    """A real check of the bench, through ``operando bench --replay-trace``, read by ``operando check``."""
+    trace, again = tmp_path / "first.trace", tmp_path / "again.trace"
+    world = World.start(tmp_path / "bench", speed=1.0)
+    try:
+        first = _devices(operando("check", str(world.station), "--json", "--trace-wire", str(trace)))
+    finally:
+        world.stop()
     command = [sys.executable, "-m", "controller", "bench", "--replay-trace", str(trace), "--dir"]
     process = subprocess.Popen(
-        [*command, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, str(tmp_path / "replay")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     station = process.stdout.readline().strip()
-    again = tmp_path / "again.trace"
-    done = operando("check", station, "--json", "--trace-wire", str(again))
-    process.send_signal(2)
+    found = _devices(operando("check", station, "--json", "--trace-wire", str(again)))
+    process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=20.0)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = {row["name"]: row for row in json.loads(done.stdout)["devices"]}
-    assert found["cell"]["identity"]["serial"] == "ES4HR20B0008"
-    assert found["io"]["identity"]["serial"] == "470012345"  # past a watchdog key that is another one today
-    assert found["heater"]["reading"] == "298.1 K, output 0%"
+    for key in ("identity", "reading", "notes"):
+        assert {name: row[key] for name, row in found.items()} == {
+            name: row[key] for name, row in first.items()
+        }
     assert all(line["unknown"] == 0 for line in json.loads(told)["lines"].values())
     requests = {name: [e.request for e in line] for name, line in read(again).lines.items()}
     recorded = {name: [e.request for e in line] for name, line in read(trace).lines.items()}
     assert {name: requests[name] for name in ("heater", "cell")} == {
         name: recorded[name] for name in ("heater", "cell")
     }
-    assert len(requests["io"]) == len(recorded["io"])
+    assert len(requests["io"]) == len(recorded["io"])  # past a watchdog key that is another one today
+
+
+def _devices(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {row["name"]: row for row in json.loads(done.stdout)["devices"]}
 
 
 class Ear:
