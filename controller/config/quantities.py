@@ -128,6 +128,7 @@ _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+")
 _UNIT = re.compile(r"[A-Za-z_/*^. 0-9-]+")
 _BARE_POWER = re.compile(r"([A-Za-z])\^?(-?\d)")
+_LONG_POWER = re.compile(r"\d\d")  # no unit has a power above 9; one of many digits takes hours
 _C_RATE = re.compile(r"\s*(?:(\d+\.?\d*|\.\d+)\s*)?C(?:\s*/\s*(\d+\.?\d*|\.\d+))?\s*")
 
 
@@ -342,7 +343,7 @@ def _units(text: object, written: str, number: str, kind: Kind) -> Any:
     unknown = QuantityError(
         f'has the unknown unit "{written}": {kind.word} is needed, {_such_as(kind)}{hint}'
     )
-    if not _UNIT.fullmatch(spelled.replace("**", "^")):
+    if not _UNIT.fullmatch(spelled.replace("**", "^")) or _LONG_POWER.search(spelled):
         raise unknown
     try:
         units = _registry().parse_units(spelled)
