@@ -185,6 +185,7 @@ class Scanning:
             self._lease_s = max(self._lease_s, BENCH_LEASE_WALL_S * self._clock.speed)
         missed = pulses = 0
         first = 0
+        broken = ""
         readers = self._start_readers(n)
         try:
             while first < raster.ny and not over():
@@ -203,6 +204,11 @@ class Scanning:
                     if self._guard.refuses() or not self._paused():
                         raise
                     break  # an interlock that only holds has blanked the beam in mid-line: this pass is void
+                except (BadReply, NoReply) as error:
+                    if not error.request or self._guard.refuses():
+                        raise  # a line that does not end, or an off command
+                    broken = str(error)
+                    break  # one failed exchange voids the pass; ``blank`` shows whether that is all
                 finally:
                     self._guard.release("beam")  # blanked: a pause may last longer than any lease
                 first = report.first_line + report.lines_done
@@ -213,7 +219,12 @@ class Scanning:
             await self._end_readers(readers)
             self.keep_shutter()
         self._needs_room()
-        return await self._close_pass(raster, n, before, pulses=pulses, lines_done=first, missed=missed)
+        if broken:
+            self._recorder.fault("io", broken)
+            await scanner.blank()
+        return await self._close_pass(
+            raster, n, before, pulses=pulses, lines_done=first, missed=missed, broken=broken
+        )
 
     async def run_background(
         self, n: int, duration_s: float, *, should_end: Callable[[], bool]
@@ -313,12 +324,12 @@ class Scanning:
 
     async def _close_pass(
         self, raster: Raster | None, n: int, before: dict[str, DetectorStatus], *,
-        pulses: int, lines_done: int, missed: int,
+        pulses: int, lines_done: int, missed: int, broken: str = "",
     ) -> PassOutcome:  # fmt: skip
         counters: dict[str, dict[str, float]] = {}
         raw: dict[str, dict[str, Any]] = {}
         lost: dict[str, int] = {}
-        why: list[str] = []
+        why: list[str] = [broken] if broken else []
         for name, feed in self.feeds.items():
             await feed.detector.stop()
             await self._drain(feed, n, send=True)

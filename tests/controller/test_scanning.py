@@ -17,7 +17,7 @@ import pytest
 
 from controller.rawfile import RawWriter
 from controller.scanning import Feed, Scanning
-from drivers.errors import NoReply, Refused
+from drivers.errors import BadReply, DriverError, NoReply, Refused
 from drivers.roles import DetectorStatus, LineReport, ListChunk, PassReport, Raster
 from tests.controller.fakes import FakeGuard, FakeRecorder, SteppedClock
 
@@ -301,6 +301,46 @@ async def test_an_interlock_that_only_holds_voids_the_pass_and_not_the_run(setup
     setup.scanner.run_lines = original  # type: ignore[method-assign]
     setup.guard.refusal = "permit is latched"
     with pytest.raises(Refused):  # that is no hold
+        await setup.run(2)
+
+
+@pytest.mark.parametrize("error", [BadReply, NoReply])
+async def test_one_exchange_with_the_scanner_that_fails_voids_the_pass_and_not_the_run(
+    setup: Setup, error: type[DriverError]
+) -> None:
+    lines = 0
+
+    def at_line() -> None:
+        nonlocal lines
+        lines += 1
+        if lines == 2:
+            raise error("reply of unit 0 instead of 1", device="io", request=b"\x02")
+
+    setup.scanner.at_line = at_line
+    first, second = await setup.run(1), await setup.run(2)
+    assert not first.good
+    assert "reply of unit 0" in first.why
+    assert setup.scanner.blanked == 1
+    assert "beam" not in setup.guard.leases
+    assert second.good
+
+
+async def test_a_scanner_that_stays_away_or_hangs_ends_the_run(setup: Setup) -> None:
+    def gone() -> None:
+        raise NoReply("silent", device="io", request=b"\x02")
+
+    def hangs() -> None:
+        raise BadReply("a line did not come to its end in time", device="io")
+
+    async def no_blank() -> None:
+        gone()
+
+    setup.scanner.at_line = hangs
+    with pytest.raises(BadReply):
+        await setup.run(1)
+    setup.scanner.at_line = gone
+    setup.scanner.blank = no_blank  # type: ignore[method-assign]
+    with pytest.raises(NoReply):
         await setup.run(2)
 
 
