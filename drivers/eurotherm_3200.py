@@ -12,17 +12,16 @@ output has not fallen to zero then, takes the controller into manual mode at 0 %
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from drivers import eurotherm_registers as reg
 from drivers.clock import Clock
-from drivers.errors import BadReply, NoReply, OutOfRange, Refused
-from drivers.line import Interrupted, Line
+from drivers.errors import BadReply, OutOfRange, Refused
+from drivers.going_off import GoingOff
+from drivers.line import Line
 from drivers.modbus import ModbusRtu
 from drivers.roles import HeaterReading, Identity, Role
 
@@ -35,7 +34,6 @@ TIMEOUT_PERIODS = (
 FASTEST_PERIOD_S = 0.2
 ZERO_PERCENT = 0.05
 OUTPUT_FALLS_S = 0.6  # lab seconds for the output to follow: the loop runs every 0.1 to 0.25 s
-OFF_LIMIT_S = 1.8  # wall seconds for all of ``off``
 END_OF_RANGE_C = 0.05  # so near to an end of the range the input is not measuring
 
 
@@ -67,8 +65,7 @@ class Eurotherm3200:
         self._target_c: float | None = None
         self._rate_k_per_min: float | None = None  # as asked for
         self._rate_cleared = False
-        self._commands: set[asyncio.Timeout] = set()
-        self._going_off: asyncio.Task[None] | None = None
+        self._going_off = GoingOff(line, name)
 
     async def identify(self) -> Identity:
         """Check that a 3200 answers: it knows its status twice, the second time inverted.
@@ -163,7 +160,7 @@ class Eurotherm3200:
                 f"set-point {target_k:g} K is outside the limits {low_k:g} to {high_k:g} K", device=self.name
             )
         target_c = target_k - KELVIN_AT_0_C
-        async with self._command():
+        async with self._going_off.command():
             low_c, high_c = await self._setpoint_limits_c()
             if not low_c <= target_c <= high_c:
                 raise OutOfRange(
@@ -195,7 +192,7 @@ class Eurotherm3200:
                 f"ramp of {rate_k_per_min:g} K/min (0: at once) with a limit of {limit:g} K/min",
                 device=self.name,
             )
-        async with self._command():
+        async with self._going_off.command():
             await self._write_rate(rate_k_per_min)
             self._rate_k_per_min = rate_k_per_min
 
@@ -205,10 +202,7 @@ class Eurotherm3200:
         Raises:
             NoReply, BadReply, Refused: not confirmed. The output may still be on.
         """
-        if self._going_off is None or self._going_off.done():
-            self._going_off = asyncio.create_task(self._go_off(), name=f"{self.name} off")
-            self._going_off.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._going_off)
+        await self._going_off.off(self._go_off)
 
     async def close(self) -> None:
         """Release the line."""
@@ -217,21 +211,14 @@ class Eurotherm3200:
     # --- off -----------------------------------------------------------------------------------------------
 
     async def _go_off(self) -> None:
-        self._line.interrupt()
-        for command in self._commands:  # also those that still queue must not follow
-            command.reschedule(asyncio.get_running_loop().time())
         self._target_c = None
         try:
-            async with asyncio.timeout(OFF_LIMIT_S), self._line.reserved():
-                try:
-                    await self._setpoint_down()
-                    zero = await self._output_is_zero()
-                except (BadReply, Refused):
-                    zero = False
-                if not zero:
-                    await self._manual_zero()
-        except TimeoutError as error:
-            raise NoReply(f"off is not confirmed after {OFF_LIMIT_S:g} s", device=self.name) from error
+            await self._setpoint_down()
+            zero = await self._output_is_zero()
+        except (BadReply, Refused):
+            zero = False
+        if not zero:
+            await self._manual_zero()
 
     async def _setpoint_down(self) -> None:
         """Working set-point to its low limit at once."""
@@ -260,21 +247,6 @@ class Eurotherm3200:
             await self._clock.sleep(0.1)
 
     # --- inside --------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _command(self) -> AsyncIterator[None]:
-        """Make what happens inside revocable by ``off``, also while it waits for the line."""
-        if self._going_off is not None and not self._going_off.done():
-            raise Refused("is being switched off", device=self.name)
-        try:
-            async with asyncio.timeout(None) as scope:
-                self._commands.add(scope)
-                try:
-                    yield
-                finally:
-                    self._commands.discard(scope)
-        except TimeoutError as error:
-            raise Interrupted("command given up: switched off meanwhile", device=self.name) from error
 
     async def _write_rate(self, rate_k_per_min: float) -> None:
         (unit,) = await self._registers.words(reg.RATE_UNIT)

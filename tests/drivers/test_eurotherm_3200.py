@@ -436,7 +436,7 @@ async def test_off_of_a_silent_controller(script, limited):
 
 
 async def test_off_that_takes_too_long_is_given_up(limited, port, monkeypatch):
-    monkeypatch.setattr("drivers.eurotherm_3200.OFF_LIMIT_S", 0.02)
+    monkeypatch.setattr(limited._going_off, "_limit_s", 0.02)
     port.stuck = True
     port.expect(frame(f"01 10 8034 0002 04 {struct.pack('>f', 0.0).hex()}"))
     with pytest.raises(NoReply, match=r"heater: off is not confirmed after 0\.02 s"):
@@ -496,7 +496,7 @@ async def test_off_goes_on_when_its_caller_gives_up(script, limited, port):
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    await limited._going_off
+    await limited._going_off._task
     assert not port.talks
 
 
