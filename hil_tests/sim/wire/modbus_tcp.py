@@ -7,12 +7,11 @@ the device's business: it hands in an object that reads and writes them and rais
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hil_tests.sim.wire.faults import WireFaults
+from hil_tests.sim.wire.tcp import Client, Listener
 
 HEADER_BYTES = 7
 LONGEST_FRAME_BYTES = 1040  # the device's packet size on Ethernet
@@ -20,7 +19,6 @@ READ_LIMIT = 125
 WRITE_LIMIT = 123
 READ_HOLDING, READ_INPUT, WRITE_ONE, WRITE_MANY = 3, 4, 6, 16
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE, DEVICE_FAILURE = 1, 2, 3, 4
-AT_ONCE_S = 0.0005  # the event loop cannot wait for less than about a millisecond
 
 
 class ModbusException(Exception):
@@ -114,8 +112,8 @@ _HANDLERS: dict[int, Callable[[bytes, Registers], bytes]] = {
 }
 
 
-class ModbusTcpServer:
-    """Listens on 127.0.0.1 and answers every client in the order of its requests.
+class ModbusTcpServer(Listener):
+    """Answers every client in the order of its requests.
 
     Args:
         respond: function and data of a request -> those of the reply.
@@ -127,85 +125,22 @@ class ModbusTcpServer:
     def __init__(
         self, respond: Callable[[bytes], bytes], *, faults: WireFaults, speed: float, delay_s: float
     ) -> None:
+        super().__init__(faults=faults, speed=speed)
         self.respond = respond
-        self.faults = faults
         self.requests = 0
         self.bad_frames = 0
-        self.open_for_clients = True
-        self.silent = False  # the cable is out: whatever comes is lost
-        self._speed = speed
-        self._delay_s = delay_s
-        self._server: asyncio.Server | None = None
-        self._port = 0
-        self._clients: set[_Client] = set()
+        self.delay_s = delay_s
 
-    @property
-    def port(self) -> int:
-        """The TCP port; the same after ``unplug`` and ``replug``."""
-        return self._port
-
-    @property
-    def clients(self) -> int:
-        """How many are connected."""
-        return len(self._clients)
-
-    async def start(self) -> int:
-        """Listen; return the port."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Client(self), "127.0.0.1", self._port)
-        self._port = int(self._server.sockets[0].getsockname()[1])
-        return self._port
-
-    async def stop(self) -> None:
-        """Stop listening and drop every client."""
-        if self._server is not None:
-            self._server.close()
-            self.drop()
-            await self._server.wait_closed()
-            self._server = None
-
-    def drop(self) -> None:
-        """Drop every client, as a reset of the device or a pulled cable does."""
-        for client in list(self._clients):
-            client.abort()
-
-    def abandon(self) -> None:
-        """Forget every client without a word to it, as a router that restarted does: new ones are heard."""
-        for client in self._clients:
-            client.deaf = True
-
-    def connected(self, client: _Client) -> bool:
-        """Note a new client; False: it is not wanted now."""
-        if self.open_for_clients:
-            self._clients.add(client)
-        return self.open_for_clients
-
-    def disconnected(self, client: _Client) -> None:
-        """Forget a client."""
-        self._clients.discard(client)
-
-    def wait_wall_s(self, extra_lab_s: float) -> float:
-        """Return the wall time until a reply with this extra delay goes out."""
-        return (self._delay_s + extra_lab_s) / self._speed
+    def client(self) -> Client:
+        """Return the instrument's end of a new connection."""
+        return _Client(self)
 
 
-class _Client(asyncio.Protocol):
+class _Client(Client):
     def __init__(self, server: ModbusTcpServer) -> None:
+        super().__init__(server)
         self._server = server
-        self._transport: asyncio.Transport | None = None
         self._buffer = b""
-        self._free_at = 0.0
-        self.deaf = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a TCP server makes no other
-        self._transport = transport
-        if not self._server.connected(self):
-            self.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._server.disconnected(self)
-        self._transport = None
 
     def data_received(self, data: bytes) -> None:
         if self._server.silent or self.deaf:
@@ -221,23 +156,4 @@ class _Client(asyncio.Protocol):
             if not self._server.open_for_clients:
                 return
             self._server.requests += 1
-            self._reply(frame(transaction, unit, self._server.respond(pdu)))
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _reply(self, reply: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        for extra_s, piece in self._server.faults.outgoing(reply):
-            due = max(loop.time() + self._server.wait_wall_s(extra_s), self._free_at)
-            self._free_at = due
-            if due - loop.time() < AT_ONCE_S:
-                self._send(piece)
-            else:
-                loop.call_at(due, self._send, piece)
-
-    def _send(self, data: bytes) -> None:
-        with contextlib.suppress(RuntimeError):
-            if self._transport is not None and not self._transport.is_closing() and not self.deaf:
-                self._transport.write(data)
+            self.reply(self._server.delay_s, frame(transaction, unit, self._server.respond(pdu)))
