@@ -14,7 +14,6 @@ import secrets
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from hil_tests.sim.api import Api
 from hil_tests.sim.clock import LabClock
 from hil_tests.sim.control import ControlSocket
 from hil_tests.sim.labjack_t7 import LabJackT7Twin
+from hil_tests.sim.owner import watch_owner
 from hil_tests.sim.rack import CHOICES, NONE, Around, fit
 from hil_tests.sim.replay import Replay, read_spe
 from hil_tests.sim.schedule import FaultSchedule
@@ -205,29 +205,12 @@ async def serve(args: argparse.Namespace) -> None:
         station = args.dir.absolute() / "station.toml"
         write(station, station_file(bench.world, place, bench.rack))
         print(station, flush=True)
-        _watch_owner(loop, stopped)
+        watch_owner(loop, stopped)
         await bench.run(stopped)
     finally:
         told_truth()
         await control.stop()
         await bench.stop()
-
-
-def _watch_owner(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
-    """Stop when standard input closes. A terminal in the background cannot be read; there, signals end it."""
-    if os.isatty(0) and os.tcgetpgrp(0) != os.getpgrp():
-        return
-
-    def wait() -> None:
-        while True:
-            try:
-                if not os.read(0, 4096):
-                    break
-            except OSError:
-                break
-        loop.call_soon_threadsafe(stopped.set)
-
-    threading.Thread(target=wait, name="owner", daemon=True).start()
 
 
 def _replay(text: str) -> tuple[str, Path]:

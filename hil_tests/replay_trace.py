@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from hil_tests.sim.owner import watch_owner
 from hil_tests.sim.replay_trace import Replay, read
 
 
@@ -32,28 +31,11 @@ async def serve(args: argparse.Namespace) -> None:
         station = args.dir.absolute() / "station.toml"
         station.write_text(replay.station_file(), encoding="utf-8")
         print(station, flush=True)
-        _watch_owner(loop, stopped)
+        watch_owner(loop, stopped)
         await stopped.wait()
     finally:
         await replay.stop()
     print(json.dumps({"lines": replay.counters(), "dropped": replay.recording.dropped}), flush=True)
-
-
-def _watch_owner(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
-    """Stop when standard input closes; a terminal is left alone."""
-    if os.isatty(0):
-        return
-
-    def wait() -> None:
-        while True:
-            try:
-                if not os.read(0, 4096):
-                    break
-            except OSError:
-                break
-        loop.call_soon_threadsafe(stopped.set)
-
-    threading.Thread(target=wait, name="owner", daemon=True).start()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
