@@ -143,7 +143,8 @@ def _layer(layer: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Ren
         names = [name for name in words.NAMES if name in names or name in wanted]
     table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=bool(names))
     table.add_column("", min_width=56, no_wrap=True)
-    for title in ("value", "± stat", "± sys", "± total"):
+    table.add_column("value", justify="right", header_style="dim")  # words in place of a number may wrap
+    for title in ("± stat", "± sys", "± total"):
         table.add_column(title, justify="right", header_style="dim", no_wrap=True)
     for name in names:
         shown = words.cells(name, layer["quantities"].get(name, {}))
