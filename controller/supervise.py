@@ -29,6 +29,7 @@ from controller.finishing import FINISH_S, missing
 from controller.local import LocalServer
 from controller.logs import bound_logs
 from controller.notify import Notifier
+from controller.onlookers import Surroundings, onlookers
 from controller.paths import StateDir, StationBusy, StationLock
 
 HEARTBEAT_S = 0.5
@@ -130,7 +131,10 @@ class Supervisor:
             pass_fds=(theirs.fileno(),),
         )  # fmt: skip
         theirs.close()
-        kept = ("reduce", "link", "broker", *self._acquiring())
+        onlooking = self._onlookers(broker)
+        for name, command in onlooking.items():
+            await self._start(name, command)
+        kept = ("reduce", "link", "broker", *self._acquiring(), *onlooking)
         watchers = [
             asyncio.create_task(self._heartbeat(ours)),
             asyncio.create_task(self._watch_frozen(control)),
@@ -160,6 +164,15 @@ class Supervisor:
             for name, table in devices
             if isinstance(table, Hexitec)
         }
+
+    def _onlookers(self, broker: str) -> dict[str, list[str]]:
+        """Return the processes that only look on, by name."""
+        if self._station is None:
+            return {}
+        around = Surroundings(
+            self._station, Path(self.args.station), self.state, self.run_dir.resolve(), broker
+        )
+        return {name: [sys.executable, "-m", *rest] for name, rest in onlookers(around).items()}
 
     def _helpers(self, broker: str) -> dict[str, list[str]]:
         python = [sys.executable, "-m"]
