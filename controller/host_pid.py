@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from controller import pid
-from drivers.errors import BadReply, DriverError, NoReply, OutOfRange, Refused
+from drivers.errors import BadReply, DriverError, NoReply, Refused
+from drivers.heater_limits import HeaterLimits
 from drivers.line import Interrupted
 from drivers.roles import HeaterReading, Identity, Role
 
@@ -64,10 +65,9 @@ class HostPid:
         self._plant: Mapping[str, float] | None = None
         if settings.get("feed_forward", True):
             self._plant = settings.get("plant")
-        self._low_k = float(settings.get("temperature_low_k", 0.0))
-        self._high_k = float(settings.get("temperature_high_k", math.inf))
-        self._fastest_k_per_s = float(settings.get("temperature_rate_k_per_s", math.inf))
-        self._ramp_k_per_s = self._fastest_k_per_s if math.isfinite(self._fastest_k_per_s) else 0.0
+        self._limits = HeaterLimits.of(settings, name)
+        fastest_k_per_s = self._limits.fastest_k_per_s
+        self._ramp_k_per_s = fastest_k_per_s if math.isfinite(fastest_k_per_s) else 0.0
         self._target_k: float | None = None
         self._working_k: float | None = None  # None: begins at the next measured temperature
         self._law: Law | None = None
@@ -153,11 +153,7 @@ class HostPid:
             OutOfRange: outside the limits of the settings.
             Refused: while ``off`` is under way.
         """
-        if not (math.isfinite(target_k) and self._low_k <= target_k <= self._high_k):
-            raise OutOfRange(
-                f"set-point {target_k:g} K is outside the limits {self._low_k:g} to {self._high_k:g} K",
-                device=self.name,
-            )
+        self._limits.check_target_k(target_k)
         if self._going_off is not None and not self._going_off.done():
             raise Refused("is being switched off", device=self.name)
         if self._target_k is None:
@@ -170,15 +166,7 @@ class HostPid:
         Raises:
             OutOfRange: negative, not a number, or faster than the limit of the settings.
         """
-        limit = self._fastest_k_per_s * 60.0
-        wrong = not (math.isfinite(rate_k_per_min) and rate_k_per_min >= 0.0)
-        if not wrong and math.isfinite(limit):
-            wrong = not 0.0 < rate_k_per_min <= limit * (1.0 + 1e-9)
-        if wrong:
-            raise OutOfRange(
-                f"ramp of {rate_k_per_min:g} K/min (0: at once) with a limit of {limit:g} K/min",
-                device=self.name,
-            )
+        self._limits.check_ramp_k_per_min(rate_k_per_min)
         self._ramp_k_per_s = rate_k_per_min / 60.0
 
     def drive_by(self, law: Law | None) -> None:
@@ -296,7 +284,7 @@ class HostPid:
     def _reported_setpoint_k(self) -> float:
         """Return the working set-point; the lowest one allowed while off, as an instrument would show."""
         if self._target_k is None:
-            return self._low_k
+            return self._limits.low_k
         if self._law is not None or self._working_k is None:
             return self._target_k
         return self._working_k

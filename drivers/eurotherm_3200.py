@@ -21,6 +21,7 @@ from drivers import eurotherm_registers as reg
 from drivers.clock import Clock
 from drivers.errors import BadReply, OutOfRange, Refused
 from drivers.going_off import GoingOff
+from drivers.heater_limits import HeaterLimits
 from drivers.line import Line
 from drivers.modbus import ModbusRtu
 from drivers.roles import HeaterReading, Identity, Role
@@ -56,6 +57,7 @@ class Eurotherm3200:
         self._line = line
         self._clock = clock
         self._settings = dict(settings)
+        self._limits = HeaterLimits.of(settings, name)
         usual_s = TIMEOUT_PERIODS * float(settings.get("period_s", FASTEST_PERIOD_S))
         timeout_s = float(settings.get("timeout_s", min(max(usual_s, TIMEOUT_S[0]), TIMEOUT_S[1])))
         unit = ModbusRtu(line, int(settings.get("unit_id", 1)), device=name, timeout_s=timeout_s)
@@ -153,12 +155,7 @@ class Eurotherm3200:
             OutOfRange: outside the limits of the settings or of the instrument; nothing was written.
             Interrupted: ``off`` came first.
         """
-        low_k = float(self._settings.get("temperature_low_k", 0.0))
-        high_k = float(self._settings.get("temperature_high_k", math.inf))
-        if not (math.isfinite(target_k) and low_k <= target_k <= high_k):
-            raise OutOfRange(
-                f"set-point {target_k:g} K is outside the limits {low_k:g} to {high_k:g} K", device=self.name
-            )
+        self._limits.check_target_k(target_k)
         target_c = target_k - KELVIN_AT_0_C
         async with self._going_off.command():
             low_c, high_c = await self._setpoint_limits_c()
@@ -184,14 +181,7 @@ class Eurotherm3200:
             OutOfRange: negative, not a number, or not within the limit of the settings.
             Interrupted: ``off`` came first.
         """
-        if not (math.isfinite(rate_k_per_min) and rate_k_per_min >= 0.0):
-            raise OutOfRange(f"ramp of {rate_k_per_min} K/min", device=self.name)
-        limit = float(self._settings.get("temperature_rate_k_per_s", math.inf)) * 60.0
-        if math.isfinite(limit) and not 0.0 < rate_k_per_min <= limit * (1.0 + 1e-9):
-            raise OutOfRange(
-                f"ramp of {rate_k_per_min:g} K/min (0: at once) with a limit of {limit:g} K/min",
-                device=self.name,
-            )
+        self._limits.check_ramp_k_per_min(rate_k_per_min)
         async with self._going_off.command():
             await self._write_rate(rate_k_per_min)
             self._rate_k_per_min = rate_k_per_min

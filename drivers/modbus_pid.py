@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from drivers.clock import Clock
 from drivers.errors import BadReply, NoReply, OutOfRange, Refused
 from drivers.going_off import GoingOff
+from drivers.heater_limits import HeaterLimits
 from drivers.line import Interrupted, Line
 from drivers.modbus import Modbus, ModbusRtu, ModbusTcp
 from drivers.modbus_pid_points import BITS, Point, blocks, description, split
@@ -54,6 +55,7 @@ class ModbusPid:
         self._line = line
         self._clock = clock
         self._settings = dict(settings)
+        self._limits = HeaterLimits.of(settings, name)
         self._is = description(settings)
         self._unit = self._unit_on(line, settings)
         self._poll = blocks(self._is.points())
@@ -188,12 +190,7 @@ class ModbusPid:
             OutOfRange: outside the limits of the settings or of the description; nothing was written.
             Interrupted: ``off`` came first.
         """
-        low_k = float(self._settings.get("temperature_low_k", 0.0))
-        high_k = float(self._settings.get("temperature_high_k", math.inf))
-        if not (math.isfinite(target_k) and low_k <= target_k <= high_k):
-            raise OutOfRange(
-                f"set-point {target_k:g} K is outside the limits {low_k:g} to {high_k:g} K", device=self.name
-            )
+        self._limits.check_target_k(target_k)
         self._is.setpoint.coded(target_k)  # refuses before anything is sent
         async with self._going_off.command():
             if self._ramp_cleared and self._ramp_k_per_min is not None:
@@ -210,14 +207,7 @@ class ModbusPid:
         Raises:
             OutOfRange: negative, not a number, not within the limit of the settings, or no ramp is described.
         """
-        if not (math.isfinite(rate_k_per_min) and rate_k_per_min >= 0.0):
-            raise OutOfRange(f"ramp of {rate_k_per_min} K/min", device=self.name)
-        limit = float(self._settings.get("temperature_rate_k_per_s", math.inf)) * 60.0
-        if math.isfinite(limit) and not 0.0 < rate_k_per_min <= limit * (1.0 + 1e-9):
-            raise OutOfRange(
-                f"ramp of {rate_k_per_min:g} K/min (0: at once) with a limit of {limit:g} K/min",
-                device=self.name,
-            )
+        self._limits.check_ramp_k_per_min(rate_k_per_min)
         if self._is.ramp is None:
             if rate_k_per_min > 0.0:
                 raise OutOfRange("no ramp is described for this controller", device=self.name)
@@ -282,7 +272,7 @@ class ModbusPid:
             self._ramp_cleared = True
             await self._no_ramp(urgent=True)
         setpoint = self._is.setpoint
-        lowest_k = float(self._settings.get("temperature_low_k", 0.0))
+        lowest_k = self._limits.low_k
         if math.isfinite(setpoint.low):
             lowest_k = max(lowest_k, setpoint.si(setpoint.low))
         await self._write(setpoint, lowest_k, urgent=True)
