@@ -21,7 +21,7 @@ class HeaterLimits:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], device: str) -> HeaterLimits:
-        """Take the three keys of ``settings``: ``temperature_low_k``, ``..._high_k``, ``..._rate_k_per_s``."""
+        """Take ``temperature_low_k``, ``temperature_high_k``, ``temperature_rate_k_per_s`` from settings."""
         return cls(
             device,
             float(settings.get("temperature_low_k", 0.0)),
