@@ -47,6 +47,7 @@ class CellState:
     voltage_v: float | None = None
     current_a: float | None = None
     at_lab_s: float = -math.inf
+    holds_s: float = 0.0  # lab seconds for which a package is the present state of the cell
     charge_coulomb: float = 0.0  # since the start of the run, positive when charging
     charged_s: float = 0.0  # lab seconds with current flowing, for the offset error
     throughput_coulomb: float = 0.0
@@ -84,7 +85,6 @@ class Cycling:
         self._drives = False  # whether the program that runs needs a lease
         self._lease_s = 0.0  # 0: a program that drives nothing needs none
         self._limits: CellLimits | None = None  # of the program that runs
-        self._holds_s = 0.0  # lab seconds for which a package is the present state of the cell
         self._previous: tuple[float, float] | None = None
         self._previous_charge: float | None = None
 
@@ -134,7 +134,7 @@ class Cycling:
 
     def measured(self) -> tuple[float | None, float | None]:
         """Return voltage (V) and current (A) as measured now; None when unknown or no longer fresh."""
-        if self._clock.now_s() - self.now.at_lab_s > self._holds_s:
+        if self._clock.now_s() - self.now.at_lab_s > self.now.holds_s:
             return None, None
         return self.now.voltage_v, self.now.current_a
 
@@ -156,7 +156,7 @@ class Cycling:
             if self._clock.speed > 1.0:
                 self._lease_s = max(self._lease_s, LEASE_MARGIN_S * self._clock.speed)
         self._renew()
-        self._holds_s = self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s) * self._clock.speed
+        self.now.holds_s = self._clock.wall_timeout_s(SILENCE_PERIODS * interval_s) * self._clock.speed
 
     def _renew(self) -> None:
         if self._lease_s:

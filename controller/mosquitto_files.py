@@ -65,6 +65,7 @@ TABLES = """# For station.toml, in place of its [broker] and [remote].
 kind = "external"
 url = "mqtts://{host}:{port}"
 credentials = "{folder}/host.credentials"
+viewer_credentials = "{folder}/viewer.credentials"
 tls = {{ ca = "{folder}/ca.crt" }}
 
 [remote]

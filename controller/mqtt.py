@@ -91,7 +91,8 @@ def load_address(broker: Mapping[str, Any], *, role: str = "host") -> BrokerAddr
     Args:
         broker: what the embedded broker printed (``kind``, ``credentials``), or the station's ``[broker]``
             table (``kind``, ``url``, ``credentials``, ``tls``; ``protocol`` if it must not be ``auto``).
-        role: whose account on the embedded broker.
+        role: whose account on the embedded broker; on any other, ``viewer`` logs in with
+            ``viewer_credentials`` where the table has them.
 
     Raises:
         BrokerError: a file is missing or wrong, or the url is not one.
@@ -99,7 +100,8 @@ def load_address(broker: Mapping[str, Any], *, role: str = "host") -> BrokerAddr
     try:
         if broker.get("kind") == "embedded":
             return _embedded(broker, role)
-        return _external(broker)
+        viewer = broker.get("viewer_credentials") if role == "viewer" else None
+        return _external({**broker, "credentials": viewer} if viewer else broker)
     except (OSError, KeyError, ValueError, ssl.SSLError) as error:
         raise BrokerError(f"broker {broker.get('url') or broker.get('credentials')}: {error}") from error
 

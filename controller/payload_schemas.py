@@ -54,8 +54,14 @@ def payload_schemas() -> dict[str, Schema]:
                 "e": {**_NUMBER_OR_NULL, "description": "uncertainty, one sigma"},
                 "q": {"enum": ["good", "uncertain", "bad", "stale"]},
                 "unit": {"type": "string"},
+                "stands_s": {
+                    "type": "number",
+                    "exclusiveMinimum": 0,
+                    "description": "seconds after t for which it stands without being renewed; "
+                    "absent: until it changes",
+                },
             },
-            optional=("unit",),
+            optional=("unit", "stands_s"),
         ),
         "tele": _enveloped("A batch of samples", {"series": _series()}),
         "data": _enveloped(

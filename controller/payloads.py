@@ -50,6 +50,7 @@ def state(
     e: float | None = None,
     q: Quality | None = None,
     unit: str | None = None,
+    stands_s: float | None = None,
 ) -> dict[str, Any]:
     """Return the value of a parameter.
 
@@ -59,10 +60,12 @@ def state(
         e: its one-sigma uncertainty.
         q: its quality; default ``good``, or ``bad`` without a value.
         unit: its unit, as in ``describe``.
+        stands_s: wall seconds after ``t`` for which it stands without being renewed; None: until it changes.
     """
     quality = q or ("bad" if value is None else "good")
     body: dict[str, Any] = {"v": value, "t": time.time() if t is None else t, "e": e, "q": quality}
-    return body if unit is None else {**body, "unit": unit}
+    more = {"unit": unit, "stands_s": stands_s}
+    return {**body, **{key: value for key, value in more.items() if value is not None}}
 
 
 def tele(series: Mapping[str, Sequence[tuple[float, float | None]]]) -> dict[str, Any]:

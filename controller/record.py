@@ -29,6 +29,8 @@ IO_PERIOD_S = 0.2
 TELE_PERIOD_S = 1.0
 FAULT_PERIOD_S = 5.0  # the same fault text is not repeated more often
 PT100_SIGMA_K = 1.0  # accuracy of the sensor in the holder (Moeller 2021, section 4.3)
+STANDS_PERIODS = 3.0  # a value that was not renewed for this many of its device's periods is stale
+STANDS_MARGIN_S = 2.0  # for the way to the broker
 
 
 class Recorder:
@@ -49,6 +51,7 @@ class Recorder:
         self.trips: list[dict[str, Any]] = []
         self.counters: dict[str, int] = {}
 
+        self.periods_s: dict[str, float] = {}  # lab seconds between two polls, by module
     # --- safety and run events: committed before return --------------------------------------------------
 
     async def event(self, kind: str, module: str, body: Mapping[str, Any], **more: Any) -> int:
@@ -153,9 +156,11 @@ class Recorder:
 
     def cell_state(self, now: CellState) -> None:
         """Publish what is known of the cell."""
-        self.state("cell", "voltage", now.voltage_v, "V")
-        self.state("cell", "current", now.current_a, "A")
-        self.state("cell", "charge", now.charge_coulomb, "C")
+        opened = now.state == "open circuit"  # nobody measures, and the charge stays what it is
+        self.periods_s["cell"] = 0.0 if opened else now.holds_s / STANDS_PERIODS
+        self.state("cell", "voltage", now.voltage_v, "V", at_once=opened)
+        self.state("cell", "current", now.current_a, "A", at_once=opened)
+        self.state("cell", "charge", now.charge_coulomb, "C", at_once=opened)
 
     async def cell_program(self, program: CellProgram, now: CellState) -> None:
         """Commit what the cell is about to be asked for: after a crash this bounds what it may have done."""
@@ -233,12 +238,20 @@ class Recorder:
         self._journal.post(kind, module, dict(body), run=self.run, lab_s=self._clock.now_s(), **more)
 
     def state(
-        self, module: str, name: str, value: float | bool | None, unit: str, *, error: float | None = None
-    ) -> None:
-        """Publish a retained state; None is published as bad, without a value."""
-        if not self._due(f"state {module} {name} {value is None}", STATE_PERIOD_S):
+        self, module: str, name: str, value: float | bool | None, unit: str, *, error: float | None = None,
+        at_once: bool = False,
+    ) -> None:  # fmt: skip
+        """Publish a retained state; None is published as bad, without a value.
+
+        It says for how long it stands unless it is renewed, if its device is polled.
+        """
+        if not self._due(f"state {module} {name} {value is None}", 0.0 if at_once else STATE_PERIOD_S):
             return
-        body = state(value, e=error, unit=unit or None)
+        period_s = self.periods_s.get(module) if value is not None else None
+        stands_s = None
+        if period_s:
+            stands_s = STANDS_PERIODS * max(STATE_PERIOD_S, period_s / self._clock.speed) + STANDS_MARGIN_S
+        body = state(value, e=error, unit=unit or None, stands_s=stands_s)
         self.post("state", module, body, topic=f"state/{module}/{name}", retain=True)
 
     def unknown(self, module: str, units: Mapping[str, str]) -> None:

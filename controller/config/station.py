@@ -232,13 +232,14 @@ class Broker(Table):
     kind: Literal["embedded", "external"] = "embedded"
     url: str | None = None
     credentials: str | None = None  # a file with user name and password, one per line
+    viewer_credentials: str | None = None  # the same of the account that may only read: page and gateways
     tls: Tls | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Broker:
         with rules() as rule:
             if self.kind == "embedded":
-                for key in ("url", "credentials", "tls"):
+                for key in ("url", "credentials", "viewer_credentials", "tls"):
                     if getattr(self, key) is not None:
                         rule.broken(key, 'belongs to kind = "external"; the embedded broker needs none')
             elif self.url is None:

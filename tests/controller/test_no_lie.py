@@ -57,7 +57,7 @@ class World:
         self.guard = Guard(RULES, self, lambda _: None, monotonic=lambda: self.s)
         self.heating = Heating(None, None, self.guard, self, self.recorder, period_s=0.25)  # type: ignore[arg-type]
         self.cycling = Cycling(None, self.guard, self, self.recorder, error=ChargeError())  # type: ignore[arg-type]
-        self.cycling._holds_s = 3.0  # a program with a package a second runs
+        self.cycling.now.holds_s = 3.0  # a program with a package a second runs
         self.beam_low: list[float | None] = []
         scanning: Any = SimpleNamespace(see_beam=self.beam_low.append)
         self.beamline = Beamline(
