@@ -40,6 +40,10 @@ class Desk:
             return {"ok": True, "text": "safe: taken"} if request.get("ack") else await self._results()
         if verb == "safe_results":
             return await self._results()
+        if verb == "manual":  # journals for itself: a client that is only alive is no event
+            if host.sequence.context.manual is None:
+                return {"ok": False, "error": "refused: no manual step is running, so nobody else may command"}
+            return await host.sequence.context.manual.handle(request)
         await host.recorder.event("command", "local", {"do": verb, "by": by})
         if verb == "pause":
             host.sequence.pause(f"paused by {by}")

@@ -135,7 +135,7 @@ class Sequencer:
     async def _within_time(self, step: Step, path: tuple[int, ...]) -> str:
         """Run a step under its timeout; pausing stops that clock."""
         timeout_s = getattr(step, "timeout_s", None)
-        if step.do in ("scan", "calibrate", "expose") or timeout_s is None:
+        if step.do in ("scan", "calibrate", "expose", "manual") or timeout_s is None:
             return await self._handle(step, path)  # a scan ends itself, between lines
         work = asyncio.ensure_future(self._handle(step, path))
         try:

@@ -15,12 +15,14 @@ from itertools import pairwise
 
 from controller.config.experiment import Placed
 from controller.config.instruments.zaber import Zaber
+from controller.config.manual import Manual
 from controller.config.scans import Raster, Scan, ScanBase
 from controller.config.steps import Move
 from controller.config.timing import longest_s
 
 ELEMENTARY_COULOMB = 1.602176634e-19  # exact, SI 2019
 CM2_PER_UM2 = 1e-8
+EVERYWHERE_UM = 1e7  # a stage that is moved by hand may bring any place of the sample under the beam
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,13 @@ class DosePlan:
                 origin = placed.step.to_um
                 if placed.step.stage_um is not None and self.stage is not None:
                     shift = self.stage.shift_um(placed.step.stage_um)
+            if isinstance(placed.step, Manual) and placed.step.scan is not None:
+                by_hand = Placed(placed.path, placed.step.scan_step(placed.step.scan.passes), placed.parents)
+                place = (origin[0] + shift[0], origin[1] + shift[1])
+                patch = self._patch(by_hand, placed.step.scan.raster, place)
+                anywhere = Patch(-EVERYWHERE_UM, EVERYWHERE_UM, -EVERYWHERE_UM, EVERYWHERE_UM, patch.per_cm2)
+                patches.append(patch if placed.step.stage is None else anywhere)
+                yield placed, highest(patches)
             if isinstance(placed.step, ScanBase):
                 place = (origin[0] + shift[0], origin[1] + shift[1])
                 patches += self._patches(placed, placed.step, place)

@@ -90,6 +90,11 @@ class _RawStep:
     def do(self) -> str:
         return str(self.table.get("do"))
 
+    @property
+    def by_hand(self) -> Mapping[str, Any]:
+        """The tables of a manual step: what it allows."""
+        return self.table if self.do == "manual" else {}
+
 
 def _walk(tables: object, path: Path = (), parents: tuple[str, ...] = ()) -> Iterator[_RawStep]:
     for index, table in enumerate(_tables(tables)):
@@ -130,7 +135,7 @@ class _Rules:
 
     def beam(self) -> Iterator[Problem]:
         """Whoever scans says what to count, and in which layers."""
-        scans = [step for step in self.steps if step.do in ("scan", "calibrate")]
+        scans = [step for step in self.steps if step.do in ("scan", "calibrate") or "scan" in step.by_hand]
         if scans and "analysis" not in self.source.data:
             text = f"is missing: {scans[0].do} needs to know which elements to count"
             yield self.broken(("analysis",), text)
@@ -184,12 +189,14 @@ class _Rules:
                 )
         begun = found[0].path[:2] if found else None
         for step in self.steps:
-            charges = step.do in PASSES_CHARGE or (
-                step.do == "eis" and {"voltage", "current"} & set(step.table)
+            charges = (
+                step.do in PASSES_CHARGE
+                or (step.do == "eis" and {"voltage", "current"} & set(step.table))
+                or "cell" in step.by_hand
             )
             if not charges or (begun is not None and step.path[:2] > begun):
                 continue
-            verb = "charge" if step.do == "eis" else step.do
+            verb = "charge" if step.do in ("eis", "manual") else step.do
             if found:
                 why = f'the reference scan "{reference}" comes only later'
             else:
@@ -217,6 +224,10 @@ class _Rules:
 
     def _parallel(self, step: _RawStep) -> Iterator[Problem]:
         children = [child for child in self.steps if child.path[:-2] == step.path]
+        for child in children:
+            inner = [one for one in self.steps if one.path[: len(child.path)] == child.path]
+            if any(one.do == "manual" for one in inner):
+                yield self.broken(child.path, "(manual) cannot run beside others: it hands over everything")
         taken: dict[str, str] = {}
         for child in children:
             inside = [other for other in self.steps if other.path[: len(child.path)] == child.path]

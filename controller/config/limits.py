@@ -21,6 +21,7 @@ from controller.config.instruments.amptek import Amptek
 from controller.config.instruments.camera import Camera
 from controller.config.instruments.labjack import LabJack
 from controller.config.instruments.zaber import Zaber
+from controller.config.manual import Manual
 from controller.config.problems import ConfigErrors, Problem, in_file_order, problem
 from controller.config.quantities import show
 from controller.config.sample import Analysis, Sample
@@ -199,6 +200,8 @@ class _Check:
             elif isinstance(step, Move):
                 origin = step.to_um
                 yield from self._stage(placed, step)
+            elif isinstance(step, Manual):
+                yield from self._manual(placed, step, origin)
 
     def _able(self) -> CellAbilities | None:
         """What the potentiostat of the station can do, where its model says so."""
@@ -286,6 +289,31 @@ class _Check:
             yield from self._below(placed, key, value, bounds.voltage_low(), "V")
         yield from self._above(placed, "until.charge", step.until.charge_coulomb, bounds.charge(), "C")
 
+    def _manual(self, placed: Placed, step: Manual, origin: tuple[float, float]) -> Iterator[Problem]:
+        """What a manual step allows is there, and lies inside what nothing may widen."""
+        bounds, stage = self.bounds, self.station.device("stage")
+        for role in step.uses:
+            if self.station.device(role) is None:
+                text = f"needs a {role}, and the station {self.station.name} has none in [roles]"
+                yield self._broken(placed, "do", text)
+        if step.heater is not None:
+            rate = Bound(self.station.limits.temperature_rate_k_per_s, "the station limit")
+            yield from self._below(placed, "heater.low", step.heater.low_k, bounds.temperature_low(), "K")
+            yield from self._above(placed, "heater.high", step.heater.high_k, bounds.temperature_high(), "K")
+            yield from self._above(placed, "heater.ramp", step.heater.ramp_k_per_s, rate, "K/s")
+        if step.cell is not None:
+            yield from self._below(placed, "cell.low", step.cell.low_v, bounds.voltage_low(), "V")
+            yield from self._above(placed, "cell.high", step.cell.high_v, bounds.voltage_high(), "V")
+            yield from self._above(placed, "cell.current", step.cell.current_a, bounds.current(), "A")
+            yield from self._above(placed, "cell.charge", step.cell.charge_coulomb, bounds.charge(), "C")
+        if step.scan is not None:
+            yield from self._scan(placed, step.scan_step(step.scan.passes), origin, within="scan.")
+        if step.stage is not None and isinstance(stage, Zaber):
+            for key, corner_um in (("low", step.stage.low_um), ("high", step.stage.high_um)):
+                complaint = stage.outside(corner_um)
+                if complaint is not None:
+                    yield self._broken(placed, f"stage.{key}", complaint)
+
     def _total_charge(self) -> Iterator[Problem]:
         """Add up what the steps move if each runs to its end; the net charge must stay inside the limit."""
         bound = self.bounds.charge()
@@ -307,9 +335,11 @@ class _Check:
                 yield problem(self.source, placed.path, text, limit)
                 return
 
-    def _scan(self, placed: Placed, step: ScanBase, origin: tuple[float, float]) -> Iterator[Problem]:
+    def _scan(
+        self, placed: Placed, step: ScanBase, origin: tuple[float, float], *, within: str = ""
+    ) -> Iterator[Problem]:
         longest = Bound(self.station.limits.dwell_s, "the station limit")
-        yield from self._above(placed, "raster.dwell", step.raster.dwell_s, longest, "s")
+        yield from self._above(placed, f"{within}raster.dwell", step.raster.dwell_s, longest, "s")
         box = self.station.device("scanner")
         if not isinstance(box, LabJack) or box.scanner is None:
             return
@@ -321,7 +351,7 @@ class _Check:
                 reach = f"{show(low, 'um')} to {show(high, 'um')}"
                 yield self._broken(
                     placed,
-                    f"raster.size.{index}",
+                    f"{within}raster.size.{index}",
                     f"is outside the field of the beam: it would reach from {show(middle - half, 'um')} to "
                     f"{show(middle + half, 'um')} in {axis}, the deflection only from {reach}",
                     reach,

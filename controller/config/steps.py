@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from controller.config.base import Table, refuse, rules
 from controller.config.exposures import Expose
+from controller.config.manual import Manual
 from controller.config.problems import NEEDED_FOR
 from controller.config.quantities import Difference, Quantity, show
 from controller.config.scans import Calibrate, Duration, Length, Scan, StepBase
@@ -297,6 +298,7 @@ Step = Annotated[
     | Expose
     | Repeat
     | Parallel
+    | Manual
     | Message,
     Field(discriminator="do"),
 ]

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller.config.experiment import Placed, walk
+from controller.config.manual import Manual
 from controller.config.sample import Sample
 from controller.config.scans import Raster, Scan, ScanBase
 from controller.config.steps import CellStep, Cool, Heat, Impedance, Message, Parallel, Pulse, Repeat, Step
@@ -169,6 +170,9 @@ def planned_charge_coulomb(placed: Placed, sample: Sample | None, net_coulomb: f
     if isinstance(step, Pulse):
         sign = 1.0 if step.direction == "charge" else -1.0
         return sign * step.current_a * step.on_s * step.times * placed.repeats
+    if isinstance(step, Manual):  # either way, so away from where the cell began
+        most = None if step.cell is None else step.cell.charge_coulomb * placed.repeats
+        return None if most is None else math.copysign(most, net_coulomb)
     if isinstance(step, Impedance):
         return (
             step.current_a * min(step.timeout_s, _sweep_s(step)) * placed.repeats if step.current_a else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from controller.steps import beam, cell, frames, talk, thermal
+from controller.steps import beam, cell, frames, manual, talk, thermal
 
 if TYPE_CHECKING:
     from controller.config.steps import Step
@@ -28,6 +28,7 @@ HANDLERS: dict[str, Handler] = {
     "background": beam.background,
     "move": beam.move,
     "expose": frames.expose,
+    "manual": manual.manual,
     "message": talk.message,
 }
 

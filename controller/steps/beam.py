@@ -24,7 +24,7 @@ async def scan(context: Context, step: Scan | Calibrate) -> str:
     raster = step.raster.scan(context.origin_um)
     if getattr(step, "mosaic", None) is not None:
         return await _mosaic(context, step, name, raster)  # type: ignore[arg-type]  # only a scan has one
-    return await _one_scan(context, step, name, raster, lambda: _stage_stands(context))
+    return await one_scan(context, step, name, raster, lambda: stage_stands(context))
 
 
 async def _mosaic(context: Context, step: Scan, name: str, raster: Raster) -> str:
@@ -47,19 +47,23 @@ async def _mosaic(context: Context, step: Scan, name: str, raster: Raster) -> st
             }  # fmt: skip
             await context.recorder.event("tile", "scan", body)
 
-        reason = await _one_scan(context, step, f"{name} {tile.column + 1}-{tile.row + 1}", raster, begin)
+        reason = await one_scan(context, step, f"{name} {tile.column + 1}-{tile.row + 1}", raster, begin)
         if context.finishing:
             return reason
     return f"{mosaic.tiles[0]} x {mosaic.tiles[1]} tiles"
 
 
-async def _one_scan(
-    context: Context, step: Scan | Calibrate, name: str, raster: Raster, begin: Callable[[], Awaitable[None]]
-) -> str:
-    """Scan one raster; ``begin`` brings the stage there, unless there is nothing left to be scanned."""
+async def one_scan(
+    context: Context, step: Scan | Calibrate, name: str, raster: Raster, begin: Callable[[], Awaitable[None]],
+    *, goal_of: Callable[[Context, Scan | Calibrate, str], Goal] | None = None,
+) -> str:  # fmt: skip
+    """Scan one raster; ``begin`` brings the stage there, unless there is nothing left to be scanned.
+
+    ``goal_of`` makes what decides when it has enough; default what the step says.
+    """
     host = context.host
     context.scans += 1
-    goal = _Goal(context, step, name)
+    goal = (goal_of or Goal)(context, step, name)
     context.scanning.begin_scan(context.scans, name, _purpose(context, step), raster)
     had = context.had.get(context.scans, Had())  # an interrupted scan goes on under its number
     n, good, quarantined, bad_in_a_row = had.n, had.good, had.n - had.good, 0
@@ -136,7 +140,7 @@ def _given(mosaic: Mosaic | None) -> Mosaic:
     return mosaic
 
 
-async def _stage_stands(context: Context) -> None:
+async def stage_stands(context: Context) -> None:
     """Before a scan: the stage is read, and after an interruption it is brought back to where it had been."""
     staging = context.host.staging
     if context.stage_um is not None:
@@ -153,10 +157,11 @@ def _dose_per_cm2(raster: Raster, charge_coulomb: float) -> float:
 def _purpose(context: Context, step: Scan | Calibrate) -> str:
     """Return what a scan is for, by the experiment file."""
     experiment = context.host.experiment
-    return next(experiment.purpose(placed) for placed in experiment.walk() if placed.step is step)
+    given = (experiment.purpose(placed) for placed in experiment.walk() if placed.step is step)
+    return next(given, "overview")  # what is scanned by hand stands in no file
 
 
-class _Goal:
+class Goal:
     """When a scan has enough."""
 
     def __init__(self, context: Context, step: Scan | Calibrate, name: str) -> None:

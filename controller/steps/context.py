@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from controller.host import Host
     from controller.record import Recorder
     from controller.scanning import Scanning
+    from controller.steps.manual import ManualDesk
     from drivers.clock import Clock
 
 
@@ -48,6 +49,7 @@ class Context:
         self.scan: dict[str, Any] | None = None
         self.part: tuple[float, float] = (0.0, 0.0)  # of the charge step that runs: coulombs, seconds
         self.carried: tuple[float, float] | None = None  # the same of an interrupted run, taken once
+        self.manual: ManualDesk | None = None  # while a manual step runs
         self._running = asyncio.Event()
         self._running.set()
         self._held = asyncio.Event()
