@@ -11,19 +11,17 @@ import asyncio
 import contextlib
 import json
 import signal
-import socket
 import sys
 import time
-from collections.abc import Awaitable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from controller import scheduling
-from controller.abilities import require
-from controller.announce import Standing, description, remote_commands
+from controller.announce import Standing, description
 from controller.beamline import Beamline
 from controller.clock import BenchError, ScaledClock, Ticker, bench_clock
+from controller.closing import close, gaps, leave, say
 from controller.config import (
     ConfigErrors,
     Experiment,
@@ -34,33 +32,32 @@ from controller.config import (
     load_station,
     reduce_settings,
 )
-from controller.cycling import ChargeError, Cycling
+from controller.cycling import Cycling
 from controller.desk import Desk
-from controller.devices import Bench, build, introduce
+from controller.devices import Bench
 from controller.documents import close_crashed
 from controller.estimate import estimate
 from controller.exposing import KINDS as EXPOSURE_KINDS
 from controller.exposing import Exposing
 from controller.guard import Action, Guard, Trip
+from controller.heartbeat import beat
 from controller.heating import Heating
+from controller.host_setup import WALL_FLOOR_S, assemble, connect
 from controller.journal import AsyncJournal, JournalError
 from controller.line_health import LineHealth
 from controller.link_server import LinkServer
 from controller.local import LocalServer
 from controller.monitors import Monitors
-from controller.notify import ALL_OFF, SETTING_UP, Freshness
-from controller.offline.files_out import write_text
 from controller.paths import StateDir
-from controller.rawfile import RawWriter
 from controller.record import Recorder
 from controller.reduction import Reduction
 from controller.resumption import had_of, passes_without_a_row, take_up
 from controller.rules import guard_rules, interlock_rows
 from controller.safety import ActionResult, carry_out
-from controller.scanning import Feed, PassOutcome, Scanning
+from controller.scanning import PassOutcome, Scanning
 from controller.sequence import Outcome, Sequencer
 from controller.staging import Staging
-from controller.stamps import Stamps, confirmed_by_person
+from controller.stamps import Stamps
 from controller.tracing import begin
 from controller.verdict import (
     EXIT_ABORTED,
@@ -70,22 +67,16 @@ from controller.verdict import (
     EXIT_GUARD,
     EXIT_INSTRUMENT,
     Stopped,
-    exit_status,
     verdict,
 )
 from drivers.clock import Clock, RealClock
-from drivers.errors import DriverError
 from drivers.wire_trace import WireTrace
 
-WALL_FLOOR_S = 0.02  # no device is polled more often than this in wall time, however fast lab time runs
 GUARD_PERIOD_S = 0.1
-NO_DEVICE_PERIOD_S = 1.0  # of what the station does not have: nothing is polled
 STATUS_PERIOD_S = 0.25  # wall
 CHECKPOINT_PERIOD_S = 2.0  # wall
-PREPARE_TIMEOUT_S = 20.0
 REDUCE_READY_S = 60.0
 RESULT_TIMEOUT_S = 30.0
-SUPERVISOR_LOST_S = 3.0
 TIDY_S = 2.0  # for old rows of the journal, at the start and the end of a run
 ACTING_TIMEOUT_S = 5.0  # off commands of a trip and their rows in the journal
 STEPS_END_S = 15.0  # a little longer than a silent potentiostat is asked to stop; then they are told again
@@ -107,26 +98,39 @@ class Host:
         self.state = StateDir(args.state)
         self.run_dir: Path = args.run_dir
         self.run_id = self.run_dir.name
-        self.bench: Bench
-        self.journal: AsyncJournal
+        self.journal: AsyncJournal  # from here on what ``assemble`` makes
+        self.local: LocalServer
+        self.link: LinkServer
+        self.reduction: Reduction
         self.recorder: Recorder
+        self.standing: Standing
+        self.bench: Bench
+        self.health: LineHealth
+        self.heating: Heating
+        self.cycling: Cycling
+        self.staging: Staging
+        self.stamps: Stamps
+        self.exposing: Exposing
         self.sequence: Sequencer
+        self.scanning: Scanning
+        self.beamline: Beamline
+        self.monitors: Monitors
         self.products: dict[str, Any] = {"progress": {}, "result": None}
         self.desk = Desk(self)
         self._ended = asyncio.Event()
-        self._stop_code: Stopped | None = None
+        self.stop_code: Stopped | None = None
         self._acting: set[asyncio.Task[Any]] = set()
-        self._publishing: set[asyncio.Task[None]] = set()
+        self.publishing: set[asyncio.Task[None]] = set()
         self._early = ""
-        self._begun = False  # the run is in the journal, as new or as taken up again
+        self.begun = False  # the run is in the journal, as new or as taken up again
         self.began_s = clock.now_s()
-        self._entered_s = time.monotonic()  # how long it took must not depend on a clock that is set
-        self._notes: dict[str, Any] = {}
+        self.entered_s = time.monotonic()  # how long it took must not depend on a clock that is set
+        self.notes: dict[str, Any] = {}
         self._unwritten: list[tuple[int, PassOutcome, dict[str, Any]]] = []  # passes of an interrupted run
         self.scheduling: scheduling.Scheduling | None = None  # what the kernel gave, if it was asked
-        self._turns = 0  # of the event loop, as its status goes round
-        self._all_off = False
-        self._underway = asyncio.Event()  # the steps have begun, from the start or from a checkpoint
+        self.turns = 0  # of the event loop, as its status goes round
+        self.all_off = False
+        self.underway = asyncio.Event()  # the steps have begun, from the start or from a checkpoint
         self._beating: asyncio.Task[None]
         self.guard = Guard(
             guard_rules(station, experiment, WALL_FLOOR_S * clock.speed), clock, self._on_trip,
@@ -138,9 +142,9 @@ class Host:
     async def run(self) -> int:
         """Run the experiment; whatever happens, every output is off when this returns."""
         began_wall = time.time()
-        await self._open()
+        await assemble(self)
         # To the very end: whoever writes an extract is not dead. A loop that hangs does not beat.
-        self._beating = asyncio.create_task(self._beat())
+        self._beating = asyncio.create_task(beat(self))
         try:
             return await self._run(began_wall)
         finally:
@@ -151,121 +155,33 @@ class Host:
         code, outcome = EXIT_DONE, "done"
         failure: Exception | None = None
         try:
-            await self._connect()
+            await connect(self)
             await self._work()
         except Exception as error:
             failure = error
         finally:  # outputs before anything that might wait, as the journal of a trip could
             self._limit_ending()
             results = await carry_out(self.bench.outputs, Action.SAFE)
-            self._all_off = True
+            self.all_off = True
             if self._acting:
                 await asyncio.wait(self._acting, timeout=ACTING_TIMEOUT_S)
         if failure is not None:
-            stopped = self._stop_code or verdict(failure)  # a trip that just acted is the reason
+            stopped = self.stop_code or verdict(failure)  # a trip that just acted is the reason
             code, outcome = stopped.code, stopped.reason
             self.recorder.line(outcome)
-            _say(outcome)  # into logs/control.log: the journal may be what failed
+            say(outcome)  # into logs/control.log: the journal may be what failed
         confirmed = {"results": [r.as_dict() for r in results]}
-        await _leave(self.recorder.event("safe", "host", confirmed))
+        await leave(self.recorder.event("safe", "host", confirmed))
         unconfirmed = [r for r in results if not r.confirmed]
         if unconfirmed and code == EXIT_DONE:
             code = EXIT_INSTRUMENT
             outcome = "; ".join(f"{r.output} did not confirm off: {r.error}" for r in unconfirmed)
         if code == EXIT_DONE and self._early:
             code, outcome = EXIT_GAPS, self._early
-        if code == EXIT_DONE and self._gaps():
-            code, outcome = EXIT_GAPS, "finished, but with gaps: " + "; ".join(self._gaps())
-        await self._close(code, outcome, self.began_s, began_wall)
+        if code == EXIT_DONE and gaps(self):
+            code, outcome = EXIT_GAPS, "finished, but with gaps: " + "; ".join(gaps(self))
+        await close(self, code, outcome, self.began_s, began_wall)
         return code
-
-    async def _open(self) -> None:
-        """Journal, sockets, devices (nothing is sent to an instrument yet)."""
-        self.journal = await AsyncJournal.open(
-            self.state.journal, station=self.station.station.name, clock=self.clock.now_s,
-            on_error=lambda error: self.end(EXIT_INSTRUMENT, str(error)),
-        )  # fmt: skip
-        await self.journal.boot("run")
-        self._local = LocalServer(self.state.socket("control"), self.desk.handle)
-        remote = remote_commands(self.station, self.journal, self.desk.handle)
-        self._link = LinkServer(
-            self.state.socket("link"), self.journal, on_command=remote,
-            on_dropped=remote.dropped if remote else None, on_end=remote.close if remote else None,
-        )  # fmt: skip
-        self.reduction = Reduction(
-            self.state.socket("reduce"), self._on_reduce, self.run_dir / "raw", on_hang=self._tell
-        )
-        self.recorder = Recorder(self.journal, self.clock, self.run_id, self._local.broadcast)
-        self._standing = Standing(self.recorder)
-        await self._take_over_supervisor_log()
-        await self._tidy()
-        for latch in await self.journal.latches():
-            self.guard.latched[latch.id] = _trip_of(latch.id, latch.body)
-        limits = effective_limits(self.station, self.experiment)
-        self.bench = build(
-            self.station, self.clock, limits=limits, trace=self.trace.of if self.trace is not None else None
-        )
-        self.health = LineHealth(self.recorder, {name: line.stats for name, line in self.bench.lines.items()})
-        self.heating = Heating(
-            self.bench.heater, self.bench.io, self.guard, self.clock, self.recorder,
-            period_s=self._period(self.station.roles.heater),
-        )  # fmt: skip
-        self.cycling = Cycling(self.bench.cell, self.guard, self.clock, self.recorder, error=ChargeError())
-        self.staging = Staging(
-            self.bench.stage, self.bench.io, self.bench.scanner, self.guard, self.clock, self.recorder
-        )
-        self.stamps = Stamps(self.experiment, self.clock, self.heating, self.cycling, self.staging)
-        feeds = {
-            role: Feed(role, detector, RawWriter(self.run_dir / "raw", role))
-            for role, detector in self.bench.detectors.items()
-        }
-        self.exposing = Exposing(
-            self.bench.frames, self.reduction, self.recorder, self.clock, self.run_dir / "raw",
-            self.stamps.now,
-        )  # fmt: skip
-        self.sequence = Sequencer(self, estimate_s=self.args.estimate_s)
-        self.scanning = Scanning(
-            self.bench.scanner, self.bench.io, feeds, self.guard, self.clock, self.recorder, self.reduction,
-            nominal_current_a=self.station.beam.current_a if self.station.beam else None,
-            read_period_s=min(self._period(getattr(self.station.roles, role)) for role in (*feeds, "pige")),
-            stamp=self.stamps.now, paused=lambda: self.sequence.paused,
-        )  # fmt: skip
-        self.beamline = Beamline(
-            self.bench.io, self.guard, self.clock, self.recorder, self.scanning,
-            period_s=self._period(self.station.io_name), watchdog_s=self._watchdog_s(),
-        )  # fmt: skip
-        self.monitors = Monitors(
-            self.bench.devices, self.station.monitors,
-            {name: self._period(name) for name in self.station.monitors}, self.guard, self.clock,
-            self.recorder,
-        )  # fmt: skip
-        await asyncio.gather(self._local.start(), self._link.start(), self.reduction.start())
-
-    async def _connect(self) -> None:
-        """Identify and prepare every instrument: all are in their safe state before anything is energised."""
-        for name, device in self.bench.devices.items():
-            if self._stop_code is not None:  # aborted meanwhile
-                raise self._stop_code
-            try:
-                async with asyncio.timeout(PREPARE_TIMEOUT_S):
-                    for line in self.station.lines_of(name):
-                        await self.bench.lines[line].open()
-                    identity, notes = await introduce(device)
-                    if device is self.bench.cell:
-                        notes += await require(device, self.station, self.experiment)
-            except TimeoutError:
-                text = f"{name}: not ready within {PREPARE_TIMEOUT_S:g} s"
-                raise Stopped(EXIT_INSTRUMENT, text) from None
-            except DriverError as error:
-                if error.device:
-                    raise
-                raise Stopped(EXIT_INSTRUMENT, f"{name}: {error}") from error  # its line cannot be opened
-            self._notes[name] = {"identity": asdict(identity), "notes": notes, "t": time.time()}
-        await self.recorder.event("instruments", "host", self._notes)
-        refusal = self.guard.refuses()
-        if refusal:
-            how = "; ".join(f"operando clear {trip_id}" for trip_id in self.guard.latched)
-            raise Stopped(EXIT_GUARD, f"a latch from before holds: {refusal} (when its cause is gone: {how})")
 
     async def _work(self) -> None:
         """All tasks until the sequence has ended or something stops it; guard and watchdog feed go last."""
@@ -285,8 +201,8 @@ class Host:
             for task in (sequence, ended, *services):
                 task.cancel()
             results = await asyncio.gather(sequence, *services, ended, return_exceptions=True)
-        if self._stop_code is not None:
-            raise self._stop_code
+        if self.stop_code is not None:
+            raise self.stop_code
         failures = [result for result in results if isinstance(result, Exception)]
         if failures:
             raise ExceptionGroup("the run ended by a failure", failures)
@@ -328,7 +244,7 @@ class Host:
                 self.run_id, experiment=self.experiment.name, directory=str(self.run_dir),
                 body={"station": self.station.name},
             )  # fmt: skip
-        self._begun = True
+        self.begun = True
         limits = effective_limits(self.station, self.experiment)
         told = description(self.station, self.experiment, limits, self.clock.speed)
         await self.recorder.event("describe", "host", told, topic="describe", retain=True)
@@ -338,7 +254,7 @@ class Host:
         for scan, passed, message in self._unwritten:
             self.recorder.scan_pass(scan, passed, message)
         await self.sequence.checkpoint()  # from here on everything that is spent is found again
-        self._underway.set()
+        self.underway.set()
         outcome: Outcome = await self.sequence.run()
         self.recorder.line(outcome.text)
         # Nothing stays on while the last counts are reduced, which may take a while on a busy machine.
@@ -366,48 +282,6 @@ class Host:
         self.recorder.gap("host", carried.text, self.clock.now_s())
         return uid
 
-    async def _close(self, code: int, outcome: str, began_s: float, began_wall: float) -> None:
-        """Everything is off: write the record of the run, end the documents, close."""
-        record = {
-            "run": self.run_id, "experiment": self.experiment.experiment.name, "exit_code": code,
-            "station": self.station.station.name, "outcome": outcome, "speed": self.clock.speed,
-            "lab_s": self.clock.now_s() - began_s, "wall_s": time.monotonic() - self._entered_s,
-            "began": began_wall, "exposures": self.exposing.results,
-            "steps": self.sequence.timeline, "gaps": self.recorder.gaps, "trips": self.recorder.trips,
-            "counters": self._counters(), "instruments": self._notes, "charge": self.stamps.charge(),
-            "roles": dict(self.station.roles.named()),
-            "confirmed_by_person": confirmed_by_person(self.station),
-            "scheduling": self.scheduling.as_dict() if self.scheduling is not None else None,
-        }  # fmt: skip
-        await asyncio.gather(*self._publishing, return_exceptions=True)
-        if self.products["result"] is not None:
-            await _leave(_write_json(self.run_dir / "result.json", self.products["result"]))
-        taken_up = self._begun or not self.args.resume  # if not, the old run stays open for another attempt
-        if taken_up:
-            await _leave(_write_json(self.run_dir / "record.json", record))
-        self._local.broadcast({"event": "ended", "code": code, "text": outcome})
-        self._standing.tell(self.desk.status())
-        await _leave(self.health.end())
-        ended = {"state": "ended", "code": code, "outcome": outcome}
-        await _leave(self.recorder.event("run", "host", ended))
-        if taken_up:
-            await _leave(self._end_run(code, outcome))
-        await self.bench.close()
-        await _leave(asyncio.to_thread(self.scanning.close))
-        await _leave(self.reduction.stop())
-        await self._link.drain(2.0)
-        await self._tidy()
-        await asyncio.gather(self._local.stop(), self._link.stop())
-        await self.journal.close()
-
-    async def _end_run(self, code: int, outcome: str) -> None:
-        """Close documents and run in the journal, and give the run its extract."""
-        with contextlib.suppress(JournalError):
-            await self.recorder.documents.baseline(self.stamps.now())
-            await self.recorder.documents.stop(exit_status(code), outcome)
-            await self.journal.end_run(self.run_id, outcome=exit_status(code), exit_code=code, reason=outcome)
-            await self.journal.extract(self.run_id, self.run_dir / "journal.sqlite")
-
     # --- tasks -----------------------------------------------------------------------------------------
 
     async def _poll_io(self) -> None:
@@ -416,7 +290,7 @@ class Host:
 
     async def _keep_checkpoints(self) -> None:
         """Write every few seconds how far the run is; not before the row of an earlier attempt was read."""
-        await self._underway.wait()
+        await self.underway.wait()
         while True:
             await asyncio.sleep(CHECKPOINT_PERIOD_S)
             await self.sequence.checkpoint()
@@ -433,44 +307,13 @@ class Host:
     async def _status(self) -> None:
         """Tell whoever watches, a few times a second."""
         while True:
-            self._turns += 1
+            self.turns += 1
             status = self.desk.status()
-            self._local.broadcast({"event": "status", **status})
-            self._standing.tell(status)
+            self.local.broadcast({"event": "status", **status})
+            self.standing.tell(status)
             self.health.tell()
             self.recorder.flush_tele()
             await asyncio.sleep(STATUS_PERIOD_S)
-
-    async def _beat(self) -> None:
-        """Beat with the supervisor; without one, make everything safe and end."""
-        if self.args.heartbeat is None:
-            return
-        with socket.socket(fileno=self.args.heartbeat) as link:
-            link.setblocking(False)
-            freshness: Freshness | None = None
-            while await _answered(link, self._beat_of(freshness)):
-                await asyncio.sleep(0.1)
-                if self._underway.is_set() and freshness is None:
-                    freshness = self._freshness()
-        self.end(EXIT_INSTRUMENT, "the supervisor is gone")
-
-    def _beat_of(self, freshness: Freshness | None) -> int:
-        """Return what the supervisor is told with a beat."""
-        if self._all_off:
-            return ALL_OFF
-        return SETTING_UP if freshness is None else freshness.beat()
-
-    def _freshness(self) -> Freshness:
-        """Return who says whether tick, guard, journal and drivers go on; see ``notify``."""
-        roles, lines_of = self.station.roles, self.station.lines_of
-        polled = {line for name in (roles.heater, self.station.io_name) if name for line in lines_of(name)}
-        stats = [self.bench.lines[line].stats for line in polled]
-        return Freshness({
-            "tick": lambda: (self._turns,),
-            "guard": lambda: (self.recorder.counters.get("ticks", 0),),
-            "journal": lambda: (self.journal.commits,),
-            "drivers": lambda: tuple(one.replies for one in stats),
-        })  # fmt: skip
 
     # --- decisions -------------------------------------------------------------------------------------
 
@@ -495,8 +338,8 @@ class Host:
 
     def end(self, code: int, reason: str) -> None:
         """End the run from outside its sequence; the first reason counts."""
-        if self._stop_code is None:
-            self._stop_code = Stopped(code, reason)
+        if self.stop_code is None:
+            self.stop_code = Stopped(code, reason)
             self._ended.set()
 
     def safe(self, by: str) -> asyncio.Task[list[ActionResult]]:
@@ -517,10 +360,11 @@ class Host:
         """A person ends the run."""
         self.end(EXIT_ABORTED, f"aborted by {by}")
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """Note what is wrong with reduce."""
         self.recorder.fault("reduce", text)
 
-    def _on_reduce(self, message: dict[str, Any]) -> None:
+    def on_reduce(self, message: dict[str, Any]) -> None:
         """Take a message of the reduce process."""
         kind = message.get("k")
         if kind == "progress":
@@ -542,40 +386,15 @@ class Host:
         task = asyncio.get_running_loop().create_task(
             self.recorder.publish("product", "reduce", body, topic=topic, path=message["path"])
         )
-        self._publishing.add(task)
-        task.add_done_callback(self._publishing.discard)
+        self.publishing.add(task)
+        task.add_done_callback(self.publishing.discard)
 
-    def _counters(self) -> dict[str, Any]:
-        lines = {name: line.stats.as_dict() for name, line in self.bench.lines.items()}
-        told = {} if self.trace is None else {"wire_trace_dropped": self.trace.dropped}
-        return {
-            **told,
-            **self.recorder.counters, "unsent_chunks": self.reduction.unsent_chunks,
-            "reduce_restarts": self.reduction.restarts, "lost_posts": self.journal.lost_posts, "lines": lines,
-        }  # fmt: skip
-
-    def _gaps(self) -> list[str]:
-        # A wait that ended by its time limit with "continue" is told in the report, but lost no data.
-        return [g["text"] for g in self.recorder.gaps if not g["end"] and g["module"] != "sequence"]
-
-    def _period(self, name: str | None) -> float:
-        """Return the polling period of a device in lab seconds, no shorter than the wall floor allows."""
-        device = self.station.devices.get(name or "")
-        period_s = device.period_s if device is not None else NO_DEVICE_PERIOD_S
-        return max(period_s, WALL_FLOOR_S * self.clock.speed)
-
-    def _watchdog_s(self) -> float:
-        """Return the time-out of the watchdog in the I/O box."""
-        box = self.station.devices.get(self.station.io_name or "")
-        watchdog = box.settings().get("watchdog") if box is not None else None
-        return float((watchdog or {}).get("timeout_s", 1.0))
-
-    async def _tidy(self) -> None:
+    async def tidy(self) -> None:
         """Keep the journal within its limits, while nothing is energised."""
         with contextlib.suppress(JournalError):  # it only saves space
             await self.journal.tidy(TIDY_S)
 
-    async def _take_over_supervisor_log(self) -> None:
+    async def take_over_supervisor_log(self) -> None:
         """Journal what the supervisor did while there was no control, before anything else."""
         log = self.state.supervisor_log
         if not log.is_file():
@@ -584,44 +403,6 @@ class Host:
             with contextlib.suppress(ValueError):
                 await self.recorder.event("supervisor", "supervisor", json.loads(line))
         log.unlink()
-
-
-async def _answered(link: socket.socket, beat: int) -> bool:
-    """Beat once; return whether the supervisor was heard in time."""
-    loop = asyncio.get_running_loop()
-    try:
-        await loop.sock_sendall(link, bytes([beat]))
-        async with asyncio.timeout(SUPERVISOR_LOST_S):
-            return bool(await loop.sock_recv(link, 64))
-    except (TimeoutError, OSError):
-        return False
-
-
-def _trip_of(trip_id: str, body: dict[str, Any]) -> Trip:
-    return Trip(
-        trip_id, str(body.get("channel", "")), body.get("value"), body.get("limit"),
-        str(body.get("unit", "")),
-        Action(body.get("action", "safe")), str(body.get("text", trip_id)), float(body.get("lab_s", 0.0)),
-        float(body.get("t", 0.0)), acknowledge=str(body.get("acknowledge", "")),
-    )  # fmt: skip
-
-
-async def _leave(step: Awaitable[object]) -> None:
-    """Do one of the last things of a run; a disk that is full keeps nobody from the others."""
-    try:
-        await step
-    except (JournalError, OSError) as error:
-        _say(f"at the end of the run: {error}")
-
-
-def _say(text: str) -> None:
-    """Write a line into the log of control, if there is room for it."""
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
-
-
-async def _write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=1, default=str))
 
 
 async def _main(args: argparse.Namespace) -> int:

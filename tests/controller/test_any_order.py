@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from controller import host as host_module
+from controller import host_setup
 from controller.config import effective_limits, experiment_from, from_text, station_from
 from controller.guard import Guard, Trip
 from controller.host import Host
@@ -118,8 +119,8 @@ def in_virtual_time(world: World, loop: VirtualLoop) -> Iterator[None]:
 
         patch.setattr(AsyncJournal, "open", opening)
         patch.setattr(host_module, "Guard", functools.partial(Guard, monotonic=loop.time))
-        patch.setattr(host_module, "Scanning", functools.partial(Scanning, monotonic=loop.time))
-        patch.setattr(host_module, "build", lambda *_, **__: world.bench())
+        patch.setattr(host_setup, "Scanning", functools.partial(Scanning, monotonic=loop.time))
+        patch.setattr(host_setup, "build", lambda *_, **__: world.bench())
         send = Reduction.send
 
         def answered(self: Reduction, message: dict[str, Any]) -> bool:

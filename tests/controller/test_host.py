@@ -38,9 +38,6 @@ class Quiet(Host):
     told: list[str]
     steps: Callable[[], Awaitable[None]]
 
-    async def _connect(self) -> None:
-        pass
-
     async def _poll_io(self) -> None:
         await self._until_cancelled("watchdog no longer fed")
 
@@ -97,6 +94,10 @@ def make(kind: type[Quiet], folder: Path, monkeypatch: pytest.MonkeyPatch, **mor
     async def no_poll(_: Any) -> None:
         await asyncio.Event().wait()
 
+    async def no_instruments(_: Host) -> None:
+        pass
+
+    monkeypatch.setattr(host_module, "connect", no_instruments)
     monkeypatch.setattr(host_module, "carry_out", carry_out)
     monkeypatch.setattr("controller.heating.Heating.poll", no_poll)
     return host
