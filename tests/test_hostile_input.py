@@ -70,7 +70,7 @@ def test_any_mutation_gives_a_result_or_the_documented_error(name):
     need_library(name)
     run, seeds = run_of(name), TARGETS[name].seeds()
 
-    @settings(max_examples=120, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=TARGETS[name].examples, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
     @given(mutated(seeds) | st.binary(max_size=200))
     def any_input(data: bytes) -> None:
         run(data)

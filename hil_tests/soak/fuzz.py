@@ -33,7 +33,7 @@ START_S = 120.0  # for imports and the corpus
 ENGINE = "atheris>=3.0,<4"
 PLACE = ROOT / ".soak" / "fuzz"
 FINDINGS = ROOT / "tests" / "data" / "fuzz"
-PACKAGES = ("drivers", "controller", "edge")
+PACKAGES = ("drivers", "controller", "edge", "hil_tests.sim")
 _LOADED = "Modules loaded: "
 _UNITS = re.compile(r"stat::number_of_executed_units: (\d+)")
 
@@ -74,7 +74,7 @@ def loaded(name: str) -> list[Path]:
     files = {
         Path(module.__file__)
         for key, module in list(sys.modules.items())
-        if key.partition(".")[0] in PACKAGES and getattr(module, "__file__", None)
+        if f"{key}.".startswith(tuple(f"{one}." for one in PACKAGES)) and getattr(module, "__file__", None)
     }
     return sorted(files)
 

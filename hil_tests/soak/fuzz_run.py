@@ -13,7 +13,7 @@ from pathlib import Path
 
 HANG_S = 20
 MEMORY_MB = 2048
-INSTRUMENTED = ["drivers", "controller"]
+INSTRUMENTED = ["drivers", "controller", "hil_tests.sim"]
 
 
 def main(name: str, corpus: str, found: str, seconds: str) -> None:

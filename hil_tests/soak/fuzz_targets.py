@@ -1,4 +1,4 @@
-"""What is fuzzed: every reader of files and every codec, each with the errors that it may raise.
+"""What is fuzzed: every reader of files, codec and driver, each with the errors that it may raise.
 
 A target takes any bytes. Anything else than a result or one of its documented errors is a finding: another
 exception, a warning of the arithmetic, more than ``MAX_GROWTH_MB`` of memory, more than ``MAX_S``. The same
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hil_tests.soak import fuzz_codecs, fuzz_seeds
+from hil_tests.soak import fuzz_codecs, fuzz_devices, fuzz_frames, fuzz_lines, fuzz_seeds
 from hil_tests.soak.fuzz_codecs import scratch
 
 MAX_S = 12.0  # a file that hangs the HDF5 library costs 8
@@ -44,6 +44,7 @@ class Target:
         max_bytes: of an input.
         needs: libraries of an extra.
         covers: modules of drivers/files.
+        examples: mutations that `make test` tries.
     """
 
     make: Callable[[], One]
@@ -53,6 +54,7 @@ class Target:
     max_bytes: int = 8192
     needs: tuple[str, ...] = ()
     covers: tuple[str, ...] = ()
+    examples: int = 120
 
 
 class TooMuch(Exception):
@@ -139,9 +141,17 @@ def drain(result: Any) -> None:
             rows(0, 1)
 
 
-def _codec(name: str, allowed: tuple[str, ...], *words: bytes, max_bytes: int = 1024) -> Target:
-    make: Callable[[], One] = getattr(fuzz_codecs, f"make_{name}")
-    return Target(make, getattr(fuzz_codecs, f"seeds_{name}"), allowed, words, max_bytes)
+def _codec(
+    name: str, allowed: tuple[str, ...], *words: bytes, max_bytes: int = 1024, module: Any = fuzz_codecs,
+    needs: tuple[str, ...] = (), examples: int = 120,
+) -> Target:  # fmt: skip
+    make: Callable[[], One] = getattr(module, f"make_{name}")
+    return Target(make, getattr(module, f"seeds_{name}"), allowed, words, max_bytes, needs, (), examples)
+
+
+def _driver(name: str, *words: bytes, module: Any = fuzz_lines) -> Target:
+    """Return the target of a driver at the end of a line that does not always tell the truth."""
+    return _codec(name, ("drivers.errors:DriverError",), fuzz_lines.MARK, *words, module=module, examples=40)
 
 
 BAD_REPLY, REFUSED, OUT_OF_RANGE = (
@@ -218,6 +228,27 @@ TARGETS: dict[str, Target] = {
     "payloads": _codec("payloads", ("controller.payloads:PayloadError",), b"\xd9\xd9\xf7", b"\xbf", b"\xba"),
     "raw-index": _codec(
         "raw_index", (), b'"pass_end"', b'"raw"', b'"base64"', b'"path"', b"../", b"1e999", b"-1",
+    ),
+    "keithley": _driver("keithley", b"9.91E+37", b"+4.0E+00", b"-222,\"", b"HIMP", b"IDLE", b"1\n", b"0\n"),
+    "zaber": _driver("zaber", b"@01 1 %% OK IDLE -- ", b"RJ", b"BUSY", b"!01 1 ", b":?\n", b"FS", b"WR"),
+    "cpx400dp": _driver("cpx400dp", b"V1 ", b"VP1 ", b"A\r\n", b"V\r\n", b"100\r\n", b"-1"),
+    "modbus-devices": _driver("modbus_devices", b"\x02\x80\x00", b"\x04\0\0\x7f\xc0", module=fuzz_devices),
+    "amptek-serial": _driver("amptek_serial", b"\xf5\xfa", b"\x82\x07MCAC=", module=fuzz_devices),
+    "hexitec-commands": _driver("hexitec_commands", b"\x2a\x90", b"FFFF", b"0001", module=fuzz_devices),
+    "hexitec-packets": _codec("hexitec_packets", (), max_bytes=1000, module=fuzz_frames),
+    "zmq-images": _codec(
+        "zmq_images", (), fuzz_lines.MARK, b'"htype": ', b'"array-1.0"', b'"frame": ', b'"timeStamp": ',
+        b"1e999", module=fuzz_frames, needs=("zmq",),
+    ),
+    "camera-files": _codec(
+        "camera_files", (), fuzz_lines.MARK, b".tif\n", b".fits\n", max_bytes=8192, module=fuzz_frames,
+        examples=10,
+    ),
+    "camera-hdf5": _codec("camera_hdf5", (), max_bytes=40, module=fuzz_frames, examples=20),
+    "wire-traces": _codec(
+        "wire_traces", ("builtins:ValueError",), b"# operando-wire-trace 1\n", b" heater > ",
+        b" - ! dropped ", b'"kind": "tcp"', b'"lines": {', b'"station_toml": "', b"1e999", b"nan",
+        module=fuzz_frames, examples=60,
     ),
     "quantities": _codec(
         "quantities", ("controller.config.quantities:QuantityError",), b"degC", b"uA", b"C/5", b"1e999",
