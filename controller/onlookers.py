@@ -32,8 +32,22 @@ class Surroundings:
     broker: str
 
 
+def _secop(around: Surroundings) -> list[str] | None:
+    """The SECoP node."""
+    told = around.station.secop
+    if told is None or around.broker == "none":
+        return None
+    more = ["--write"] if told.write else []
+    return [
+        "controller.gateways.secop", "--station", around.station.name, "--broker", around.broker,
+        "--listen", f"{told.host}:{told.port}", "--control", str(around.state.socket("control")), *more,
+    ]  # fmt: skip
+
+
 # name -> its arguments after ``python -m``; None when the station file does not ask for it
-ONLOOKERS: dict[str, Callable[[Surroundings], list[str] | None]] = {}
+ONLOOKERS: dict[str, Callable[[Surroundings], list[str] | None]] = {
+    "secop": _secop,
+}
 
 
 def onlookers(around: Surroundings) -> dict[str, list[str]]:

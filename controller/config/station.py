@@ -15,6 +15,7 @@ from controller.config.base import Table, refuse, rules
 from controller.config.conditions import Condition, parse_condition
 from controller.config.devices import AnyDevice
 from controller.config.files import Source
+from controller.config.gateways import Epics, Secop
 from controller.config.instruments.base import Composite
 from controller.config.monitored import Channels, monitored
 from controller.config.problems import ConfigErrors, in_file_order
@@ -290,6 +291,8 @@ class Station(Table):
     broker: Broker = Broker()
     remote: Remote = Remote()
     acceptance: Acceptance = Acceptance()
+    secop: Secop | None = None
+    epics: Epics | None = None
 
     _source: Source | None = PrivateAttr(default=None)
     _conditions: tuple[Condition, ...] = PrivateAttr(default=())
