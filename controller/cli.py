@@ -300,10 +300,23 @@ def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands, "reduce", _reduce, "reduce recorded or foreign files: reduce TECHNIQUE FILES...",
         "operando reduce gamma spectrum.Spe --out results",
     )  # fmt: skip
-    for name, text in (("report", "write report.html with its figures"), ("export", "write NeXus and CSV")):
-        parser = _add(
-            commands, name, _finish, f"{text} of a finished run", f"operando {name} runs/20260101-q"
-        )
+    report = _add(
+        commands, "report", _finish, "write report.html of a finished run, with --pdf also report.pdf",
+        "operando report runs/20260101-q --pdf",
+    )  # fmt: skip
+    report.add_argument(
+        "--pdf", action="store_true", help="print it to report.pdf, with this machine's Chromium"
+    )
+    export = _add(
+        commands, "export", _finish, "write a finished run for other programs: NeXus, CSV, TIFF, documents",
+        "operando export runs/20260101-q --format maps",
+    )  # fmt: skip
+    export.add_argument(
+        "--format", choices=("nexus", "bdf", "maps", "documents", "all"), default="all",
+        help="nexus: run.nxs; bdf: cell.bdf.csv, impedance.csv; maps: maps/*.ome.tif, maps/*.csv, "
+        "profiles.csv; documents: documents.jsonl for bluesky, Tiled, databroker (default: all)",
+    )  # fmt: skip
+    for name, parser in (("report", report), ("export", export)):
         parser.set_defaults(part=name)
         parser.add_argument("run_dir", type=Path, metavar="RUN")
     schema = _add(
@@ -429,7 +442,8 @@ def _reduce(args: argparse.Namespace) -> int:
 def _finish(args: argparse.Namespace) -> int:
     from controller.launch import module
 
-    return module("controller.offline.finish", [str(args.run_dir), "--only", args.part])
+    more = ["--format", args.format] if args.part == "export" else ["--pdf"] if args.pdf else []
+    return module("controller.offline.finish", [str(args.run_dir), "--only", args.part, *more])
 
 
 def _schema(args: argparse.Namespace) -> int:

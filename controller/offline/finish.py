@@ -1,8 +1,9 @@
 """After every run, however it ended: summary.json, report.html, NeXus and CSV.
 
-``python -m controller.offline.finish RUN [--only report|export]``. Each part is made on its own: one that
-fails is named in the summary and hides none of the others. The summary is written first, so that it is there
-even if making the rest is cut short, and once more at the end.
+``python -m controller.offline.finish RUN [--only report|export] [--format ...] [--pdf]``. Each part is made
+on its own: one that fails is named in the summary and hides none of the others. The summary is written
+first, so that it is there even if making the rest is cut short, and once more at the end. Maps as pictures,
+documents and the PDF are made when they are asked for: all of them can be made again at any time.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from pathlib import Path
 from platform import machine, python_version
 from typing import Any
 
+from controller.offline.documents_out import write_documents
 from controller.offline.export import write_bdf, write_impedance, write_profiles
 from controller.offline.facts import facts_of
 from controller.offline.files_out import write_json
+from controller.offline.maps_out import write_maps
 from controller.offline.nexus import write_nexus
+from controller.offline.pdf import print_pdf
 from controller.offline.recover import record_of, seeds_of
 from controller.offline.run_files import RunFiles
 from controller.offline.sweeps import reduced
@@ -32,12 +36,18 @@ from controller.summary import summarise
 EXIT_DONE, EXIT_FILES, EXIT_GAPS = 0, 2, 6
 SUMMARY, REPORT, NEXUS = "summary.json", "report.html", "run.nxs"
 CELL, PROFILES, IMPEDANCE = "cell.bdf.csv", "profiles.csv", "impedance.csv"
+PDF, MAPS, DOCUMENTS = "report.pdf", "maps", "documents.jsonl"
 FILES = {
     "summary": SUMMARY, "report": REPORT, "nexus": NEXUS, "cell": CELL, "profiles": PROFILES,
-    "impedance": IMPEDANCE, "experiment": "experiment.toml", "record": "record.json", "result": "result.json",
+    "impedance": IMPEDANCE, "pdf": PDF, "documents": DOCUMENTS,
+    "experiment": "experiment.toml", "record": "record.json", "result": "result.json",
     "journal": "journal.sqlite", "raw": "raw/index.jsonl", "log": "logs/control.log",
 }  # fmt: skip
-MADE = {"report": (REPORT,), "export": (NEXUS, CELL, PROFILES, IMPEDANCE)}
+FORMATS = {
+    "nexus": (NEXUS,), "bdf": (CELL, IMPEDANCE), "maps": (PROFILES, MAPS), "documents": (DOCUMENTS,),
+}  # fmt: skip
+AFTER_A_RUN = (NEXUS, CELL, PROFILES, IMPEDANCE)
+MADE = {"report": (REPORT, PDF), "export": (*AFTER_A_RUN, MAPS, DOCUMENTS)}
 PACKAGES = (
     "operando", "numpy", "numba", "scipy", "h5py", "matplotlib", "cbor2", "pydantic", "pint", "pymodbus",
     "pyserial", "pyserial-asyncio-fast", "aiomqtt", "amqtt", "event-model",
@@ -58,10 +68,17 @@ class Finish:
         self._facts: Plain = {}
         self._sweeps: list[Plain] = []
 
-    def all(self, only: str | None = None) -> list[str]:
-        """Make everything, or one kind of it; return in words what could not be made."""
+    def all(self, only: str | None = None, names: Sequence[str] | None = None) -> list[str]:
+        """Make everything, or one kind of it; return in words what could not be made.
+
+        Args:
+            only: ``report`` or ``export``; default both.
+            names: the files to make, of ``MADE``; default what is made after every run.
+        """
+        wanted = (*AFTER_A_RUN, REPORT) if names is None else tuple(names)
         if only is not None:
-            self.problems += self._problems_of_others(only)
+            wanted = tuple(name for name in wanted if name in MADE[only])
+            self.problems += self._problems_of_others(wanted)
         self._reduce()
         self._attempt("the record", self._read)
         if not self._record:
@@ -70,13 +87,14 @@ class Finish:
         self._attempt(SUMMARY, self._summary)
         if self.run.record is None and self.run.journal is None:
             return self.problems  # refused before anything was recorded
-        if only in (None, "export"):
-            self._attempt(NEXUS, self._nexus)
-            self._attempt(CELL, self._cell)
-            self._attempt(PROFILES, self._profiles)
-            self._attempt(IMPEDANCE, self._impedance)
-        if only in (None, "report"):
-            self._attempt(REPORT, self._report)
+        parts = {
+            NEXUS: self._nexus, CELL: self._cell, PROFILES: self._profiles, IMPEDANCE: self._impedance,
+            MAPS: self._maps, DOCUMENTS: self._documents, REPORT: self._report, PDF: self._pdf,
+        }  # fmt: skip
+        for name, make in parts.items():
+            if name in wanted:
+                self._attempt(name, make)
+        if REPORT in wanted:
             self._attempt("overview", self._overviews)
         self._attempt(SUMMARY, self._summary)
         return self.problems
@@ -109,6 +127,9 @@ class Finish:
         missing = write_report(self.run, self.summary(), self.folder / REPORT)
         self.problems += [f"{REPORT}: {text}" for text in missing]
 
+    def _pdf(self) -> None:
+        print_pdf(self.folder / REPORT, self.folder / PDF)
+
     def _overviews(self) -> None:
         from controller.offline.figures_overview import draw_overviews
 
@@ -128,6 +149,12 @@ class Finish:
 
     def _impedance(self) -> None:
         write_impedance(self.run, self.folder / IMPEDANCE)
+
+    def _maps(self) -> None:
+        self.problems += [f"{MAPS}: {text}" for text in write_maps(self.run, self.folder / MAPS)]
+
+    def _documents(self) -> None:
+        write_documents(self.run, self.folder / DOCUMENTS)
 
     def _reduce_sweeps(self) -> None:
         self._sweeps = [one.told for one in reduced(self.run)]
@@ -175,13 +202,13 @@ class Finish:
     def _files(self) -> dict[str, str]:
         return {what: name for what, name in FILES.items() if (self.folder / name).is_file()}
 
-    def _problems_of_others(self, only: str) -> list[str]:
+    def _problems_of_others(self, wanted: Sequence[str]) -> list[str]:
         """Return what an earlier summary told of the parts that are not made anew."""
         try:
             before = json.loads((self.folder / SUMMARY).read_text())
         except (OSError, ValueError):
             return []
-        others = tuple(name for part, names in MADE.items() if part != only for name in names)
+        others = tuple(name for names in MADE.values() for name in names if name not in wanted)
         return [str(text) for text in before.get("problems", []) if str(text).startswith(others)]
 
 
@@ -233,20 +260,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN", help="the folder of the run")
     parser.add_argument("--only", choices=tuple(MADE), help="make only the report, or only the exports")
+    parser.add_argument(
+        "--format", action="append", choices=(*FORMATS, "all"), default=[],
+        help="with --only export: what to write; may be repeated (default: nexus, bdf and profiles)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pdf", action="store_true", help="with the report: also report.pdf, through Chromium"
+    )
     args = parser.parse_args(argv)
     folder: Path = args.run_dir
     if not is_run(folder):
         print(f"{folder} is not the folder of a run", file=sys.stderr)
         return EXIT_FILES
-    problems = Finish(folder).all(args.only)
-    wanted = [SUMMARY, *(name for part in MADE if args.only in (None, part) for name in MADE[part])]
-    for name in wanted:
-        if (folder / name).is_file():
+    names = _names(args)
+    problems = Finish(folder).all(args.only, names)
+    for name in (SUMMARY, *(name for part in MADE for name in MADE[part] if name in names)):
+        if (folder / name).exists():
             print(folder / name)
     for problem in problems:
         print(problem, file=sys.stderr)
     failed = any("could not be made" in problem for problem in problems)
     return EXIT_GAPS if failed else EXIT_DONE
+
+
+def _names(args: argparse.Namespace) -> list[str]:
+    """Return the files that were asked for."""
+    names = [REPORT, *([PDF] if args.pdf else [])] if args.only in (None, "report") else []
+    if args.only == "report":
+        return names
+    formats = tuple(FORMATS) if "all" in args.format else tuple(args.format)
+    return [*names, *([name for one in formats for name in FORMATS[one]] or AFTER_A_RUN)]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The run as a NeXus file: sample, instruments, readings, maps, profiles, spectra, results with their errors.
 
-Follows the NeXus base classes: every group has its class, every NXdata names its signal and axes, ``default``
-leads from the root to the lithium map of the last scan, uncertainties are ``<name>_errors``, and every number
-has its units (empty where it has none).
+``/entry`` follows the NeXus base classes (there is no application definition for PIXE and PIGE with a
+cell): every group has its class, every NXdata names its signal and axes, ``default`` leads from the root to
+the lithium map of the last scan, uncertainties are ``<name>_errors``, and every number has its units (empty
+where it has none). ``/readings`` obeys NXsensor_scan (``nexus_readings.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import h5py
 import numpy as np
 
 from controller.offline.files_out import replacing
+from controller.offline.nexus_readings import write_readings
 from controller.offline.overview import write_overviews
 from controller.offline.run_files import Product, RunFiles
 
@@ -63,6 +65,8 @@ def write_nexus(run: RunFiles, summary: Plain, path: Path) -> list[str]:
         if default is not None:
             entry.attrs["default"] = default
         _results(_group(entry, "process", "NXprocess"), summary)
+        if write_readings(file, run, summary) and default is None:
+            file.attrs["default"] = "readings"  # nothing was scanned: the readings are what there is to see
     return problems
 
 
