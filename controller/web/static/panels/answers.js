@@ -1,0 +1,78 @@
+// The band at the top: is it safe, is it running, is lithium moving? And what is said aloud when that changes.
+
+import { byId, h, keyed, setAttr, setIcon, setText } from "../dom.js";
+import * as format from "../format.js";
+import * as words from "../words.js";
+import { gauge } from "./gauge.js";
+
+export function answers(model) {
+  let said = {};
+  const draw = () => {
+    const told = { safe: words.safe(model), running: words.running(model), lithium: words.lithium(model) };
+    for (const [name, answer] of Object.entries(told)) show(name, answer);
+    latches(told.safe);
+    outputs(model);
+    time(told.running);
+    gauge(byId("gauge"), told.lithium, Boolean(model.lost()));
+    said = speak(said, told);
+    document.title = `${told.safe.level === "alarm" ? "⚠ " : ""}${told.safe.word} · ${told.running.word} · ${model.station || "operando"}`;
+  };
+  model.when(["state:*", "alarms", "host", "link", "passes", "events", "snapshot", "states"], draw);
+  setInterval(draw, 5000); // times go on while nothing comes
+  draw();
+}
+
+function show(name, { level, icon, word, text }) {
+  const card = byId(name);
+  setAttr(card, "data-level", level);
+  setIcon(card.querySelector(".verdict .icon"), icon);
+  setText(byId(`${name}-word`), word);
+  setText(byId(`${name}-text`), text);
+}
+
+function latches({ alarms = [] }) {
+  const list = byId("latches");
+  list.hidden = alarms.length === 0;
+  keyed(list, alarms, (alarm) => alarm.id, (alarm) => {
+    const { say, command } = words.advice(alarm);
+    return h("li", {},
+      h("p", {}, h("strong", {}, words.sentence(alarm.text)), ` At ${format.clock(alarm.t)}; done: ${alarm.action}.`),
+      h("p.todo", {}, `${say} `, h("code", {}, command)));
+  });
+}
+
+function outputs(model) {
+  keyed(byId("outputs"), words.outputs(model), (output) => output.name,
+    (output) => h("li", {}, h("span", {}, output.name), h("b", {})),
+    (element, output) => {
+      setAttr(element, "data-on", output.on == null ? "unknown" : String(output.on));
+      setText(element.querySelector("b"), output.text);
+    });
+}
+
+function time({ left_s, ends_s, part, speed = 1, lab_left_s, level }) {
+  const known = left_s != null && level !== "unknown";
+  setText(byId("time-left"), known ? `${format.duration(left_s)} left` : "");
+  const lab = speed > 1 ? ` (${format.duration(lab_left_s)} of lab time)` : "";
+  setText(byId("time-ends"), known ? `ends about ${format.clock(ends_s, { seconds: false })}${lab}` : "");
+  const bar = byId("progress");
+  bar.hidden = part == null;
+  if (part != null) {
+    bar.value = Math.min(1, part);
+    setText(bar, `${Math.round(part * 100)} %`);
+  }
+}
+
+/** Say what changed: trips and losses at once, the rest when there is a pause. */
+function speak(before, told) {
+  const now = { safe: told.safe.word, running: `${told.running.word}. ${told.running.text}`, lithium: told.lithium.word };
+  if (before.safe !== undefined) {
+    if (now.safe !== before.safe) {
+      const urgent = told.safe.level === "alarm" || told.safe.level === "unknown";
+      setText(byId(urgent ? "speak-now" : "speak"), `${told.safe.word}. ${told.safe.alarms?.[0]?.text ?? told.safe.text}`);
+      if (!urgent) setText(byId("speak-now"), "");
+    } else if (now.running !== before.running) setText(byId("speak"), now.running);
+    else if (now.lithium !== before.lithium) setText(byId("speak"), `Lithium: ${now.lithium}`);
+  }
+  return now;
+}

@@ -1,0 +1,71 @@
+// The readings in large figures, each with its quality: what is old or missing is hatched and says so.
+
+import { byId, h, keyed, setAttr, setText } from "../dom.js";
+import * as format from "../format.js";
+
+const LATE_S = 5; // a good value this old shows its age
+
+const READINGS = [
+  { name: "heater/temperature", label: "Temperature", unit: "K", more: (model, { v, e }) => {
+    const target = model.value("heater/target");
+    return [format.celsius(v), target == null ? "no target" : `target ${format.text(target, "K")}`, e ? `± ${format.fixed(e, 1)} K` : ""];
+  } },
+  { name: "cell/voltage", label: "Cell voltage", unit: "V", more: (model) => [phase(model)] },
+  { name: "cell/current", label: "Current", unit: "A", more: (model, { v }) => [v == null ? "" : v > 0 ? "charging" : v < 0 ? "discharging" : "no current"] },
+  { name: "cell/charge", label: "Charge passed", unit: "C", more: (_model, { v, e }) => [v == null ? "" : `${format.significant(v, 4)} C`, e ? `± ${format.text(e, "C")}` : ""] },
+  { name: "beam/current", label: "Beam", unit: "A", more: (model) => {
+    const blanked = model.value("beam/blanked");
+    return [blanked == null ? "" : blanked ? "blanked" : "on the sample", model.value("beam/permit") === false ? "no permit" : ""];
+  } },
+];
+
+export function numbers(model) {
+  const list = byId("numbers");
+  const draw = () => {
+    const shown = READINGS.filter(({ name }) => model.states.has(name));
+    keyed(list, [...shown, ...scan(model)], ({ name }) => name,
+      ({ label }) => h("div.number", {}, h("dt", {}, label), h("dd.value", {}, h("span.figure", {}), h("span.unit", {})), h("dd.more", {})),
+      (element, reading) => (reading.told ? plain(element, reading) : one(element, reading, model)));
+  };
+  model.when(["state:*", "states", "link", "host"], draw);
+  setInterval(draw, 1000);
+}
+
+function one(element, { name, unit, more }, model) {
+  const state = model.state(name);
+  const old_s = state.t == null ? null : model.now() - state.t;
+  const good = state.q === "good" || state.q === "uncertain";
+  const { text, unit: shown } = format.quantity(state.v, state.unit || unit);
+  setAttr(element, "data-quality", state.q);
+  setText(element.querySelector(".figure"), state.q === "bad" || state.q === "unknown" ? format.DASH : text);
+  setText(element.querySelector(".unit"), shown);
+  const beside = good ? more(model, state).filter(Boolean) : [trouble(state, old_s)];
+  if (good && old_s > LATE_S) beside.push(`${format.age(old_s)} old`);
+  setText(element.querySelector(".more"), beside.join(" · "));
+}
+
+function trouble({ q, why }, old_s) {
+  if (q === "bad" || q === "unknown") return `no valid value${why && why !== "not heard" ? `: ${why}` : ""}`;
+  return `${old_s == null ? "old" : `${format.age(old_s)} old`}${why ? `: ${why}` : ""}`;
+}
+
+function phase(model) {
+  const now = model.value("cell/phase");
+  return { cc: "constant current", cv: "constant voltage", eis: "impedance", geis: "impedance" }[now] ?? now ?? "";
+}
+
+/** The scan as a reading of its own, as long as one runs. */
+function scan(model) {
+  const now = model.state("scan/now");
+  if (!now.v) return [];
+  const { name, n, line, lines, quarantined } = now.v;
+  const more = [lines > 1 ? `line ${line} of ${lines}` : "", quarantined ? format.plural(quarantined, "pass", "passes") + " quarantined" : ""];
+  return [{ name: "scan", label: `Scan ${name}`, told: `pass ${n}`, more: more.filter(Boolean).join(" · "), quality: now.q }];
+}
+
+function plain(element, { label, told, more, quality }) {
+  setAttr(element, "data-quality", quality);
+  setText(element.querySelector("dt"), label);
+  setText(element.querySelector(".figure"), told);
+  setText(element.querySelector(".more"), more);
+}
