@@ -119,7 +119,8 @@ def remote_commands(
 
     async def execute(command: Command) -> str:
         # The verb that was allowed is the one that is done: no argument may stand in for it.
-        reply = await handle({**command.args, "do": command.verb, "by": f"{command.client} (remote)"})
+        said = {"do": command.verb, "by": f"{command.client} (remote)", "remote": True}
+        reply = await handle({**command.args, **said})
         if not reply.get("ok"):
             raise Refusal(str(reply.get("error", "refused")), client=command.client, id_=command.id)
         return str(reply.get("text", "done"))

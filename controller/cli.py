@@ -264,6 +264,18 @@ def _add_talk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         parser.add_argument("--station-name", default="bench", help="name of the station")
         _add_state(parser)
         parser.add_argument("--json", action="store_true")
+    answer = _add(
+        commands, "answer", _talk, "answer a question of the running host (status and watch show it)",
+        "operando answer continue\n  operando answer q2 \"sample B\"",
+    )  # fmt: skip
+    answer.set_defaults(verb="answer")
+    answer.add_argument(
+        "words", nargs="+", metavar="[ID] CHOICE",
+        help="the id of the question, unless it is the only one, and one of its answers",
+    )  # fmt: skip
+    answer.add_argument("--station-name", default="bench")
+    answer.add_argument("--json", action="store_true")
+    _add_state(answer)
     clear = _add(
         commands, "clear", _talk, "clear a latched trip after its cause is gone", "operando clear permit"
     )
@@ -286,7 +298,10 @@ def _add_remote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "operando remote safe --url mqtts://broker.lab:8883 --ca ca.crt --credentials operator.credentials "
         "--key desk.key",
     )  # fmt: skip
-    remote.add_argument("verb", choices=("pause", "proceed", "stop", "abort", "safe"))
+    remote.add_argument("verb", choices=("pause", "proceed", "stop", "abort", "safe", "answer"))
+    remote.add_argument(
+        "words", nargs="*", metavar="[ID] CHOICE", help="with answer: which question, and what is answered"
+    )
     remote.add_argument("--url", required=True, help="the station's broker")
     remote.add_argument("--ca", type=Path, metavar="FILE", help="authority of the broker's certificate")
     remote.add_argument("--credentials", type=Path, required=True, metavar="FILE", help="account, password")

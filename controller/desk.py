@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from controller.questions import CONTINUE
+
 if TYPE_CHECKING:
     from controller.host import Host
     from controller.safety import ActionResult
@@ -42,7 +44,10 @@ class Desk:
             return await self._results()
         if verb == "manual":  # journals for itself: a client that is only alive is no event
             if host.sequence.context.manual is None:
-                return {"ok": False, "error": "refused: no manual step is running, so nobody else may command"}
+                return {
+                    "ok": False,
+                    "error": "refused: no manual step is running, so nobody else may command",
+                }
             return await host.sequence.context.manual.handle(request)
         await host.recorder.event("command", "local", {"do": verb, "by": by})
         if verb == "pause":
@@ -51,22 +56,41 @@ class Desk:
             held = host.guard.holds()
             if held:
                 return {"ok": False, "error": f"the pause must not end yet: {held}"}
+            if not host.sequence.context.held_by() and host.questions.open():
+                return await self._answer({"id": "", "choice": CONTINUE}, by)
             host.sequence.proceed()
+        elif verb == "answer":
+            return await self._answer(request, by)
         elif verb == "stop":
             host.sequence.finish_early()
         elif verb == "abort":
             host.abort(by)
         elif verb == "clear":
-            trip_id = str(request.get("id", ""))
-            found = str(request.get("acknowledge", ""))
-            trip = host.guard.latched.get(trip_id)
-            if not host.guard.clear(trip_id, found):
-                return not_cleared(trip_id, trip.acknowledge if trip else "")
-            await host.journal.clear_latch(trip_id, f"{by}: {found}" if found else by)
-            return {"ok": True, "text": f"{trip_id} cleared"}
+            return await self._clear(str(request.get("id", "")), str(request.get("acknowledge", "")), by)
         else:
             return {"ok": False, "error": f"unknown request {verb!r}"}
         return {"ok": True, "text": f"{verb}: accepted"}
+
+    async def _clear(self, trip_id: str, found: str, by: str) -> dict[str, Any]:
+        """Clear a latch; one that asks a person to look is cleared with what the person found."""
+        host = self._host
+        trip = host.guard.latched.get(trip_id)
+        if not host.guard.clear(trip_id, found):
+            return not_cleared(trip_id, trip.acknowledge if trip else "")
+        await host.journal.clear_latch(trip_id, f"{by}: {found}" if found else by)
+        return {"ok": True, "text": f"{trip_id} cleared"}
+
+    async def _answer(self, request: dict[str, Any], by: str) -> dict[str, Any]:
+        """Take an answer: to a question of the run, or what a person at the station found at a latch."""
+        id_, choice = str(request.get("id", "")), str(request.get("choice", ""))
+        if id_ in self._host.guard.latched:
+            if request.get("remote"):
+                return {"ok": False, "error": f"{id_} is cleared at the station only"}
+            return await self._clear(id_, choice, by)
+        try:
+            return {"ok": True, "text": await self._host.questions.answer(id_, choice, by)}
+        except ValueError as error:
+            return {"ok": False, "error": str(error)}
 
     async def _results(self) -> dict[str, Any]:
         """Return what became of ``safe``."""
@@ -94,4 +118,5 @@ class Desk:
             "counts": host.products["progress"].get("counts", {}),
             "alarms": [t.text for t in host.guard.latched.values()],
             "latched": list(host.guard.latched), "lines": host.health.now(),
+            "questions": host.questions.open(),
         }  # fmt: skip

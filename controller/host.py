@@ -49,8 +49,10 @@ from controller.link_server import LinkServer
 from controller.local import LocalServer
 from controller.monitors import Monitors
 from controller.paths import StateDir
+from controller.questions import Questions
 from controller.record import Recorder
 from controller.reduction import Reduction
+from controller.resume_policy import agree
 from controller.resumption import had_of, passes_without_a_row, take_up
 from controller.rules import guard_rules, interlock_rows
 from controller.safety import ActionResult, carry_out
@@ -112,6 +114,7 @@ class Host:
         self.stamps: Stamps
         self.exposing: Exposing
         self.sequence: Sequencer
+        self.questions: Questions
         self.scanning: Scanning
         self.beamline: Beamline
         self.monitors: Monitors
@@ -255,6 +258,8 @@ class Host:
             self.recorder.scan_pass(scan, passed, message)
         await self.sequence.checkpoint()  # from here on everything that is spent is found again
         self.underway.set()
+        if self.args.resume:
+            await agree(self)
         outcome: Outcome = await self.sequence.run()
         self.recorder.line(outcome.text)
         # Nothing stays on while the last counts are reduced, which may take a while on a busy machine.

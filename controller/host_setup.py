@@ -25,6 +25,7 @@ from controller.line_health import LineHealth
 from controller.link_server import LinkServer
 from controller.local import LocalServer
 from controller.monitors import Monitors
+from controller.questions import Questions, withdraw_old
 from controller.rawfile import RawWriter
 from controller.record import Recorder
 from controller.reduction import Reduction
@@ -65,6 +66,7 @@ async def assemble(host: Host) -> None:
     await host.tidy()
     for latch in await host.journal.latches():
         host.guard.latched[latch.id] = _trip_of(latch.id, latch.body)
+    await withdraw_old(host.journal, host.guard.latched)
     limits = effective_limits(host.station, host.experiment)
     host.bench = build(
         host.station, host.clock, limits=limits, trace=host.trace.of if host.trace is not None else None
@@ -88,6 +90,7 @@ async def assemble(host: Host) -> None:
         host.stamps.now,
     )  # fmt: skip
     host.sequence = Sequencer(host, estimate_s=host.args.estimate_s)
+    host.questions = Questions(host.recorder, host.clock, host.sequence.context)
     host.scanning = Scanning(
         host.bench.scanner, host.bench.io, feeds, host.guard, host.clock, host.recorder, host.reduction,
         nominal_current_a=host.station.beam.current_a if host.station.beam else None,

@@ -104,6 +104,12 @@ class Reads:
         )
         return [Event(**_named(_EVENT, row)) for row in reversed(rows)]
 
+    def last_of(self, run: str, upto: int) -> Event | None:
+        """Return the last event of a run with a number up to ``upto``, None if there is none."""
+        sql = f"SELECT {_EVENT} FROM events WHERE run = ? AND seq <= ? ORDER BY seq DESC LIMIT 1"  # noqa: S608
+        rows = self._rows(sql, (run, upto))
+        return Event(**_named(_EVENT, rows[0])) if rows else None
+
     def last_checkpoint(self, run: str, name: str) -> Checkpoint | None:
         """Return the checkpoint ``name`` of a run, or None."""
         return self.checkpoints(run).get(name)
@@ -130,6 +136,11 @@ class Reads:
     def open_runs(self) -> list[Run]:
         """Return the runs that have not ended: after a crash, those to be resumed or closed."""
         return self.runs(only_open=True)
+
+    def retained(self, pattern: str) -> list[str]:
+        """Return the topics that hold a retained message, by a GLOB pattern such as ``question/*``."""
+        sql = "SELECT topic FROM topics WHERE topic GLOB ? AND length(payload) > 0 ORDER BY topic"
+        return [str(row[0]) for row in self._rows(sql, (pattern,))]
 
     def backlog(self) -> tuple[int, int]:
         """Return how many messages wait for the broker, and their bytes."""

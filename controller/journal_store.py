@@ -295,12 +295,15 @@ class Journal(Reads):
     def clear_latch(self, id_: str, by: str, *, lab_s: float | None = None) -> bool:
         """Clear a trip and its retained alarm in the name of a local operator; False if it was not held."""
         told = {"id": id_, "by": by}
+        asked = f"question/{id_}"
         with self._transaction():
             if not self._db.execute("DELETE FROM latches WHERE id = ?", (id_,)).rowcount:
                 return False
             self._insert(
                 Record("trip_cleared", "guard", told, None, lab_s, f"alarm/{id_}", retain=True, payload=b"")
             )
+            if asked in self.retained("question/*"):  # what a person was to look at has been answered
+                self._insert(Record("answer", "guard", told, None, lab_s, asked, retain=True, payload=b""))
         return True
 
     def nonce_seen(self, nonce: str, expires: float) -> bool:

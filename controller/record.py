@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.journal import JournalError
 from controller.payloads import state, tele
+from controller.questions import of_latch
 from controller.run_documents import RunStreams
 from drivers.roles import Eis, Geis
 
@@ -28,9 +29,9 @@ STATE_PERIOD_S = 0.5  # wall seconds between two publications of the same state
 IO_PERIOD_S = 0.2
 TELE_PERIOD_S = 1.0
 FAULT_PERIOD_S = 5.0  # the same fault text is not repeated more often
-PT100_SIGMA_K = 1.0  # accuracy of the sensor in the holder (Moeller 2021, section 4.3)
 STANDS_PERIODS = 3.0  # a value that was not renewed for this many of its device's periods is stale
 STANDS_MARGIN_S = 2.0  # for the way to the broker
+PT100_SIGMA_K = 1.0  # accuracy of the sensor in the holder (Moeller 2021, section 4.3)
 
 
 class Recorder:
@@ -50,8 +51,8 @@ class Recorder:
         self.gaps: list[dict[str, Any]] = []
         self.trips: list[dict[str, Any]] = []
         self.counters: dict[str, int] = {}
-
         self.periods_s: dict[str, float] = {}  # lab seconds between two polls, by module
+
     # --- safety and run events: committed before return --------------------------------------------------
 
     async def event(self, kind: str, module: str, body: Mapping[str, Any], **more: Any) -> int:
@@ -71,6 +72,9 @@ class Recorder:
         self.trips.append(body)
         if trip.latch:
             await self._journal.latch(trip.id, body, run=self.run)
+            if trip.acknowledge:
+                asks = of_latch(trip.id, trip.text, trip.acknowledge)
+                await self.event("question", "guard", asks, topic=f"question/{trip.id}", retain=True)
         else:
             await self.event("trip", "guard", body, topic=f"alarm/{trip.id}")
         await self.documents.interlock(trip)

@@ -37,8 +37,9 @@ def main(args: argparse.Namespace) -> int:
         table["tls"] = {"ca": str(args.ca)}
     try:
         client, key = _one_key(args.key)
-        result, reason = asyncio.run(_send(table, args.station_name, client, key, args.verb, args.why))
-    except (KeyFileError, BrokerError) as error:
+        said = _answer_words(args.verb, args.words)
+        result, reason = asyncio.run(_send(table, args.station_name, client, key, args.verb, args.why, said))
+    except (KeyFileError, BrokerError, ValueError) as error:
         print(error, file=sys.stderr)
         return EXIT_FILES
     except (MqttLost, Unanswered) as error:
@@ -46,6 +47,17 @@ def main(args: argparse.Namespace) -> int:
         return EXIT_INSTRUMENT
     print(f"{args.verb}: {result}{f' ({reason})' if reason else ''}")
     return 0 if result == "done" else EXIT_INSTRUMENT
+
+
+def _answer_words(verb: str, words: list[str]) -> dict[str, str]:
+    """Return the arguments of a command; only ``answer`` has any. Raises ValueError."""
+    if verb != "answer":
+        if words:
+            raise ValueError(f"{verb} takes no further words: {' '.join(words)}")
+        return {}
+    if not words:
+        raise ValueError("answer needs an answer, such as: answer q1 continue")
+    return {"id": words[0] if len(words) > 1 else "", "choice": " ".join(words[1:] or words)}
 
 
 def _one_key(path: Path) -> tuple[str, bytes]:
@@ -57,7 +69,7 @@ def _one_key(path: Path) -> tuple[str, bytes]:
 
 
 async def _send(
-    table: dict[str, Any], station: str, client: str, key: bytes, verb: str, why: str
+    table: dict[str, Any], station: str, client: str, key: bytes, verb: str, why: str, said: dict[str, str]
 ) -> tuple[str, str]:
     """Return the station's last word on the command, and its reason."""
     base = prefix(station)
@@ -65,7 +77,9 @@ async def _send(
         messages = session.messages()
         await session.subscribe(f"{base}/ack/{client}")
         expect = await _learn(session, messages, base, verb)
-        payload = sign(key, client=client, station=station, verb=verb, expect=expect, why=why, ttl_s=VALID_S)
+        payload = sign(
+            key, client=client, station=station, verb=verb, args=said, expect=expect, why=why, ttl_s=VALID_S
+        )
         await session.publish(Message(f"{base}/cmd/{verb}", payload))
         return await _answer(messages, json.loads(payload)["id"])
 

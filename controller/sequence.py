@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from controller.questions import ABORT, PAUSE, STOP, USUAL
+from controller.resume_policy import warm_again
 from controller.steps import handler_of, title_of
 from controller.steps.context import Context, Ended, StepTimeout
 
@@ -80,6 +82,9 @@ class Sequencer:
         self.state = "running"
         steps = self._host.experiment.steps
         try:
+            if (warm := warm_again(steps, self._done)) is not None:
+                self._host.recorder.line(f"resume: {title_of(warm[1])} again, the heater was off")
+                await self.step(warm[1], (warm[0],))
             for index, step in enumerate(steps):
                 if index < self._done:
                     continue
@@ -153,17 +158,32 @@ class Sequencer:
             if not work.done():
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
-        return self.timed_out(step, f"{title_of(step)}: not done after {timeout_s:g} s")
+        return await self.timed_out(step, f"{title_of(step)}: not done after {timeout_s:g} s")
 
-    def timed_out(self, step: Step, text: str) -> str:
-        """Do what the step says about its timeout."""
-        self._host.recorder.line(f"{text} -> {step.on_timeout}")
-        if step.on_timeout == "abort":
+    async def timed_out(self, step: Step, text: str) -> str:
+        """Do what the step says about its timeout; ``ask`` asks a person, and aborts if nobody answers."""
+        then: str = step.on_timeout
+        self._host.recorder.line(f"{text} -> {then}")
+        if then == "ask":
+            asked = await self._host.questions.ask(
+                f"{text}. Go on with the next step?", USUAL, default=ABORT, timeout_s=step.answer_within_s
+            )
+            then = asked.choice
+            text = f"{text} -> {then} ({asked.by})"
+        if then == ABORT:
             raise StepTimeout(text)
         self._host.recorder.gap("sequence", text, self._host.clock.now_s())
-        if step.on_timeout == "pause":
-            self.pause(text)
+        self.follow(then, text)
         return text
+
+    def follow(self, choice: str, why: str) -> None:
+        """Do what an answer says: pause, stop or abort; any other only goes on."""
+        if choice == PAUSE:
+            self.pause(why)
+        elif choice == STOP and not self.context.finishing:
+            self.finish_early()
+        elif choice == ABORT:
+            raise StepTimeout(why)
 
     async def _handle(self, step: Step, path: tuple[int, ...]) -> str:
         if step.do == "parallel":

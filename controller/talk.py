@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
 import json
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +19,41 @@ from controller.paths import StateDir, StationBusy, StationLock
 EXIT_INSTRUMENT = 3
 SAFE_TIMEOUT_S = 10.0
 SUPERVISOR_TIMEOUT_S = 7.0  # control's answer, and if there is none every output by itself
-PERSON = "a person at this machine"
+
+
+def person() -> str:
+    """Return who gives a command, for the journal: the account, and that it was at this machine."""
+    try:
+        return f"{getpass.getuser()} at this machine"
+    except (KeyError, OSError):  # an account without a name
+        return "a person at this machine"
 
 
 def talk(args: argparse.Namespace) -> int:
-    """Run one of status, pause, proceed, stop, abort, safe, clear, watch."""
+    """Run one of status, pause, proceed, stop, abort, safe, answer, clear, watch."""
     state = _state(args)
     try:
         if args.verb == "watch":
             return _watch(state)
-        request: dict[str, Any] = {"do": args.verb, "by": PERSON}
+        request: dict[str, Any] = {"do": args.verb, "by": person()}
         if args.verb == "clear":
             request["id"] = args.id
             request["acknowledge"] = args.acknowledge
+        if args.verb == "answer":
+            request["id"], request["choice"] = _meant(args.words)
         if args.verb == "safe":
             reply = _safe(state, request)
         else:
             reply = ask(state.socket("control"), request, timeout_s=SAFE_TIMEOUT_S)
     except LocalError as error:
-        if args.verb != "clear" or not state.journal.is_file():
+        if args.verb not in ("clear", "answer") or not state.journal.is_file():
             print(error, file=sys.stderr)
             return EXIT_INSTRUMENT
-        reply = _clear(state, args.station_name, args.id, args.acknowledge)
+        latch, found = (args.id, args.acknowledge) if args.verb == "clear" else _meant(args.words)
+        if not latch:
+            print(f"{error}: nobody asks", file=sys.stderr)
+            return EXIT_INSTRUMENT
+        reply = _clear(state, args.station_name, latch, found)
     if args.json:
         print(json.dumps(reply, default=str))
     else:
@@ -69,6 +84,11 @@ def _tell(socket: Path, request: dict[str, Any]) -> None:
         ask(socket, {**request, "ack": True}, timeout_s=SAFE_TIMEOUT_S)
 
 
+def _meant(words: Sequence[str]) -> tuple[str, str]:
+    """Return which question is meant, empty for the only one, and what was answered."""
+    return (words[0], " ".join(words[1:])) if len(words) > 1 else ("", words[0])
+
+
 def _state(args: argparse.Namespace) -> StateDir:
     """Return the state folder asked for, or the station's own, or that of a bench run started here."""
     if args.state is not None:
@@ -96,7 +116,7 @@ def _clear(state: StateDir, station: str, trip_id: str, found: str) -> dict[str,
             asked = {latch.id: str(latch.body.get("acknowledge", "")) for latch in journal.latches()}
             if asked.get(trip_id) and not found.strip():
                 return not_cleared(trip_id, asked[trip_id])
-            cleared = journal.clear_latch(trip_id, f"{PERSON}: {found}" if found else PERSON)
+            cleared = journal.clear_latch(trip_id, f"{person()}: {found}" if found else person())
             held = [latch.id for latch in journal.latches()]
     except (StationBusy, JournalError) as error:
         return {"ok": False, "error": str(error)}

@@ -17,6 +17,7 @@ from controller.config.problems import ConfigErrors, Problem, in_file_order, key
 from controller.config.problems import Path as KeyPath
 from controller.config.quantities import QuantityError, parse
 from controller.config.radiography import Radiography
+from controller.config.resume import Resume
 from controller.config.sample import Analysis, Sample
 from controller.config.scans import Scan
 from controller.config.steps import Parallel, Repeat, Step
@@ -84,6 +85,7 @@ class Experiment(Table):
     sample: Sample
     analysis: Analysis | None = None  # required with a scan
     radiography: Radiography | None = None  # required with images of a camera
+    resume: Resume = Resume()
     steps: Annotated[tuple[Step, ...], Field(alias="step", min_length=1, strict=False)]
 
     _source: Source | None = PrivateAttr(default=None)

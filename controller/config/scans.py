@@ -13,7 +13,7 @@ from controller.config.problems import NEEDED_FOR
 from controller.config.quantities import Quantity, show
 from drivers.roles import Raster as ScanRaster
 
-OnTimeout = Literal["continue", "pause", "abort"]
+OnTimeout = Literal["continue", "pause", "abort", "ask"]
 Detector = Literal["pixe", "pige"]
 Title = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._%+-]{0,59}$")]
 Duration = Annotated[float, Quantity("s", above=0.0, high=30 * 86400.0)]
@@ -26,6 +26,7 @@ class StepBase(Table):
 
     name: Title | None = None
     on_timeout: OnTimeout = "abort"
+    answer_within_s: Duration = Field(alias="answer_within", default=1800.0)  # with ask; then it is abort
 
 
 class Raster(Table):

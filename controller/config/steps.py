@@ -1,6 +1,6 @@
 """What an experiment can do, one model for each kind of step.
 
-Every wait has a timeout and says what happens then (``on_timeout``: continue, pause or abort; abort unless
+Every wait has a timeout and says what happens then (``on_timeout``: continue, pause, abort or ask; abort unless
 the file says otherwise). A step of fixed duration is its own timeout. Inside ``parallel`` a scan may leave
 out ``until``: it then follows the other steps and ends, after the line it is on, when they have all ended.
 """
@@ -265,6 +265,9 @@ class Parallel(StepBase):
     steps: Annotated[tuple[Step, ...], Field(alias="step", min_length=2, strict=False)]
 
 
+Choice = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._%+-]{0,39}$")]
+
+
 class Message(StepBase):
     """Tell the operator something; with ``wait``, ask and wait for an answer."""
 
@@ -272,12 +275,26 @@ class Message(StepBase):
     text: Annotated[str, Field(min_length=1, max_length=1000)]
     wait: bool = False
     timeout_s: Duration | None = Field(alias="timeout", default=None)
+    choices: Annotated[tuple[Choice, ...], Field(min_length=2, max_length=8, strict=False)] | None = None
+    default: Choice | None = None
 
     @model_validator(mode="after")
     def _bounded(self) -> Message:
         with rules() as rule:
             if self.wait and self.timeout_s is None:
                 rule.broken("timeout", f"is missing: {NEEDED_FOR['timeout']}")
+            for key in ("choices", "default"):
+                if getattr(self, key) is not None and not self.wait:
+                    rule.broken(key, "is for a message that waits: add wait = true and a timeout")
+            choices = self.choices or ("continue", "stop", "abort")
+            if len({choice.casefold() for choice in choices}) < len(choices):
+                rule.broken("choices", "names one answer twice")
+            if self.default is not None and self.default not in choices:
+                rule.broken("default", f"is not one of the answers: {', '.join(choices)}")
+            if self.default is not None and "on_timeout" in self.model_fields_set:
+                rule.broken("default", "and on_timeout both say what happens without an answer: keep one")
+            if self.wait and self.on_timeout == "ask":
+                rule.broken("on_timeout", "cannot be ask here: nobody answered this very question")
         return self
 
 

@@ -98,7 +98,7 @@ async def one_scan(
     if quarantined:
         host.recorder.line(f'scan "{name}": {quarantined} of {n} passes quarantined and repeated')
     if reason.startswith("time limit"):
-        return host.sequence.timed_out(step, f'scan "{name}": {reason}')
+        return await host.sequence.timed_out(step, f'scan "{name}": {reason}')
     return reason
 
 

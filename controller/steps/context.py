@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from drivers.clock import Clock
 
 
+PAUSE = "pause"  # by a person or an interlock; an open question holds under its own id
+
+
 class Ended(Exception):
     """The steps cannot go on; the text says why in plain words."""
 
@@ -52,7 +55,7 @@ class Context:
         self.manual: ManualDesk | None = None  # while a manual step runs
         self._running = asyncio.Event()
         self._running.set()
-        self._held = asyncio.Event()
+        self._holds: set[str] = set()  # why the run is held: a pause, and each open question
 
     @property
     def clock(self) -> Clock:
@@ -84,13 +87,20 @@ class Context:
         """Whether the run is held."""
         return not self._running.is_set()
 
-    def hold(self) -> None:
+    def hold(self, why: str = PAUSE) -> None:
         """Hold every step at its next safe place."""
+        self._holds.add(why)
         self._running.clear()
 
-    def release(self) -> None:
-        """Let the steps go on."""
-        self._running.set()
+    def release(self, why: str = PAUSE) -> None:
+        """Let the steps go on, unless something else holds them as well."""
+        self._holds.discard(why)
+        if not self._holds:
+            self._running.set()
+
+    def held_by(self, why: str = PAUSE) -> bool:
+        """Whether this is one of the reasons for which the run is held."""
+        return why in self._holds
 
     def take_carried(self) -> tuple[float, float]:
         """Return charge and time that the interrupted run had already spent in this charge step."""

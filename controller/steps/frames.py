@@ -46,7 +46,7 @@ async def expose(context: Context, step: Expose) -> str:
         goal.next_part(found)
     context.recorder.line(goal.said())
     if reason.startswith("time limit"):
-        return context.host.sequence.timed_out(step, f'exposure "{step.name}": {reason}')
+        return await context.host.sequence.timed_out(step, f'exposure "{step.name}": {reason}')
     return reason
 
 

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from controller.questions import USUAL
+
 if TYPE_CHECKING:
     from controller.config.steps import Message
     from controller.steps.context import Context
 
 
 async def message(context: Context, step: Message) -> str:
-    """Tell the operator something; with ``wait``, hold until it is answered (``operando proceed``)."""
+    """Tell the operator something; with ``wait``, hold until it is answered (``operando answer``)."""
     context.recorder.line(f"MESSAGE: {step.text}")
-    if not step.wait:
+    if not step.wait or step.timeout_s is None:
         return "told"
-    question = {"text": step.text, "answer": "operando proceed"}
-    await context.recorder.event("question", "sequence", question, topic="question/message", retain=True)
-    context.hold()
-    answered = await _answered(context, step.timeout_s)
-    await context.recorder.event("answer", "sequence", {}, topic="question/message", retain=True, payload=b"")
-    if answered:
-        return "stopped early" if context.finishing else "answered"
-    context.release()
-    return context.host.sequence.timed_out(step, f"no answer after {step.timeout_s:g} s: {step.text}")
-
-
-async def _answered(context: Context, timeout_s: float | None) -> bool:
-    """Wait for the answer: the run is held meanwhile, but this time counts."""
-    deadline_s = None if timeout_s is None else context.clock.now_s() + timeout_s
-    while context.paused:
-        if deadline_s is not None and context.clock.now_s() >= deadline_s:
-            return False
-        await context.clock.sleep(0.5)
-    return True
+    default = step.default or step.on_timeout
+    asked = await context.host.questions.ask(
+        step.text, step.choices or USUAL, default=default, timeout_s=step.timeout_s
+    )
+    if context.finishing:
+        return "stopped early"
+    if asked.late and step.default is None:
+        text = f"no answer after {step.timeout_s:g} s: {step.text}"
+        return await context.host.sequence.timed_out(step, text)
+    told = f'answered "{asked.choice}" by {asked.by}'
+    context.host.sequence.follow(asked.choice, f"{step.text}: {told}")
+    return told

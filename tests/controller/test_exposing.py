@@ -111,6 +111,10 @@ class Shutter:
         assert self.is_open
 
 
+async def timed_out(_step: Any, text: str) -> str:
+    return text
+
+
 class World:
     def __init__(self, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(steps, "LOOK_S", 0.0)
@@ -123,7 +127,7 @@ class World:
         self.reduce.exposing = self.exposing
         self.shutter = Shutter()
         self.context: Any = SimpleNamespace(
-            host=SimpleNamespace(exposing=self.exposing, sequence=SimpleNamespace(timed_out=lambda _s, t: t)),
+            host=SimpleNamespace(exposing=self.exposing, sequence=SimpleNamespace(timed_out=timed_out)),
             scanning=self.shutter, recorder=self.recorder, clock=clock, paused=False, finishing=False,
             sleep=lambda _s: asyncio.sleep(0),
         )  # fmt: skip

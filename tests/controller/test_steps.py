@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from controller.questions import Questions
 from controller.scanning import PassOutcome
 from controller.sequence import Sequencer
 from controller.staging import Staging
@@ -24,9 +25,13 @@ class Recorder(FakeRecorder):
     def __init__(self) -> None:
         super().__init__()
         self.events: list[tuple[str, dict[str, Any]]] = []
+        self.posts: list[tuple[str, dict[str, Any]]] = []
 
     async def event(self, kind: str, module: str, body: dict[str, Any], **more: Any) -> None:
         self.events.append((kind, body))
+
+    def post(self, kind: str, module: str, body: dict[str, Any], **more: Any) -> None:
+        self.posts.append((kind, body))
 
 
 class Scanning:
@@ -110,6 +115,7 @@ class Host:
         self.checkpoints: list[dict[str, Any]] = []
         self.guarded_coulomb = 0.0
         self.sequence = Sequencer(self)  # type: ignore[arg-type]
+        self.questions = Questions(self.recorder, self.clock, self.sequence.context)  # type: ignore[arg-type]
 
     @property
     def context(self) -> Context:
@@ -285,11 +291,18 @@ async def test_charge_of_an_interrupted_sweep_belongs_to_no_charge_step(host: Ho
     assert host.context.take_carried() == (0.0, 0.0)
 
 
+def message_of(**more: Any) -> Any:
+    """Return a message that waits ten minutes, and then aborts."""
+    usual = {
+        "do": "message", "text": "Is the hutch closed?", "wait": True, "timeout_s": 600.0, "choices": None,
+        "default": None, "on_timeout": "abort",
+    }  # fmt: skip
+    return SimpleNamespace(**{**usual, **more})
+
+
 @pytest.mark.parametrize("on_timeout", ["continue", "abort"])
 async def test_a_question_nobody_answers_strikes_at_its_time_limit(host: Host, on_timeout: str) -> None:
-    step = SimpleNamespace(
-        do="message", text="Is the hutch closed?", wait=True, timeout_s=600.0, on_timeout=on_timeout
-    )
+    step = message_of(on_timeout=on_timeout)
     if on_timeout == "abort":
         with pytest.raises(StepTimeout, match="no answer after 600 s"):
             await talk.message(host.context, step)  # type: ignore[arg-type]
@@ -304,14 +317,110 @@ async def test_a_question_nobody_answers_strikes_at_its_time_limit(host: Host, o
     assert 600.0 <= host.clock.s < 610.0
 
 
-async def test_a_question_is_answered_by_proceed(host: Host) -> None:
-    step = SimpleNamespace(
-        do="message", text="Is the hutch closed?", wait=True, timeout_s=600.0, on_timeout="abort"
-    )
-    work = asyncio.ensure_future(talk.message(host.context, step))  # type: ignore[arg-type]
-    await host.spend(100.0)
+async def until_asked(host: Host) -> dict[str, Any]:
+    """Return the question that is open."""
+    await until_true(lambda: bool(host.questions.open()))
+    (told,) = host.questions.open()
+    return told
+
+
+async def test_an_answer_is_on_the_disk_before_the_run_goes_on(host: Host) -> None:
+    work = asyncio.ensure_future(talk.message(host.context, message_of(choices=("left", "right"))))
+    told = await until_asked(host)
+    assert told["choices"] == ["left", "right"]
+    assert told["default"] == "abort"
+    assert host.context.paused
+    with pytest.raises(ValueError, match="answers: left, right"):
+        await host.questions.answer(told["id"], "up", "a person")
+    with pytest.raises(ValueError, match="not an answer"):
+        await host.questions.answer("q9", "left", "a person")
+    assert await host.questions.answer("", "LEF", "Ada") == "q1: left"
+    assert host.recorder.events[-1] == ("answer", {"id": "q1", "choice": "left", "by": "Ada"})
+    with pytest.raises(ValueError, match="no question is open"):
+        await host.questions.answer("q1", "right", "somebody else")
+    assert await work == 'answered "left" by Ada'
+    assert not host.context.paused
+
+
+async def test_one_of_two_who_answer_at_once_is_told_that_he_came_late(host: Host) -> None:
+    work = asyncio.ensure_future(talk.message(host.context, message_of()))
+    await until_asked(host)
+    both = await asyncio.gather(
+        host.questions.answer("q1", "continue", "Ada"), host.questions.answer("q1", "abort", "Ben"),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert [type(one).__name__ for one in both] == ["str", "ValueError"]
+    assert await work == 'answered "continue" by Ada'
+
+
+@pytest.mark.parametrize(
+    ("choice", "after"),
+    [("continue", (False, False)), ("stop", (False, True)), ("abort", None)],
+)
+async def test_what_an_answer_does(host: Host, choice: str, after: tuple[bool, bool] | None) -> None:
+    work = asyncio.ensure_future(talk.message(host.context, message_of()))
+    await until_asked(host)
+    await host.questions.answer("q1", choice, "Ada")
+    if after is None:
+        with pytest.raises(StepTimeout, match='answered "abort" by Ada'):
+            await work
+    else:
+        await work
+        assert (host.context.paused, host.context.finishing) == after
+
+
+async def test_an_answer_does_not_end_a_pause(host: Host) -> None:
+    """An interlock that holds the run while somebody is asked goes on holding it."""
+    work = asyncio.ensure_future(talk.message(host.context, message_of()))
+    await until_asked(host)
+    host.sequence.pause("the vacuum is bad")
+    await host.questions.answer("q1", "continue", "Ada")
+    await work
+    assert host.context.paused
     host.sequence.proceed()
-    assert await work == "answered"
+    assert not host.context.paused
+
+
+async def test_stop_takes_a_question_back(host: Host) -> None:
+    work = asyncio.ensure_future(talk.message(host.context, message_of()))
+    await until_asked(host)
+    host.sequence.finish_early()
+    assert await work == "stopped early"
+    assert not host.questions.open()
+
+
+async def test_the_end_of_a_run_takes_a_question_back(host: Host) -> None:
+    work = asyncio.ensure_future(talk.message(host.context, message_of()))
+    await until_asked(host)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    assert host.recorder.posts == [("answer", {"id": "q1", "choice": "withdrawn", "by": "the run"})]
+    assert not host.context.paused
+
+
+async def test_a_default_counts_as_the_answer(host: Host) -> None:
+    step = message_of(choices=("left", "right"), default="right")
+    assert await talk.message(host.context, step) == 'answered "right" by nobody: the time limit'
+
+
+@pytest.mark.parametrize(("choice", "ends"), [("continue", "not done after"), ("abort", None), (None, None)])
+async def test_a_step_that_is_not_done_in_time_may_ask(
+    host: Host, choice: str | None, ends: str | None
+) -> None:
+    """And when nobody answers it aborts, as a step does that asks nobody."""
+    step = message_of(on_timeout="ask", answer_within_s=900.0)
+    work = asyncio.ensure_future(host.sequence.timed_out(step, "heat: not done after 60 s"))
+    told = await until_asked(host)
+    assert told["text"].startswith("heat: not done after 60 s")
+    assert told["default"] == "abort"
+    if choice is not None:
+        await host.questions.answer("", choice, "Ada")
+    if ends is None:
+        with pytest.raises(StepTimeout, match=r"abort .(Ada|nobody)"):
+            await work
+        assert choice is not None or 900.0 <= host.clock.s < 910.0
+    else:
+        assert ends in await work
 
 
 async def test_a_pause_between_two_steps_holds_the_next(host: Host) -> None:

@@ -254,7 +254,7 @@ WRONG = [
     ),
     (
         ('timeout = "3 h"', 'timeout = "3 h"\non_timeout = "ignore"'),
-        'step[3].step[0].on_timeout = "ignore" must be one of "continue", "pause" or "abort"',
+        'step[3].step[0].on_timeout = "ignore" must be one of "continue", "pause", "abort" or "ask"',
     ),
     # --- the cell
     (
