@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     command = ["--experiment", str(copy), "--name", name, "--broker", broker]
     station = run_dir / "bench" / "station.toml" if args.bench else args.station.absolute()
     if args.bench:
-        command += ["--bench", json.dumps(_bench_arguments(args, station.parent, _scenario(experiment)))]
+        arguments = _bench_arguments(args, station.parent, _scenario(experiment))
+        command += ["--bench", json.dumps([*arguments, "--page"])]
     else:
         command += ["--station", str(station)]
     command += _trace_arguments(args)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from controller.web import address
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -46,6 +48,7 @@ def _secop(around: Surroundings) -> list[str] | None:
 
 # name -> its arguments after ``python -m``; None when the station file does not ask for it
 ONLOOKERS: dict[str, Callable[[Surroundings], list[str] | None]] = {
+    "web": address.arguments,
     "secop": _secop,
 }
 

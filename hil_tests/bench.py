@@ -203,7 +203,7 @@ async def serve(args: argparse.Namespace) -> None:
     try:
         await control.start()
         station = args.dir.absolute() / "station.toml"
-        write(station, station_file(bench.world, place, bench.rack))
+        write(station, station_file(bench.world, place, bench.rack, page=args.page))
         print(station, flush=True)
         watch_owner(loop, stopped)
         await bench.run(stopped)
@@ -246,6 +246,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, metavar="S", help="of all noise (default: the scenario's)")
     add("--fault", type=Path, metavar="FILE", help="what is to go wrong, see below")
     add("--truth", type=Path, metavar="FILE", help="where to write what was true")
+    add("--page", action="store_true", help="a [web] table in the station file: a live page on a free port")
     add(
         "--rates",
         type=float,

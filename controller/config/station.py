@@ -22,6 +22,7 @@ from controller.config.problems import ConfigErrors, in_file_order
 from controller.config.quantities import Quantity
 from controller.config.station_rules import check, guard_names, switch_names
 from controller.config.translate import from_pydantic
+from controller.config.web import Web
 from drivers.port_find import wrong as wrong_port
 
 LITHIUM_REST_KEV = 477.6  # 7Li(p,p'g)7Li at rest; science notes, "Line shape"
@@ -290,6 +291,7 @@ class Station(Table):
     interlocks: tuple[Interlock, ...] = Field(alias="interlock", default=(), strict=False)
     broker: Broker = Broker()
     remote: Remote = Remote()
+    web: Web | None = None
     acceptance: Acceptance = Acceptance()
     secop: Secop | None = None
     epics: Epics | None = None

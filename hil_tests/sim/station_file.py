@@ -31,8 +31,8 @@ class Place:
     ports: Mapping[str, str]
 
 
-def station_file(world: World, place: Place, rack: Mapping[str, Fitted]) -> str:
-    """Return the text of ``station.toml``."""
+def station_file(world: World, place: Place, rack: Mapping[str, Fitted], *, page: bool = False) -> str:
+    """Return the text of ``station.toml``; ``page``: with a live page on a free port of this machine."""
     playing = {role: one.device for role, one in rack.items()}
     scans = bool({"pixe", "pige"} & set(rack))  # without a detector there is nothing to scan for
     if scans:
@@ -54,6 +54,7 @@ def station_file(world: World, place: Place, rack: Mapping[str, Fitted]) -> str:
         'acknowledge = "the exit window: is it whole?"\n',
         '[broker]\nkind = "embedded"\n',
         "[remote]\nenabled = false\n",
+        *(["[web]\nport = 0\n"] if page else []),
     ]
     return "\n".join(parts)
 

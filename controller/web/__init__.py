@@ -1,0 +1,1 @@
+"""The live page: a process that only looks on."""
