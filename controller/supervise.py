@@ -451,7 +451,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.code
     except (StationBusy, TimeoutError) as error:
-        print(error or "a process of the host was not ready in time", file=sys.stderr)
+        print(str(error) or "a process of the host was not ready in time", file=sys.stderr)
         return 3
 
 
