@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         "name": name,
         "broker": broker,
         "state": str(state.path),
+        "command": ["operando", *sys.argv[1:]],  # the report tells how to do it again
     }
     if args.bench:
         start["seeds"] = {"bench": args.seed}
