@@ -20,7 +20,7 @@ import numpy as np
 
 from drivers.files.errors import FileError
 from drivers.files.hdf5_safe import HDF5_ERRORS, check, walk
-from drivers.frame_watch import MOST_AT_ONCE, FolderWatch, Taken, Tally, WatchSettings
+from drivers.frame_watch import MOST_AT_ONCE, MOST_NUMBER, FolderWatch, Taken, Tally, WatchSettings
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 FLAGS_AT, SWMR_FLAG = 11, 0x04  # of a superblock of version 3: the file is open for SWMR writing
@@ -109,7 +109,7 @@ class Hdf5Watch(FolderWatch):
         if len(found.shape) != 3 or found.shape[1:] != self._shape or found.dtype.kind not in "iu":
             text = f"whole ADU in images of {self._shape[0]} x {self._shape[1]} pixels"
             raise FileError(path, self._dataset, text, f"{found.dtype} {found.shape}")
-        unique = walk(path, file, self._unique) if self._unique else None
+        unique = self._numbers_in(path, file) if self._unique else None
         images = found.shape[0] if unique is None else min(found.shape[0], unique.shape[0])
         if known.taken is None:  # written before the start
             known.taken = images
@@ -120,12 +120,24 @@ class Hdf5Watch(FolderWatch):
         while known.taken < usable and most > 0:
             image, at = np.asarray(found[known.taken]), known.taken
             number = int(unique[at]) if unique is not None else self._next
+            if not 0 <= number <= MOST_NUMBER:
+                raise FileError(path, self._unique, "numbers of images", number)
             known.taken, most = known.taken + 1, most - 1
             taken = self._admit(path.name, at, number, image, changed_s, now_s)
             if taken is not None:
                 yield taken
         if rests and known.taken >= images:
             known.read_s = now_s
+
+    def _numbers_in(self, path: Path, file: Any) -> Any:
+        found = walk(path, file, self._unique)
+        if not isinstance(found, h5py.Dataset):
+            raise FileError(path, self._unique, "a dataset of numbers", "nothing")
+        check(path, self._unique, found)
+        if len(found.shape) != 1 or found.dtype.kind not in "iu":
+            text = f"{found.dtype} {found.shape}"
+            raise FileError(path, self._unique, "one whole number for each image", text)
+        return found
 
     def _admit(
         self, name: str, at: int, number: int, image: Any, changed_s: float, now_s: float

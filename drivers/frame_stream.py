@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from drivers.frame_watch import MOST_AT_ONCE, Taken, Tally
+from drivers.frame_watch import MOST_AT_ONCE, MOST_NUMBER, Taken, Tally
 
 QUEUED = 4
 HEADER_BYTES = 1 << 16
@@ -25,6 +24,7 @@ TYPES = {
 }
 EPICS_EPOCH_S = 631_152_000.0  # 1990-01-01 in Unix time
 BEFORE_UNIX_S = 1.4e9  # what is less counts from 1990: Unix time was this in 2014
+LATEST_S = 1e11  # no clock of a camera counts further
 DRAIN_MS = 50
 
 
@@ -79,7 +79,7 @@ class Stream:
             try:
                 number, image, time_s = image_of(parts, self._shape)
             except BadMessage as error:
-                self.tally.incomplete[f"message {len(self.tally.incomplete) + 1}"] = str(error)
+                self.tally.refuse_message(str(error))
                 continue
             if now_s - self._started_s < self._hold_s:
                 self.tally.held += 1
@@ -119,7 +119,7 @@ def image_of(parts: list[bytes], shape: tuple[int, int]) -> tuple[int, np.ndarra
     if header.get("shape") != wanted:
         raise BadMessage(f"shape {header.get('shape')} instead of {wanted}")
     number = header.get("frame")
-    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MOST_NUMBER:
         raise BadMessage(f"frame {number!r} is no number of a frame")
     if len(parts[1]) != dtype.itemsize * shape[0] * shape[1]:
         raise BadMessage(f"{len(parts[1])} bytes of pixels instead of {dtype.itemsize * shape[0] * shape[1]}")
@@ -128,6 +128,6 @@ def image_of(parts: list[bytes], shape: tuple[int, int]) -> tuple[int, np.ndarra
 
 
 def _time_s(told: object) -> float | None:
-    if isinstance(told, bool) or not isinstance(told, int | float) or not math.isfinite(told) or told <= 0:
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 < told < LATEST_S:
         return None
     return told if told >= BEFORE_UNIX_S else told + EPICS_EPOCH_S

@@ -30,7 +30,8 @@ from drivers.files.errors import FileError
 Image = NDArray[np.integer[Any]]
 MOST_FILES = 200_000  # in the folder: their names are kept in memory
 MOST_AT_ONCE = 8  # read in one look, so that commands are heard in between
-MOST_PROBLEMS = 20
+MOST_PROBLEMS, LONGEST_PROBLEM = 20, 300  # told, and characters of each
+MOST_NUMBER = (1 << 62) - 1  # of an image: what a journal and a page can still count
 NUMBER = r"(\d+)(?=\D*$)"  # the last digits of the name, before its ending
 
 
@@ -72,6 +73,7 @@ class Tally:
     lowest: int | None = None
     highest: int | None = None
     incomplete: dict[str, str] = field(default_factory=dict)  # what never became whole, and why
+    more_incomplete: int = 0  # without a name of their own, and not in there any more
     numbers: set[int] = field(default_factory=set)
     contents: set[bytes] = field(default_factory=set)
 
@@ -92,6 +94,13 @@ class Tally:
         self.frames += 1
         return True
 
+    def refuse_message(self, why: str) -> None:
+        """Count a message that is no image; the first ones are told."""
+        if len(self.incomplete) < MOST_PROBLEMS:
+            self.incomplete[f"message {len(self.incomplete) + 1}"] = why[:LONGEST_PROBLEM]
+        else:  # a camera of another kind sends them for hours
+            self.more_incomplete += 1
+
     def note(self, number: int) -> None:
         """This number has come, as an image that is used or held."""
         self.numbers.add(number)
@@ -100,10 +109,11 @@ class Tally:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counters as plain values."""
-        problems = [f"{name}: {why}" for name, why in list(self.incomplete.items())[:MOST_PROBLEMS]]
+        told = list(self.incomplete.items())[:MOST_PROBLEMS]
+        problems = [f"{name}: {why}"[:LONGEST_PROBLEM] for name, why in told]
         return {
             "frames": self.frames, "lost": self.lost, "repeated": self.repeated, "held": self.held,
-            "incomplete": len(self.incomplete), "problems": problems,
+            "incomplete": len(self.incomplete) + self.more_incomplete, "problems": problems,
         }  # fmt: skip
 
 
@@ -195,9 +205,9 @@ class FolderWatch:
         """Read a candidate; what does not work now is tried again later."""
         known, path = self._files[name], self.settings.folder / name
         known.tried_s = now_s
-        match = self._number.search(name)
-        if match is None:
-            self._give_up(name, "there is no number in its name")
+        number = self._number_of(name)
+        if number is None:
+            self._give_up(name, "there is no number in its name, or one that nobody counts to")
             return None
         try:
             image, content, nbytes = self._read(path)
@@ -209,13 +219,20 @@ class FolderWatch:
         if (after.st_size, after.st_mtime_ns, after.st_ino) != known.signature or nbytes != after.st_size:
             return None  # changed while it was read: the next look sees that
         known.done = True
-        number = int(match.group(1))
         if known.first_s - self._started_s < self.settings.hold_s:
             self.tally.held += 1
             return None
         if not self.tally.admit(number, content):
             return None
         return Taken(number, image, name, nbytes, content.hex(), changed_s)
+
+    def _number_of(self, name: str) -> int | None:
+        match = self._number.search(name)
+        try:
+            number = int(match.group(1)) if match is not None else -1
+        except (TypeError, ValueError):  # a group of the user's own that has taken no digits
+            return None
+        return number if 0 <= number <= MOST_NUMBER else None
 
     def _give_up(self, name: str, why: str) -> None:
         self._files[name].done = True

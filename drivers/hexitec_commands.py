@@ -124,7 +124,8 @@ def thermistor_k(code: int, reference: int) -> float:
     volt = reference / DAC_FULL * INTERNAL_VOLT / DAC_FULL * code
     if not 0.0 < volt < DAC_VOLT:
         return math.nan
-    return 1.0 / (math.log(volt / (DAC_VOLT - volt)) / NTC_B + 1.0 / NTC_K)
+    per_k = math.log(volt / (DAC_VOLT - volt)) / NTC_B + 1.0 / NTC_K
+    return 1.0 / per_k if per_k > 0.0 else math.nan
 
 
 def measured_bias_v(fields: list[int]) -> float:

@@ -11,6 +11,7 @@ A station that uses TSP or the 2400's emulation is refused with the command that
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -180,8 +181,8 @@ class Keithley2450(KeithleySource):
             readings: list[Reading] = []
             if end > self._taken:
                 text = await self._ask(f":TRAC:DATA? {self._taken + 1},{end},{BUFFER},{ELEMENTS}")
-                readings = readings_2450(text, sources=self._sources)
-                self._taken += len(readings)
+                readings = self._in_order(readings_2450(text, sources=self._sources), end, text)
+                self._taken = end
                 self._newest = readings[-1]
         finally:
             self._due_s = max(self._due_s + interval_s, self._clock.now_s())
@@ -195,6 +196,17 @@ class Keithley2450(KeithleySource):
             await self._lost("the instrument has forgotten its readings: it was switched off or reset")
         elif state in ENDED:
             await self._ended_by_itself()
+
+    def _in_order(self, readings: list[Reading], end: int, text: str) -> list[Reading]:
+        """Return the readings that were asked for; they count as taken only if time goes on in them."""
+        asked = end - self._taken
+        if len(readings) != asked:
+            raise BadReply(f"{len(readings)} readings instead of {asked}", device=self.name, reply=text)
+        before = [] if self._newest is None else [self._newest]
+        times = [reading.time_s for reading in (*before, *readings)]
+        if any(later <= earlier for earlier, later in itertools.pairwise(times)):
+            raise BadReply("time did not go on", device=self.name, reply=text)
+        return readings
 
     async def _lost(self, why: str) -> None:
         await self._switch_off()

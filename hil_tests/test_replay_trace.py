@@ -177,6 +177,14 @@ async def test_a_cable_that_was_pulled_is_pulled_again(tmp_path: Path) -> None:
         ("# operando-wire-trace 1\n# {}\n0.1 x > 0g\n", "line 3: non-hexadecimal"),
         ("# operando-wire-trace 1\n# {}\n0.1 x\n", "line 3"),
         ("# operando-wire-trace 1\n# {}\n0.1 x > 00\n0.2 x ? 00\n", "line 4: unknown sign"),
+        ("# operando-wire-trace 1\n# {}\nnan x > 00\n", "line 3: no time"),
+        ("# operando-wire-trace 1\n# nothing\n", "line 2: "),
+        ("# operando-wire-trace 1\n# [1]\n", "line 2: no object"),
+        ('# operando-wire-trace 1\n# {"lines": 3}\n', "line 2: no object"),
+        (
+            '# operando-wire-trace 1\n# {"lines": {"x": {"kind": "gpib"}}}\n',
+            "'x' is none of serial",
+        ),
     ],
 )
 def test_what_is_no_trace_is_refused(tmp_path: Path, text: str, says: str) -> None:

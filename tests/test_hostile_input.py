@@ -68,9 +68,9 @@ def mutated(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 @pytest.mark.parametrize("name", TARGETS)
 def test_any_mutation_gives_a_result_or_the_documented_error(name):
     need_library(name)
-    run, seeds = run_of(name), TARGETS[name].seeds()
+    run, seeds, examples = run_of(name), TARGETS[name].seeds(), TARGETS[name].examples
 
-    @settings(max_examples=TARGETS[name].examples, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
     @given(mutated(seeds) | st.binary(max_size=200))
     def any_input(data: bytes) -> None:
         run(data)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ def read(path: Path) -> Recording:
     with path.open(encoding="utf-8", errors="replace") as file:
         if file.readline().strip() != FORMAT:
             raise ValueError(f"{path}: does not begin with {FORMAT!r}")
-        recording = Recording(json.loads(file.readline().removeprefix("#")), {})
+        recording = Recording(_about(path, file.readline()), {})
         begun: dict[str, float] = {}
         for number, line in enumerate(file, start=3):
             try:
@@ -63,9 +64,27 @@ def read(path: Path) -> Recording:
     return recording
 
 
+def _about(path: Path, line: str) -> dict[str, Any]:
+    """Return the header. Raises ValueError if it is none."""
+    try:
+        about = json.loads(line.removeprefix("#"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}, line 2: {error}") from error
+    if not isinstance(about, dict) or not isinstance(about.get("lines", {}), dict):
+        raise ValueError(f"{path}, line 2: no object with the tables of the lines")  # noqa: TRY004
+    for name, table in about.get("lines", {}).items():
+        kind = table.get("kind") if isinstance(table, dict) else None
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise ValueError(f"{path}, line 2: line {name!r} is none of {', '.join(KINDS)}")
+    found: dict[str, Any] = about
+    return found
+
+
 def _take(
     recording: Recording, begun: dict[str, float], time_s: float, name: str, sign: str, text: str
 ) -> None:
+    if not math.isfinite(time_s):
+        raise ValueError(f"no time: {time_s}")
     if name == "-":
         recording.dropped += int(text.split()[-1]) if text.startswith("dropped") else 0
         return

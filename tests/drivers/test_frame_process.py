@@ -22,6 +22,7 @@ from drivers.files import images
 from drivers.frame_folder import FrameFolder
 from drivers.frame_live import FrameLive
 from drivers.frame_stream import BadMessage, image_of
+from drivers.frame_watch import Tally
 from drivers.ports import open_line
 from drivers.roles import FrameDetector, ImageDetector
 
@@ -189,12 +190,28 @@ def test_a_message_as_the_plug_in_sends_it_today_and_before_2022() -> None:
         (message(1, type="float64"), "whole ADU"),
         (message(1, shape=[8, 6]), "instead of"),
         (message(1, frame=True), "no number"),
+        (message(1, frame=1 << 62), "no number"),
         ([message(1)[0], b"short"], "5 bytes"),
     ],
 )
 def test_what_is_no_image_says_why(parts: list[bytes], why: str) -> None:
     with pytest.raises(BadMessage, match=why):
         image_of(parts, SHAPE)
+
+
+@pytest.mark.parametrize("time_s", [10**400, -1, 0, 1e12, True, "now", None])
+def test_a_time_that_no_camera_has_is_none(time_s: object) -> None:
+    assert image_of(message(1, timeStamp=time_s), SHAPE)[2] is None
+
+
+def test_hours_of_messages_that_are_no_images_are_counted_and_cost_no_memory() -> None:
+    tally = Tally()
+    for _ in range(10_000):
+        tally.refuse_message("compressed by " + "x" * 60_000)
+    told = tally.as_dict()
+    assert told["incomplete"] == 10_000
+    assert len(json.dumps(told)) < 10_000
+    assert sum(map(len, tally.incomplete.values())) < 10_000
 
 
 async def test_a_stream_with_gaps_repeats_and_nonsense(tmp_path: Path) -> None:

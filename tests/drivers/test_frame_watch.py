@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -131,6 +132,16 @@ def test_the_wrong_things_are_named(folder: Folder) -> None:
     assert set(problems) == {"a_1.tif", "a_2.tif", "a_3.tif", "a_7.tif", "without.tif"}
     assert "one image of 6 x 8" in problems["a_2.tif"]
     assert "no number" in problems["without.tif"]
+
+
+@pytest.mark.parametrize("name", [f"a_{1 << 62}.tif", f"a_{10**200}.tif", "abc_7.tif"])
+def test_a_number_that_nobody_counts_to_is_none(tmp_path: Path, name: str) -> None:
+    folder = Folder(tmp_path, number="a_([0-9]+)|(abc)")
+    folder.watch.start(folder.now_s)
+    folder.write(name, 1)
+    assert folder.later(15.0) == []
+    assert "nobody counts to" in folder.watch.tally.incomplete[name]
+    assert folder.watch.tally.as_dict()["lost"] == 0
 
 
 def test_what_was_there_and_what_began_before_is_not_used(tmp_path: Path) -> None:
@@ -285,3 +296,27 @@ def test_half_an_hdf5_file_is_counted_at_last(tmp_path: Path) -> None:
     assert watch.tally.incomplete == {}
     assert list(watch.look(11.0)) == []
     assert set(watch.tally.incomplete) == {"cut.h5"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        np.array(7), np.array([[1, 2]]), np.array([1.0, np.nan]), np.array([b"1", b"2"]), np.array([-1, 2]),
+        np.array([1 << 63, 2], np.uint64), None,
+    ],
+    ids=["one", "table", "fractions", "text", "negative", "huge", "group"],
+)  # fmt: skip
+def test_numbers_that_are_none_end_nothing_but_their_file(tmp_path: Path, told: np.ndarray | None) -> None:
+    watch = growing(tmp_path)
+    watch.start(0.0)
+    with h5py.File(tmp_path / "wrong.h5", "w") as file:
+        file["entry/data/data"] = np.stack([image(1), image(2)])
+        if told is None:
+            file.create_group("entry/numbers")
+        else:
+            file["entry/numbers"] = told
+    with h5py.File(tmp_path / "right.h5", "w") as file:
+        file["entry/data/data"], file["entry/numbers"] = image(3)[None], np.array([1])
+    found = [taken for now_s in (0.5, 2.0, 5.0, 11.0, 12.0) for taken in watch.look(now_s)]
+    assert [taken.origin for taken in found] == ["right.h5[0]"]
+    assert set(watch.tally.incomplete) == {"wrong.h5"}

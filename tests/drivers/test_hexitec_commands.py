@@ -48,6 +48,7 @@ def test_dew_point_of_a_table() -> None:
 def test_an_open_or_shorted_thermistor_is_no_temperature() -> None:
     assert math.isnan(wire.thermistor_k(0, 4095))
     assert math.isnan(wire.thermistor_k(4095, 8000))
+    assert math.isnan(wire.thermistor_k(1, 1))  # the formula would have -1090 K
 
 
 def test_a_reply_one_byte_at_a_time() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from drivers.errors import OutOfRange, Refused
+from drivers.errors import BadReply, OutOfRange, Refused
 from drivers.keithley_2450 import Keithley2450
 from drivers.roles import CcCv, CellEventKind, CellLimits, CellSample, ConstantCurrent, Eis
 
@@ -134,6 +134,24 @@ async def test_readings_come_from_the_buffer_each_once(running, port):
         3.0,
     ]
     assert (got[-1].voltage_v, got[-1].current_a) == (4.0, 12e-6)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        one(13e-6, 3.96, 1.0) + b"," + one(13e-6, 3.97, 0.5),  # the charge would be counted backwards
+        one(13e-6, 3.96, 0.0) + b"," + one(13e-6, 3.97, 2.0),
+        one(13e-6, 3.96, 1.0),
+    ],
+)
+async def test_readings_that_do_not_go_on_are_asked_for_again(running, port, second):
+    play(port, *look(1, data=one(13e-6, 3.95, 0.0)))
+    await heard(running, 2)
+    play(port, *look(3, taken=1, data=second))
+    with pytest.raises(BadReply, match=r"time did not go on|1 readings instead of 2"):
+        await running.next(5.0)
+    play(port, *look(3, taken=1, data=one(13e-6, 3.96, 1.0) + b"," + one(13e-6, 3.97, 2.0)))
+    assert [sample.elapsed_s for sample in await heard(running, 2)] == [2.0, 3.0]
 
 
 async def test_another_command_set_is_named_with_what_to_do(device, port):
