@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from controller.questions import CONTINUE
+from controller.record import PT100_SIGMA_K
 
 if TYPE_CHECKING:
     from controller.host import Host
@@ -99,6 +100,15 @@ class Desk:
         results = await asyncio.shield(self._safe)
         return {"ok": all(r.confirmed for r in results), "results": [r.as_dict() for r in results]}
 
+    def _sigma(self) -> dict[str, float]:
+        """Return one-sigma errors by the names of ``status``; what is not known is left out."""
+        cycling, known = self._host.cycling, {}
+        if self._host.heating.temperature_k() is not None:
+            known["temperature_k"] = PT100_SIGMA_K
+        if cycling.present:
+            known["charge_coulomb"] = cycling.now.charge_sigma_coulomb(cycling.error)
+        return known
+
     def status(self) -> dict[str, Any]:
         """Return what is known now; None where it is not known."""
         host = self._host
@@ -110,7 +120,8 @@ class Desk:
             "run": host.run_id, "lab_s": host.clock.now_s(), "elapsed_s": host.clock.now_s() - host.began_s,
             "t": time.time(), "speed": host.clock.speed,
             "state": host.sequence.state, "paused": host.sequence.paused, "step": host.sequence.where(),
-            "estimate_s": host.sequence.estimate_s, "temperature_k": host.heating.temperature_k(),
+            "estimate_s": host.sequence.estimate_s, "sigma": self._sigma(),
+            "temperature_k": host.heating.temperature_k(),
             "target_k": host.heating.target_k, "voltage_v": voltage_v, "current_a": current_a,
             "cell_state": cell.state, "charge_coulomb": cell.charge_coulomb, "beam_a": beam_a,
             "blanked": blanked, "scan": scan,

@@ -9,6 +9,7 @@ from controller.local import LocalError, ask
 
 REPLY_S = 10.0  # a heater's ramp, target and relay, each on a line that may be busy
 LOOK_S = 2.0
+MOVE_S = 180.0  # of a stage: it is answered when it stands
 
 
 class Refused(Exception):
@@ -83,7 +84,8 @@ class Hand:
             finally:
                 self._session = ""
 
-    def _said(self, verb: str, arguments: dict[str, Any], timeout_s: float = REPLY_S) -> dict[str, Any]:
+    def _said(self, verb: str, arguments: dict[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
+        timeout_s = timeout_s or (MOVE_S if verb == "move" else REPLY_S)
         request = {**arguments, "do": "manual", "verb": verb, "by": self.by, "session": self._session}
         return self._ask(request, timeout_s)
 

@@ -77,7 +77,7 @@ class ManualDesk:
                 before = clock.now_s()
                 await clock.sleep(min(0.5, 0.02 * clock.speed + 0.05))
                 self.works.raise_failures()
-                if self._session and self._monotonic() - self._heard_s > self._step.silence_s:
+                if self._silent():
                     await self._gone(f"{self._by} was not heard for {self._step.silence_s:g} s")
                 if not context.paused:
                     self._left_s -= clock.now_s() - before
@@ -95,6 +95,11 @@ class ManualDesk:
         return await context.host.sequence.timed_out(
             self._step, f"manual: not done after {self._step.timeout_s:g} s"
         )
+
+    def _silent(self) -> bool:
+        """Whether the one in charge was not heard for too long; who waits for an answer is there."""
+        silent_s = self._monotonic() - self._heard_s
+        return bool(self._session) and not self._turn.locked() and silent_s > self._step.silence_s
 
     async def _gone(self, why: str) -> None:
         """Nobody is in charge any more: do what the step says."""
@@ -130,12 +135,21 @@ class ManualDesk:
                 return await self._take(by)
             act = self._act(verb, request)
             self._heard_s = self._monotonic()
-            async with self._turn:
-                return {"ok": True, "text": f"{verb}: accepted", **await act(request)}
+            if verb == "alive":  # also while something long is being done
+                return {"ok": True}
+            return await self._do(act, request)
         except (NotAllowed, DriverError) as error:
             body = {"verb": verb[:32], "by": self._by or by, "reason": str(error)}
             await self._refusals.take(body)
             return {"ok": False, "error": str(error)}
+
+    async def _do(
+        self, act: Callable[[Arguments], Awaitable[dict[str, Any]]], request: Arguments
+    ) -> dict[str, Any]:
+        async with self._turn:
+            reply = await act(request)
+            self._heard_s = self._monotonic()  # it was there, waiting
+        return {"ok": True, "text": f"{request['verb']}: accepted", **reply}
 
     def _act(self, verb: str, request: Arguments) -> Callable[[Arguments], Awaitable[dict[str, Any]]]:
         """Return what carries a verb out, for who is in charge."""
