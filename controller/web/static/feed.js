@@ -69,9 +69,9 @@ export class Feed {
     }
   }
 
-  /** Ask for a product once more. */
-  resend(stream) {
-    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ k: "resend", stream }));
+  /** Ask for a product once more: the newest, or that of a finished pass. */
+  resend(stream, scan, pass) {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ k: "resend", stream, scan, pass }));
   }
 
   look() {

@@ -92,7 +92,7 @@ export function duration(seconds) {
   if (days) return `${days} d ${hours} h`;
   if (hours) return `${hours} h ${String(minutes).padStart(2, "0")} min`;
   if (minutes >= 10) return `${minutes} min`;
-  if (minutes) return `${minutes} min ${String(whole % 60).padStart(2, "0")} s`;
+  if (minutes) return whole % 60 ? `${minutes} min ${String(whole % 60).padStart(2, "0")} s` : `${minutes} min`;
   return `${whole} s`;
 }
 

@@ -30,6 +30,7 @@ about();
 const feed = new Feed({
   message: (told) => model.message(told), frame: (header, arrays) => model.frame(header, arrays), down: (why) => model.down(why),
 });
+model.resend = (stream, scan, pass) => feed.resend(stream, scan, pass);
 globalThis.operando = { model, feed }; // for tests and for the curious; nothing here can command anything
 
 function about() {

@@ -28,6 +28,7 @@ export class Model {
     this.dirty = new Set();
     this.timer = null;
     this.drawn = 0;
+    this.resend = () => {}; // set by whoever has the connection
   }
 
   /** Call ``draw`` when something whose key begins with one of these changed, and once a second for "tick". */
@@ -119,6 +120,17 @@ export class Model {
     this.take(told.states);
     this.touch("states");
     this.touch("link");
+    this.ask(told.kept ?? {});
+  }
+
+  /** Ask for the maps of the first scan: where it is the reference, changes are shown against it. */
+  ask(kept) {
+    for (const [stream, list] of Object.entries(kept)) {
+      if (!/^map\/([A-Z][a-z]?|charge)$/.test(stream) || !list.length) continue;
+      const first = Math.min(...list.map(([scan]) => scan));
+      const last = Math.max(...list.filter(([scan]) => scan === first).map(([, n]) => n));
+      this.resend(stream, first, last);
+    }
   }
 
   runId() {
@@ -154,7 +166,10 @@ export class Model {
   tele(series) {
     for (const [name, samples] of Object.entries(series)) {
       const mine = this.seriesOf(name);
-      for (const [t, v] of samples) mine.add(t, v);
+      for (const [t, v, e] of samples) {
+        const has = v !== null && e != null;
+        mine.add(t, v, has ? v - e : v, has ? v + e : v);
+      }
       this.touch(`series:${name}`);
     }
   }

@@ -19,14 +19,14 @@ export class Plot {
     this.holder = h("div.plot", { role: "img", tabindex: "0", "aria-label": name });
     this.legend = h("ul.legend", {});
     this.readout = h("output.readout", {}, "\u00a0");
-    this.caption = h("figcaption", {}, name);
-    this.root = h("figure.chart", {}, this.caption, this.legend, this.holder, this.readout);
+    this.caption = h("figcaption", {}, h("span.chart-name", {}, name), this.legend, this.readout);
+    this.root = h("figure.chart", {}, this.caption, this.holder);
     this.data = null;
     this.plot = null;
     this.index = null;
     this.width = 0;
     this.tallness = null;
-    for (const one of series) if (one.label) this.legend.append(h("li", { class: `key ${one.kind ?? "line"}`, "data-colour": one.colour }, one.label));
+    for (const one of series) if (one.label) this.legend.append(h("li", { class: `key key-${one.kind ?? "line"}`, "data-colour": one.colour }, one.label));
     this.holder.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(([entry]) => this.resized(entry.contentRect)).observe(this.holder);
   }

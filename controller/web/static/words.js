@@ -6,7 +6,7 @@ import * as format from "./format.js";
 export const RESOLVED_SIGMA = 3; // as edge/soc.py: a change is called resolved from here
 export const AGREE_Z = 2; // beam and charge are said to agree up to here
 
-const CHANNELS = {
+const CHANNELS = { // what a person calls them
   "heater/temperature": "temperature", "cell/voltage": "cell voltage", "cell/current": "cell current", "cell/charge": "charge",
 };
 
@@ -28,7 +28,7 @@ export function outputs(model) {
   }
   if (model.states.has("beam/blanked")) {
     const blanked = bool("beam/blanked");
-    add("Beam", blanked == null ? null : !blanked, blanked ? "blanked" : "on the sample");
+    add("Beam", blanked == null ? null : !blanked, blanked ? "blanked" : "on sample");
   }
   if (model.states.has("beam/shutter")) {
     const open = bool("beam/shutter");
@@ -73,7 +73,7 @@ export function safe(model) {
     const on = outputs(model).filter((output) => output.on !== false);
     const off = on.length === 0;
     const text = off ? "Everything is off, read back." : `Not off, or not known: ${on.map((o) => `${o.name.toLowerCase()} ${o.text}`).join(", ")}.`;
-    return { level: "alarm", icon: "alarm", word: off ? "Tripped, everything off" : "Tripped", text, alarms: latched };
+    return { level: "alarm", icon: "alarm", word: "Tripped", text, alarms: latched };
   }
   if (held.length)
     return { level: "warn", icon: "warn", word: "Held by an interlock", text: sentence(held[0].text), alarms: held };
@@ -95,6 +95,31 @@ function blind(model) {
     .filter(([name]) => model.states.has(name) && !["good", "uncertain"].includes(model.state(name).q))
     .filter(([name]) => !(name === "cell/voltage" && model.value("cell/phase") === "open circuit"))
     .map(([name, text]) => `${text} (${model.state(name).why || model.state(name).q})`);
+}
+
+/** Return where the readings stand between their limits: [{name, value, low, high, part: 0 to 1, near}]. */
+export function margins(model) {
+  const found = new Map();
+  for (const { channel, low, high, unit } of model.value("guard/rules") ?? []) {
+    if (!CHANNELS[channel] || typeof model.value(channel) !== "number") continue;
+    const have = found.get(channel) ?? { low: -Infinity, high: Infinity, unit };
+    found.set(channel, { unit, low: Math.max(have.low, low ?? -Infinity), high: Math.min(have.high, high ?? Infinity) });
+  }
+  return [...found].filter(([, { low, high }]) => Number.isFinite(low) && Number.isFinite(high) && high > low).map(([channel, { low, high, unit }]) => {
+    const value = model.value(channel);
+    const part = Math.min(1, Math.max(0, (value - low) / (high - low)));
+    return { channel, name: CHANNELS[channel], value, low: format.text(low, unit), high: format.text(high, unit), part, near: Math.min(part, 1 - part) < 0.05 };
+  });
+}
+
+/** Return what comes after the step that runs, in words. */
+export function next(model) {
+  const steps = model.state("run/plan").v?.steps ?? [];
+  const top = steps.filter((step) => !step.depth);
+  const coming = top[top.findIndex((step) => step.state === "running") + 1];
+  if (!coming || !top.some((step) => step.state === "running")) return "";
+  const inside = steps.filter((step) => step.depth === 1 && step.path.startsWith(`${coming.path}.`));
+  return `Then: ${coming.title || inside.map((step) => step.title).join(" + ")}.`;
 }
 
 /** Is it running? Also {left_s, ends_s, part} in wall seconds. */
@@ -120,7 +145,7 @@ export function running(model) {
   };
   switch (state) {
     case "starting": return { level: "info", icon: "run", word: "Starting", text: "Instruments are being looked at.", ...time };
-    case "running": return { level: "ok", icon: "run", word: "Running", text: where, ...time };
+    case "running": return { level: "ok", icon: "run", word: "Running", text: `${where}. ${next(model)}`.trim(), ...time };
     case "paused": return { level: "warn", icon: "pause", word: "Paused", text: `${where}. ${paused(model)}`, ...time };
     case "ended": return ended(model, top);
     default: return { level: "unknown", icon: "none", word: "No run", text: "Nothing is running at this station." };
@@ -134,7 +159,7 @@ function paused(model) {
 
 function ended(model, top) {
   const undone = top.filter((step) => step.state !== "done");
-  if (model.alarms.length) return { level: "alarm", icon: "done", word: "Ended by a trip", text: sentence(model.alarms[0].text) };
+  if (model.alarms.length) return { level: "alarm", icon: "done", word: "Ended by a trip", text: `${top.length - undone.length} of ${format.plural(top.length, "step")} are done. When the trip is cleared: operando resume ${model.state("run/id").v ?? ""}` };
   if (!undone.length && top.length) return { level: "ok", icon: "done", word: "Finished", text: `All ${format.plural(top.length, "step")} are done.` };
   return { level: "warn", icon: "done", word: "Ended early", text: `${top.length - undone.length} of ${format.plural(top.length, "step")} are done.` };
 }
@@ -152,13 +177,13 @@ export function lithium(model) {
       ? "Passes come, but none can be compared with the reference scan yet." : "No pass of the beam has ended yet.";
     return { level: "unknown", icon: lost ? "unknown" : "none", word: lost ? "Not known" : "No measurement yet", text: lost ? sentence(lost.text) : text, ...more };
   }
-  const amount = `Signal of lithium in the ${found.layer}: ${format.percent(found.value - 1, found.total).replace(/^(\d)/, "+$1")} since the reference`;
-  const text = `${amount}, ${format.fixed(Math.abs(found.z), 1)} σ${odds(found.z)}. ${agreement(more)}`.trim();
+  const amount = `its signal in the ${found.layer} changed by ${format.percent(found.value - 1, found.total).replace(/^(\d)/, "+$1")} since the reference`;
+  const text = `${format.fixed(Math.abs(found.z), 1)} σ${odds(found.z)}: ${amount}. ${agreement(more)}`.trim();
   if (lost) return { level: "unknown", icon: "unknown", word: "Not known now", text: `When last heard: ${text}`, ...more };
   const size = Math.abs(found.z);
   if (size >= RESOLVED_SIGMA)
-    return { level: "ok", icon: "move", word: found.value < 1 ? `Yes: it leaves the ${found.layer}` : `Yes: it enters the ${found.layer}`, text, ...more };
-  if (size >= AGREE_Z) return { level: "info", icon: "move", word: "Perhaps: not certain yet", text, ...more };
+    return { level: "info", icon: "move", word: found.value < 1 ? `Leaving the ${found.layer}` : `Entering the ${found.layer}`, text, ...more };
+  if (size >= AGREE_Z) return { level: "info", icon: "move", word: "Perhaps: not certain", text, ...more };
   return { level: "info", icon: "none", word: "No change seen yet", text, ...more };
 }
 

@@ -12,6 +12,7 @@ export function answers(model) {
     for (const [name, answer] of Object.entries(told)) show(name, answer);
     latches(told.safe);
     outputs(model);
+    limits(model);
     time(told.running);
     gauge(byId("gauge"), told.lithium, Boolean(model.lost()));
     said = speak(said, told);
@@ -47,6 +48,19 @@ function outputs(model) {
     (element, output) => {
       setAttr(element, "data-on", output.on == null ? "unknown" : String(output.on));
       setText(element.querySelector("b"), output.text);
+    });
+}
+
+/** Where each reading stands between the limits at which the guard acts. */
+function limits(model) {
+  keyed(byId("limits"), model.lost() ? [] : words.margins(model), ({ channel }) => channel,
+    ({ name }) => h("li", {}, h("span.name", {}, name), h("span.low", {}), h("span.room", { role: "img" }, h("i", {})), h("span.high", {})),
+    (element, { name, part, near, low, high }) => {
+      setAttr(element, "data-near", near);
+      setText(element.querySelector(".low"), low);
+      setText(element.querySelector(".high"), high);
+      element.querySelector("i").style.left = `${(part * 100).toFixed(1)}%`;
+      setAttr(element.querySelector(".room"), "aria-label", `${name} at ${Math.round(part * 100)} % of the way from ${low} to ${high}`);
     });
 }
 

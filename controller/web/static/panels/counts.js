@@ -4,8 +4,10 @@ import { byId, h, setText } from "../dom.js";
 import * as format from "../format.js";
 import { table } from "./table.js";
 
+const NAMES = { soc_beam: "the state of charge", x: "x", li_relative: "the lithium signal", li_relative_charge: "the lithium signal" };
+
 const KINDS = {
-  counts: (goal) => `${goal.of} counts in the ${goal.layer}`, uncertainty: (goal) => `error of ${goal.of} in the ${goal.layer}`,
+  counts: (goal) => `${goal.of} counts in the ${goal.layer}`, uncertainty: (goal) => `error of ${NAMES[goal.of] ?? goal.of}, ${goal.layer}`,
   passes: () => "passes", dose: (goal) => `dose${goal.layer ? ` in the ${goal.layer}` : ""}`,
 };
 

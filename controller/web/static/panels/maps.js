@@ -12,11 +12,13 @@ const NAMES = {
   Ta: "Tantalum", S: "Sulphur", charge: "Beam charge", dose: "Protons per area",
 };
 const GAP_PX = 18;
-const LEAST_PX = 120;
+const LEAST_PX = 84;
+const MOST_ON_WALL = 4;
 
 export function maps(model) {
   const root = byId("maps");
   const views = new Map();
+  let shown_order = [];
   const [what, colours] = [byId("maps-what"), byId("maps-colours")];
   const point = (x_um, y_um) => views.forEach((view) => view.mark(x_um, y_um));
 
@@ -39,22 +41,28 @@ export function maps(model) {
     }
     const order = shown.map((one) => views.get(one.key).root);
     if (order.some((figure, i) => root.children[i] !== figure)) root.append(...order);
+    shown_order = shown.map((one) => one.key);
     fit();
     as_of();
     fill();
   };
 
   const fit = () => {
-    const list = [...views.values()];
+    const list = shown_order.map((key) => views.get(key)).filter(Boolean);
+    list.forEach((view, i) => { view.root.hidden = document.documentElement.dataset.view === "wall" && i >= MOST_ON_WALL; });
     if (!list.length) return;
     const wide = root.clientWidth;
     if (!wide) return;
     const [w_um, h_um] = list[0].extent();
-    const tall = root.closest('[data-view="wall"]') ? Math.max(160, root.clientHeight - 96) : 340;
+    const wall = document.documentElement.dataset.view === "wall";
+    const tall = wall ? Math.max(120, root.clientHeight - 62) : wide < 500 ? 250 : 340;
     const flat = w_um > 1.4 * h_um;
-    const across = Math.min(list.length, Math.max(1, Math.floor((wide + GAP_PX) / ((flat ? 320 : LEAST_PX + 62) + GAP_PX))));
+    const across = Math.min(wall ? MOST_ON_WALL : list.length, list.length, Math.max(1, Math.floor((wide + GAP_PX) / ((flat ? 320 : LEAST_PX + 62) + GAP_PX))));
     const each = Math.floor((wide - GAP_PX * (across - 1)) / across);
-    for (const view of list) view.fit(each, tall);
+    for (const view of list) {
+      view.root.style.width = `${each}px`;
+      view.fit(each, tall);
+    }
   };
 
   const as_of = () => {
@@ -80,7 +88,10 @@ export function maps(model) {
   new ResizeObserver(fit).observe(root);
   model.when(["product:*", "link", "host", "state:run/id"], draw);
   setInterval(as_of, 1000);
-  return () => views.forEach((view) => view.draw());
+  return () => {
+    fit();
+    views.forEach((view) => view.draw());
+  };
 }
 
 function sumWithError({ values, sigma }) {
@@ -91,10 +102,10 @@ function sumWithError({ values, sigma }) {
 /** Return when and from what a product is, in words. */
 export function describe(product, model) {
   const passes = product.passes ?? [];
-  const count = passes.length ? `${product.partial ? "pass" : format.plural(passes.length, "pass", "passes")}${product.partial ? ` ${passes.at(-1)}, not finished` : ""}` : "";
-  const scan = product.name ? `scan “${product.name}”` : "";
-  const when = product.t ? `as of ${format.clock(product.t)}, ${format.age(model.now() - product.t)} ago` : "";
-  return [scan, count, product.hist ? "came late" : "", when].filter(Boolean).join(", ");
+  const count = !passes.length ? "" : product.partial ? `pass ${passes.at(-1)} still running` : format.plural(passes.length, "pass", "passes");
+  const scan = product.name ? `“${product.name}”` : "";
+  const when = product.t ? `${format.age(model.now() - product.t)} ago` : "";
+  return [[scan, count].filter(Boolean).join(" "), product.hist ? "came late" : "", when].filter(Boolean).join(", ");
 }
 
 function empty(model, what) {
@@ -112,7 +123,8 @@ function choose(model, what, colours) {
     if (beam !== (what === "beam")) continue;
     found.push(one(stream, element, product, colours));
   }
-  const rank = ({ key }) => (key === "map/Li" ? 0 : key === "soc" ? 1 : 2);
+  if (what === "elements") found.push(...changes(model).filter(({ key }) => key === "change map/Li"));
+  const rank = ({ key }) => ["map/Li", "change map/Li", "soc"].indexOf(key) + 1 || 9;
   return found.sort((a, b) => rank(a) - rank(b) || a.key.localeCompare(b.key));
 }
 
@@ -155,8 +167,8 @@ function changes(model) {
     if (!q || !p || a.shape.join() !== b.shape.join() || !a.gross || !b.gross) continue;
     const { values, block } = changeInSigma(a, b, q, p);
     found.push({
-      key: `change ${stream}`, name: title(stream.slice(4)), unit: "σ", product, data: { ...a, values, sigma: null },
-      options: { colours: "change", range: [-5, 5], note: `change per beam charge, in σ, blocks of ${block} × ${block} pixels` },
+      key: `change ${stream}`, name: `Change of ${stream.slice(4)}`, unit: "σ", product, data: { ...a, values, sigma: null },
+      options: { colours: "change", range: [-5, 5], note: block > 1 ? `in σ, ${block} × ${block} pixels together` : "in σ" },
     });
   }
   return found;

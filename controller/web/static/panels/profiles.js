@@ -16,22 +16,23 @@ export function profiles(model) {
     const shown = list(model);
     byId("profiles-empty").hidden = shown.length > 0;
     for (const [key, { plot }] of plots) {
-      if (shown.some((product) => product.stream === key)) continue;
+      if (shown.some((product) => name(product) === key)) continue;
       plot.drop();
       plot.root.remove();
       plots.delete(key);
     }
     shown.forEach((product, i) => {
-      let entry = plots.get(product.stream);
+      let entry = plots.get(name(product));
       if (!entry) {
         entry = { product };
-        entry.plot = make(entry, product, i === 0);
-        plots.set(product.stream, entry);
-        root.append(entry.plot.root);
+        entry.plot = product.key ? makeDifference(entry, product) : make(entry, product, i === 0);
+        plots.set(name(product), entry);
       }
       entry.product = product;
-      entry.plot.show(aligned(product));
+      entry.plot.show(product.key ? difference(product) : aligned(product));
     });
+    const order = shown.map((product) => plots.get(name(product)).plot.root);
+    if (order.some((figure, i) => root.children[i] !== figure)) root.append(...order);
     const newest = shown[0];
     const lost = Boolean(model.lost());
     setText(byId("profiles-age"), newest ? `${lost ? "OLD: " : ""}${describe(newest, model)}` : "");
@@ -40,7 +41,7 @@ export function profiles(model) {
     fill();
   };
 
-  const fill = asTable(byId("profiles-table"), () => list(model).map((product) => {
+  const fill = asTable(byId("profiles-table"), () => list(model).filter(({ key }) => !key).map((product) => {
     const { position_um: x, values, sigma } = product.arrays;
     const rows = Array.from(x.data, (um, i) => [format.significant(um, 4), format.withError(values.data[i], sigma?.data[i])]);
     return table(`${product.element}, ${product.unit}`, [{ title: "position, µm", n: true }, { title: `${product.element}, ${product.unit}`, n: true }], rows);
@@ -51,7 +52,47 @@ export function profiles(model) {
 
 function list(model) {
   const found = [...model.products.values()].filter((product) => product.stream.startsWith("profile/") && product.arrays.values?.data.length);
-  return found.sort((a, b) => Number(b.element === "Li") - Number(a.element === "Li") || a.stream.localeCompare(b.stream));
+  found.sort((a, b) => Number(b.element === "Li") - Number(a.element === "Li") || a.stream.localeCompare(b.stream));
+  const at = found.findIndex((product) => product.element === "Li" && product.arrays.reference_values?.data.length);
+  if (at >= 0) found.splice(at + 1, 0, { ...found[at], key: "difference" }); // the question is what moved
+  return found;
+}
+
+function name({ stream, key = "" }) {
+  return stream + key;
+}
+
+function makeDifference(entry, { element, unit }) {
+  return new Plot({
+    name: `${element} less the reference, ${unit}`, height: 150, sync: "profiles",
+    x: { label: "along the normal of the layers, µm", unit: "µm" }, y: {},
+    series: [{ label: "difference", unit, colour: "--c4", error: true }],
+    areas: () => tints(entry.product, false), marks: () => [{ y: 0, colour: "--c6" }],
+  });
+}
+
+/** Return what is more and less than in the reference; errors in quadrature. */
+function difference({ arrays }) {
+  const x = Array.from(arrays.position_um.data);
+  const at = Array.from(arrays.reference_position_um.data);
+  const then = spread([...new Set([...x, ...at])].sort((a, b) => a - b), at, banded(arrays.reference_values.data, arrays.reference_sigma?.data));
+  const places = [...new Set([...x, ...at])].sort((a, b) => a - b);
+  const now = banded(arrays.values.data, arrays.sigma?.data);
+  const part = { v: [], low: [], high: [] };
+  x.forEach((um, i) => {
+    const k = places.indexOf(um);
+    const known = now.v[i] != null && then.v[k] != null;
+    const value = known ? now.v[i] - then.v[k] : null;
+    const sigma = known ? Math.hypot(now.high[i] - now.v[i], then.high[k] - then.v[k]) : 0;
+    part.v.push(value);
+    part.low.push(known ? value - sigma : null);
+    part.high.push(known ? value + sigma : null);
+  });
+  return { x, series: [part] };
+}
+
+function tints({ layers_um = [], layers = [] }, named) {
+  return layers_um.flatMap((bounds, i) => (bounds ? [{ x: bounds, colour: TINTS[i % TINTS.length], strength: 0.1, text: named ? layers[i] ?? "" : "" }] : []));
 }
 
 function make(entry, product, first) {
@@ -63,8 +104,7 @@ function make(entry, product, first) {
       { label: element, unit, colour: "--c1", error: true },
       { label: "reference", unit, colour: "--c2", kind: "dash", error: true, width: 1.5, spanGaps: true },
     ],
-    areas: () => (entry.product.layers_um ?? []).flatMap((bounds, i) => (
-      bounds ? [{ x: bounds, colour: TINTS[i % TINTS.length], strength: 0.1, text: first ? entry.product.layers?.[i] ?? "" : "" }] : [])),
+    areas: () => tints(entry.product, first),
   });
 }
 
