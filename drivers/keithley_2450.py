@@ -27,6 +27,7 @@ from drivers.roles import CellEventKind
 BUFFER = '"defbuffer1"'
 ELEMENTS = "READ,SOUR,SOURSTAT,REL"
 MOST_READINGS = 100_000  # what that buffer holds
+MOST_AT_ONCE = 1000  # in one reply: 60 kB, half of what a line takes
 LEASE_S, LEAST_LEASE_READINGS = 10.0, 3
 CLAMP_FACTOR = 1.1  # a current beyond the compliance by more is no current, but a fault
 REST_RANGE_A = 1e-8  # the lowest range of this instrument
@@ -177,7 +178,10 @@ class Keithley2450(KeithleySource):
         interval_s = judge.plan.interval_s
         try:
             state = (await self._ask("*TRG\n:TRIG:STAT?")).partition(";")[0].upper()
-            end = whole(await self._ask(f":TRAC:ACT:END? {BUFFER}"))
+            there = whole(await self._ask(f":TRAC:ACT:END? {BUFFER}"))
+            if there > MOST_READINGS:
+                raise BadReply(f"{there} readings in a buffer of {MOST_READINGS}", device=self.name)
+            end = min(there, self._taken + MOST_AT_ONCE)
             readings: list[Reading] = []
             if end > self._taken:
                 text = await self._ask(f":TRAC:DATA? {self._taken + 1},{end},{BUFFER},{ELEMENTS}")
@@ -194,7 +198,7 @@ class Keithley2450(KeithleySource):
                 return
         if end < self._taken:
             await self._lost("the instrument has forgotten its readings: it was switched off or reset")
-        elif state in ENDED:
+        elif state in ENDED and end == there:
             await self._ended_by_itself()
 
     def _in_order(self, readings: list[Reading], end: int, text: str) -> list[Reading]:

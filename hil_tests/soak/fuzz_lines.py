@@ -172,6 +172,7 @@ def _keithley(model: str) -> Answer:
             return b"%d\n" % readings
         if query.startswith(":TRAC:DATA?"):
             first, last = (int(word) for word in query.split(" ")[1].split(",")[:2])
+            must(last - first < 1000, f"{last - first + 1} readings in one reply")
             return b",".join(b"1.3E-05,3.9,232,%d" % n for n in range(first, last + 1)) + b"\n"
         return (_FIXED[query] + "\n").encode() if query in _FIXED else b""
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from drivers import keithley_2450
 from drivers.errors import BadReply, OutOfRange, Refused
 from drivers.keithley_2450 import Keithley2450
 from drivers.roles import CcCv, CellEventKind, CellLimits, CellSample, ConstantCurrent, Eis
@@ -152,6 +153,25 @@ async def test_readings_that_do_not_go_on_are_asked_for_again(running, port, sec
         await running.next(5.0)
     play(port, *look(3, taken=1, data=one(13e-6, 3.96, 1.0) + b"," + one(13e-6, 3.97, 2.0)))
     assert [sample.elapsed_s for sample in await heard(running, 2)] == [2.0, 3.0]
+
+
+async def test_a_buffer_that_holds_more_than_it_can(running, port):
+    play(port, *look(0, state=b"RUNNING;RUNNING;4")[:1], (b':TRAC:ACT:END? "defbuffer1"\n', b"4194312\n"))
+    with pytest.raises(BadReply, match="in a buffer of 100000"):
+        await running.next(5.0)
+
+
+async def test_a_host_that_was_away_for_long_takes_the_readings_in_pieces(running, port, monkeypatch):
+    """Also when the instrument has ended meanwhile: nothing of it is thrown away."""
+    monkeypatch.setattr(keithley_2450, "MOST_AT_ONCE", 2)
+    ended = b"IDLE;IDLE;13"
+    first, second = (b",".join(one(13e-6, 3.9, t) for t in times) for times in ((0.0, 1.0), (2.0,)))
+    talks = look(3, taken=0, data=first, state=ended)
+    play(port, *talks[:2], (talks[2][0].replace(b"1,3,", b"1,2,"), talks[2][1]))
+    play(port, *look(3, taken=2, data=second, state=ended), *OFF)
+    got = await heard(running, 5)
+    assert [x.elapsed_s for x in got if isinstance(x, CellSample)] == [1.0, 2.0, 3.0]
+    assert got[-1].kind is CellEventKind.FINISHED
 
 
 async def test_another_command_set_is_named_with_what_to_do(device, port):
