@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_backup(commands)
     _add_talk(commands)
     _add_remote(commands)
+    _add_notify(commands)
     _add_offline(commands)
     return parser
 
@@ -145,11 +146,12 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     example = "operando init mosquitto broker --station-name lab --name 192.168.0.10 --listen 192.168.0.10"
     init = commands.add_parser(
-        "init", help="write files to begin with: init mosquitto DIR, systemd DIR, udev STATION",
-        description="Write commented files to begin with, ready to be used and changed.",
+        "init", help="write files to begin with: init station, experiment, mosquitto, systemd, udev",
+        description="Write commented files to begin with. Nothing is ever overwritten.",
         epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     kinds = init.add_subparsers(title="what to write", metavar="KIND", required=True)
+    _add_starters(kinds)
     broker = _add(
         kinds, "mosquitto", _init_mosquitto, "a broker of one's own: TLS, passwords, rights", example
     )
@@ -188,6 +190,27 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )  # fmt: skip
     udev.add_argument("station", type=Path)
     udev.add_argument("--out", type=Path, metavar="FILE", help="write them here (default: print them)")
+
+
+def _add_starters(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    station = _add(
+        kinds, "station", _init_station, "a commented station file for the instruments at hand",
+        "operando init station station.toml --with heater=eurotherm_3200 --with cell=palmsens_emstat4",
+    )  # fmt: skip
+    station.add_argument("file", type=Path, metavar="FILE", help="the file to write, or a folder for it")
+    station.add_argument(
+        "--with", action="append", default=[], dest="chosen", metavar="ROLE=DRIVER",
+        help="an instrument: its role, or a name of yours if it only measures, and its driver; may be "
+        "repeated. Without it you are asked",
+    )  # fmt: skip
+    station.add_argument("--station-name", metavar="NAME", help="name of the station (default lab)")
+    experiment = _add(
+        kinds, "experiment", _init_experiment, "a commented experiment file for what a station can do",
+        "operando init experiment experiment.toml --station station.toml",
+    )  # fmt: skip
+    experiment.add_argument("file", type=Path, metavar="FILE", help="the file to write, or a folder for it")
+    experiment.add_argument("--station", type=Path, required=True, help="the station file")
+    experiment.add_argument("--name", help="name of the experiment and of its run's folder (default first)")
 
 
 def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -310,6 +333,15 @@ def _add_remote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     remote.add_argument("--why", default="", help="the reason, for the station's journal")
 
 
+def _add_notify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    notify = _add(
+        commands, "notify", _notify, "send a test message to everybody whom [notify] of a station names",
+        "operando notify station.toml",
+    )  # fmt: skip
+    notify.add_argument("station", type=Path)
+    notify.add_argument("--json", action="store_true")
+
+
 def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add(
         commands, "reduce", _reduce, "reduce recorded or foreign files: reduce TECHNIQUE FILES...",
@@ -418,6 +450,18 @@ def _backup(args: argparse.Namespace) -> int:
     return backup(args)
 
 
+def _init_station(args: argparse.Namespace) -> int:
+    from controller.starter.command import station
+
+    return station(args)
+
+
+def _init_experiment(args: argparse.Namespace) -> int:
+    from controller.starter.command import experiment
+
+    return experiment(args)
+
+
 def _init_mosquitto(args: argparse.Namespace) -> int:
     from controller.mosquitto_files import main as init
 
@@ -446,6 +490,12 @@ def _remote(args: argparse.Namespace) -> int:
     from controller.remote import main as remote
 
     return remote(args)
+
+
+def _notify(args: argparse.Namespace) -> int:
+    from controller.notices.trial import main as notify
+
+    return notify(args)
 
 
 def _reduce(args: argparse.Namespace) -> int:

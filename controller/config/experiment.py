@@ -22,6 +22,7 @@ from controller.config.sample import Analysis, Sample
 from controller.config.scans import Scan
 from controller.config.steps import Parallel, Repeat, Step
 from controller.config.translate import from_pydantic
+from controller.config.unfilled import besides, unfilled
 
 
 class ExperimentInfo(Table):
@@ -158,6 +159,7 @@ def experiment_from(source: Source) -> Experiment:
         faults = from_pydantic(error, source, Experiment)
         problems += faults
         partial = _partial(source, context, [fault.path for fault in faults])
+    problems = besides(problems, unfilled(source, Experiment))
     if experiment is None:
         raise ConfigErrors(in_file_order(problems), partial)
     if problems:

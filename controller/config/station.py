@@ -22,6 +22,7 @@ from controller.config.problems import ConfigErrors, in_file_order
 from controller.config.quantities import Quantity
 from controller.config.station_rules import check, guard_names, switch_names
 from controller.config.translate import from_pydantic
+from controller.config.unfilled import besides, unfilled
 from controller.config.web import Web
 from drivers.port_find import wrong as wrong_port
 
@@ -368,6 +369,7 @@ def station_from(source: Source) -> Station:
         station = Station.model_validate(source.data)
     except ValidationError as error:
         problems += from_pydantic(error, source, Station)
+    problems = besides(problems, unfilled(source, Station))
     if problems or station is None:
         raise ConfigErrors(in_file_order(problems))
     names, switches = guard_names(source.data), switch_names(source.data)

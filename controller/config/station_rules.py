@@ -19,6 +19,7 @@ from controller.config.instruments.base import Composite, Instrument
 from controller.config.monitored import complaint_of, monitored
 from controller.config.problems import Path, Problem, did_you_mean, listed, problem, value_at
 from controller.config.quantities import QuantityError, parse, show
+from controller.config.unfilled import blank
 
 ROLE_DETECTORS = {"pixe": "sdd", "pige": "hpge"}
 ROLES = ("heater", "cell", "scanner", "pixe", "pige", "stage", "compton", "radiography")
@@ -103,6 +104,8 @@ class _Rules:
         for name, table in self.lines.items():
             line = _table(table)
             if "port" not in line:
+                continue
+            if blank(line.get("host")) or blank(line["port"]):  # said where it stands
                 continue
             end = (line.get("kind") == "udp", _word(line.get("host")), _word(line["port"]))
             if end in ends:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -23,6 +24,8 @@ class Amptek(Device):
 
     plays: ClassVar[frozenset[str]] = frozenset({"pixe", "pige"})
     line_kinds: ClassVar[tuple[str, ...]] = ("udp", "serial")
+    usual_line: ClassVar[Mapping[str, int]] = {"port": 10001, "baud": 115200}
+    usual_period: ClassVar[str] = "0.05 s"
 
     driver: Literal["amptek_dp5"]
     detector: Literal["sdd", "hpge"]

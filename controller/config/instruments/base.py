@@ -27,6 +27,11 @@ class Instrument(Table):
     line_kinds: ClassVar[tuple[str, ...]] = ()  # a serial server makes tcp of a serial port
     modbus: ClassVar[bool] = False  # several of them share a line, told apart by unit_id
     energises: ClassVar[bool] = False  # a heater: it needs a relay of the I/O box in series
+    usual_line: ClassVar[Mapping[str, int]] = {}  # "port", "baud": as it leaves its maker, for new files
+    usual_period: ClassVar[str] = "1 s"  # for new files
+    begins_with: ClassVar[
+        Mapping[str, tuple[str, ...]]
+    ] = {}  # role, "" is any -> optional keys that it needs
 
     driver: str
     period_s: Annotated[float, Quantity("s", above=0.0, high=60.0)] = Field(alias="period")

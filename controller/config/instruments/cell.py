@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import field_validator
@@ -17,6 +18,7 @@ class EmStat(Device):
 
     plays: ClassVar[frozenset[str]] = frozenset({"cell"})
     line_kinds: ClassVar[tuple[str, ...]] = ("serial", "tcp")
+    usual_line: ClassVar[Mapping[str, int]] = {"baud": 921600}
 
     driver: Literal["palmsens_emstat4"]
     model: Literal["es4_hr", "es4_lr"] = "es4_hr"

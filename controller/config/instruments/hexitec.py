@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -45,6 +46,7 @@ class Hexitec(Device):
 
     plays: ClassVar[frozenset[str]] = frozenset({"compton"})
     line_kinds: ClassVar[tuple[str, ...]] = ("serial", "tcp")
+    begins_with: ClassVar[Mapping[str, tuple[str, ...]]] = {"": ("energy",)}
 
     driver: Literal["hexitec"]
     listen: Listen = Listen()

@@ -40,6 +40,8 @@ class HostPid(Heating, Composite):
         "supply": ("aimtti_cpx400dp",),
     }
     off_parts: ClassVar[tuple[str, ...]] = ("supply",)
+    usual_period: ClassVar[str] = "0.5 s"
+    begins_with: ClassVar[Mapping[str, tuple[str, ...]]] = {"": ("gains",)}
 
     driver: Literal["host_pid"]
     thermometer: str

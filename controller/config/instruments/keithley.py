@@ -32,6 +32,7 @@ class Keithley2400(Device):
 
     plays: ClassVar[frozenset[str]] = frozenset({"cell"})
     line_kinds: ClassVar[tuple[str, ...]] = ("serial", "tcp")
+    usual_line: ClassVar[Mapping[str, int]] = {"baud": 57600}
 
     driver: Literal["keithley_2400"]
     sense: Literal["4-wire", "2-wire"] = "4-wire"
@@ -67,6 +68,7 @@ class Keithley2450(Keithley2400):
     """The same on a socket, with a lease inside the instrument."""
 
     line_kinds: ClassVar[tuple[str, ...]] = ("tcp",)
+    usual_line: ClassVar[Mapping[str, int]] = {"port": 5025}
 
     driver: Literal["keithley_2450"]  # type: ignore[assignment]
     lease_s: Annotated[float, Quantity("s", low=3.0, high=120.0)] = Field(alias="lease", default=10.0)

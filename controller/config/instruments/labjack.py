@@ -117,6 +117,15 @@ class LabJack(Device):
 
     plays: ClassVar[frozenset[str]] = frozenset({"scanner"})
     line_kinds: ClassVar[tuple[str, ...]] = ("tcp",)
+    usual_line: ClassVar[Mapping[str, int]] = {"port": 502}
+    usual_period: ClassVar[str] = "0.1 s"
+    begins_with: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "heater": ("relay", "permit", "watchdog"),
+        "cell": ("permit",),
+        "scanner": ("scanner", "beam_current", "permit", "watchdog"),
+        "compton": ("shutter",),
+        "radiography": ("shutter",),
+    }
 
     driver: Literal["labjack_t7"]
     scanner: Scanner | None = None

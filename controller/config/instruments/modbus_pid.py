@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -82,6 +83,13 @@ class ModbusPid(Heating, Device):
 
     line_kinds: ClassVar[tuple[str, ...]] = ("serial", "tcp")
     modbus: ClassVar[bool] = True
+    usual_period: ClassVar[str] = "0.5 s"
+    begins_with: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "": (
+            "process_value.low", "process_value.high", "process_value.invalid", "setpoint.low",
+            "setpoint.high", "setpoint.write",
+        )
+    }  # fmt: skip
 
     driver: Literal["modbus_pid"]
     unit_id: Annotated[int, Field(ge=1, le=254)] = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -17,7 +18,9 @@ HIGHEST_V, HIGHEST_A = 60.0, 19.6  # of one output; the current limit needs 2 % 
 class Cpx400dp(Device):
     """One output of a bench supply with a heater of known resistance; ``power_cap`` also ends in it."""
 
-    line_kinds: ClassVar[tuple[str, ...]] = ("serial", "tcp")
+    line_kinds: ClassVar[tuple[str, ...]] = ("tcp", "serial")
+    usual_line: ClassVar[Mapping[str, int]] = {"port": 9221}
+    usual_period: ClassVar[str] = "0.5 s"
 
     driver: Literal["aimtti_cpx400dp"]
     output: Literal[1, 2] = 1

@@ -95,6 +95,7 @@ class Eurotherm(Heating, Device):
     """Heater controller with its own Pt100 and control loop."""
 
     line_kinds: ClassVar[tuple[str, ...]] = ("serial", "tcp")
+    usual_period: ClassVar[str] = "0.25 s"
     modbus: ClassVar[bool] = True
 
     driver: Literal["eurotherm_3200"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -52,6 +53,10 @@ class Zaber(Device):
 
     plays: ClassVar[frozenset[str]] = frozenset({"stage"})
     line_kinds: ClassVar[tuple[str, ...]] = ("serial", "tcp")
+    usual_line: ClassVar[Mapping[str, int]] = {"baud": 115200}
+    begins_with: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "": ("axes.x.device", "axes.x.axis", "axes.y.device", "axes.y.axis")
+    }
 
     driver: Literal["zaber_ascii"]
     axes: dict[Literal["x", "y", "z"], StageAxis]

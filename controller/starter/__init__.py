@@ -1,0 +1,1 @@
+"""``operando init station`` and ``operando init experiment``: commented files for the instruments at hand."""
