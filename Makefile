@@ -45,6 +45,7 @@ lint: $(VENV)/.ready-test
 
 test: $(VENV)/.ready-test lint
 	@.ci/mosquitto
+	@.ci/chromium
 	@# Three at a time on two cores, for whole runs mostly wait; file by file. They depend on what else the machine does:
 	@# what failed is run once more, alone, and said.
 	$(PY) -m pytest -n 3 --dist loadfile || { echo; echo "FAILED at the first try; once more, alone:"; $(PY) -m pytest --last-failed; }
