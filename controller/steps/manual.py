@@ -42,11 +42,11 @@ class ManualDesk:
     """One manual step: who is in charge, what runs, and when it ends."""
 
     def __init__(
-        self, context: Context, step: Manual, *, monotonic: Callable[[], float] = time.monotonic
+        self, context: Context, step: Manual, *, monotonic: Callable[[], float] | None = None
     ) -> None:
         self._context = context
         self._step = step
-        self._monotonic = monotonic
+        self._monotonic = monotonic or time.monotonic
         self._limits = effective_limits(context.host.station, context.host.experiment)
         self._session = ""
         self._by = ""
