@@ -37,10 +37,11 @@ ROLES = {
     "reduce": "controller.reduce_main",
     "link": "controller.link",
     "broker": "controller.broker",
+    "web": "controller.web",
     "bench": "hil_tests.bench",
     "finish": "controller.offline.finish",
 }
-HOST = ("supervisor", "control", "reduce", "link", "broker")
+HOST = ("supervisor", "control", "reduce", "link", "broker", "web")
 
 
 def eventually(

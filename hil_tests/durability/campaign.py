@@ -139,10 +139,10 @@ def site_journey(world: World, station: Path, folder: Path, site: str, when: str
         journey.kill_control()
     journey.go(site=site, when=when, hit=1)
     code = journey.finished()
-    if code == 4 and not journey.open():
-        journey.check(code)
     if not any(note.get("killed") == site for note in journey.notes_of(folder)):
-        return None
+        if code == 4 and not journey.open():
+            journey.check(code)
+        return None  # killed or not, a run that was not begun in the journal is not open
     kills = [f"{when} {site}"]
     if not journey.ended():
         journey.finish()

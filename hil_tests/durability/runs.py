@@ -43,7 +43,7 @@ CURRENT_A, PHASE_S = 10e-6, 8.0
 INTERVAL_S = 1.0  # between two readings of the cell
 PHASE_COULOMB = CURRENT_A * PHASE_S
 PATIENCE_S = 120.0
-HOST = ("supervisor", "control", "reduce", "link", "finish")
+HOST = ("supervisor", "control", "reduce", "link", "web", "finish")
 SIGMAS = 5.0
 BEAM_WANDER = 0.02  # of the current, from one scan to the next
 TRIES = 5  # of a command, until the run has ended
@@ -171,12 +171,17 @@ class Journey:
     def kill_host(self) -> None:
         """SIGKILL every process of the host at once, as a power cut of its computer would."""
         assert self.run is not None
-        pids = [self.run.process.pid]
-        pids += [pid for role in HOST for pid in processes_of(self.folder, ROLES[role])]
-        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: nobody sees another one die
-            for pid in pids:
+        pids: set[int] = set()
+        found = {self.run.process.pid}
+        while found - pids:  # one that was being started while the first ones were stopped
+            for pid in found - pids:  # stopped first: nobody sees another one die
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+                    os.kill(pid, signal.SIGSTOP)
+            pids |= found
+            found = set(self._left(HOST))
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.run.process.wait(PATIENCE_S)
         eventually(lambda: not self._left(HOST), "the host is gone", seconds=20.0)
 
