@@ -6,8 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controller import outlook
 from controller.command_keys import load_keys
 from controller.commands import Command, Gate, Refusal, RemoteCommands
+from controller.config.station_rules import switch_names
 from controller.line_health import described
 from controller.payloads import describe, parameter, state
 
@@ -28,6 +30,8 @@ def description(station: Station, experiment: Experiment, limits: CellWindow, sp
                 "cell holder, Pt100", unit="K", low=limits.temperature_low_k, high=limits.temperature_high_k
             ),
             "output": parameter("heater power as a fraction", unit="1", low=0.0, high=1.0),
+            "target": parameter("what the holder is to have; null without one", unit="K"),
+            "problems": parameter("what the controller complains of", kind="string"),
         },
         "cell": {
             "voltage": parameter(
@@ -37,10 +41,18 @@ def description(station: Station, experiment: Experiment, limits: CellWindow, sp
                 "cell current, positive when charging", unit="A", low=-limits.current_a, high=limits.current_a
             ),
             "charge": parameter("charge passed since the run began", unit="C"),
+            "phase": parameter("open circuit, ocv, cc, cv, eis or geis", kind="string"),
         },
         "beam": {
             "current": parameter("beam current in front of the blanker", unit="A"),
             "blanked": parameter("whether the beam is blanked", kind="boolean"),
+            "permit": parameter("whether the emergency stop is not pressed", kind="boolean"),
+            "relay": parameter("whether the heater's relay is closed", kind="boolean"),
+            "shutter": parameter("whether the shutter is open; null where there is none", kind="boolean"),
+            **{
+                name: parameter(f"whether the input {name} says that all is well", kind="boolean")
+                for name in sorted(switch_names(station.source.data))
+            },
         },
     }
     names = {"heater": device["heater"], "cell": device["cell"], "beam": station.io_name}
@@ -67,8 +79,11 @@ def description(station: Station, experiment: Experiment, limits: CellWindow, sp
             "id": parameter("id of the run", kind="string"),
             "state": parameter("starting, running, paused or ended", kind="string"),
             "step": parameter("number of the step, from 1; null between steps", kind="integer"),
+            **outlook.RUN,
         },
     }  # fmt: skip
+    detectors = tuple(role for role in ("pixe", "pige") if getattr(station.roles, role))
+    modules |= outlook.described(detectors)
     streams: list[str] = []
     if experiment.analysis is not None:
         elements = [line.element for line in experiment.analysis.lines]

@@ -48,6 +48,7 @@ from controller.line_health import LineHealth
 from controller.link_server import LinkServer
 from controller.local import LocalServer
 from controller.monitors import Monitors
+from controller.outlook import Outlook
 from controller.paths import StateDir
 from controller.questions import Questions
 from controller.record import Recorder
@@ -118,6 +119,7 @@ class Host:
         self.scanning: Scanning
         self.beamline: Beamline
         self.monitors: Monitors
+        self.outlook: Outlook
         self.products: dict[str, Any] = {"progress": {}, "result": None}
         self.desk = Desk(self)
         self._ended = asyncio.Event()
@@ -316,6 +318,7 @@ class Host:
             status = self.desk.status()
             self.local.broadcast({"event": "status", **status})
             self.standing.tell(status)
+            self.outlook.tell()
             self.health.tell()
             self.recorder.flush_tele()
             await asyncio.sleep(STATUS_PERIOD_S)
@@ -375,10 +378,12 @@ class Host:
         if kind == "progress":
             self.products["progress"] = message
             self.recorder.post("progress", "reduce", message)
+            self.outlook.progress(message)
         elif kind == "product":
             self._publish(message)
         elif kind == "pass_checked":
             self.recorder.post("pass_checked", "reduce", message)
+            self.outlook.checked(message)
         elif kind in EXPOSURE_KINDS:
             self.exposing.take(message)
         elif kind == "result":

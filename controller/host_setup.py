@@ -25,6 +25,7 @@ from controller.line_health import LineHealth
 from controller.link_server import LinkServer
 from controller.local import LocalServer
 from controller.monitors import Monitors
+from controller.outlook import Outlook
 from controller.questions import Questions, withdraw_old
 from controller.rawfile import RawWriter
 from controller.record import Recorder
@@ -61,6 +62,10 @@ async def assemble(host: Host) -> None:
         host.state.socket("reduce"), host.on_reduce, host.run_dir / "raw", on_hang=host.tell
     )
     host.recorder = Recorder(host.journal, host.clock, host.run_id, host.local.broadcast)
+    host.recorder.periods_s = {
+        "heater": period_s(host, host.station.roles.heater), "beam": period_s(host, host.station.io_name),
+        **{name: period_s(host, name) for name in host.station.monitors},
+    }  # fmt: skip
     host.standing = Standing(host.recorder)
     await host.take_over_supervisor_log()
     await host.tidy()
@@ -106,6 +111,8 @@ async def assemble(host: Host) -> None:
         {name: period_s(host, name) for name in host.station.monitors}, host.guard, host.clock,
         host.recorder,
     )  # fmt: skip
+    host.outlook = Outlook(host, WALL_FLOOR_S * host.clock.speed)
+    host.recorder.passed = host.outlook.passed
     await asyncio.gather(host.local.start(), host.link.start(), host.reduction.start())
 
 

@@ -49,7 +49,10 @@ def payload_schemas() -> dict[str, Schema]:
         "state": _enveloped(
             "The value of a parameter; retained",
             {
-                "v": {"type": ["number", "string", "boolean", "null"], "description": "null: no valid value"},
+                "v": {
+                    "type": ["number", "string", "boolean", "object", "array", "null"],
+                    "description": "null: no valid value; object or array where describe says struct",
+                },
                 "t": _TIME,
                 "e": {**_NUMBER_OR_NULL, "description": "uncertainty, one sigma"},
                 "q": {"enum": ["good", "uncertain", "bad", "stale"]},
@@ -146,7 +149,7 @@ def _describe() -> dict[str, Schema]:
             "unit": {"type": ["string", "null"]},
             "low": _NUMBER_OR_NULL,
             "high": _NUMBER_OR_NULL,
-            "type": {"enum": ["number", "integer", "string", "boolean"]},
+            "type": {"enum": ["number", "integer", "string", "boolean", "struct"]},
         },
     )
     module: Schema = {

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import cbor2
 
 Scalar = float | int | str | bool | None
+Struct = Mapping[str, Any] | Sequence[Any]  # of a parameter whose type is struct
 Quality = Literal["good", "uncertain", "bad", "stale"]
 StationState = Literal["init", "ready", "lost", "disconnected"]
 ENVELOPE = ("boot", "seq", "prev", "hist")
@@ -44,7 +45,7 @@ class Envelope:
 
 
 def state(
-    value: Scalar,
+    value: Scalar | Struct,
     *,
     t: float | None = None,
     e: float | None = None,
@@ -79,7 +80,7 @@ def parameter(
     unit: str | None = None,
     low: float | None = None,
     high: float | None = None,
-    kind: Literal["number", "integer", "string", "boolean"] = "number",
+    kind: Literal["number", "integer", "string", "boolean", "struct"] = "number",
 ) -> dict[str, Any]:
     """Return the description of one parameter, for ``describe``."""
     return {"description": description, "unit": unit, "low": low, "high": high, "type": kind}

@@ -5,6 +5,7 @@ Values keep their quality: what is invalid is published as bad without a value, 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from controller.journal import JournalError
 from controller.payloads import state, tele
 from controller.questions import of_latch
 from controller.run_documents import RunStreams
+from controller.shown import pass_told
 from drivers.roles import Eis, Geis
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 STATE_PERIOD_S = 0.5  # wall seconds between two publications of the same state
 IO_PERIOD_S = 0.2
 TELE_PERIOD_S = 1.0
+LEVEL_PERIOD_S = 10.0  # of what changes rarely: between two publications while it does not
 FAULT_PERIOD_S = 5.0  # the same fault text is not repeated more often
 STANDS_PERIODS = 3.0  # a value that was not renewed for this many of its device's periods is stale
 STANDS_MARGIN_S = 2.0  # for the way to the broker
@@ -52,6 +55,8 @@ class Recorder:
         self.trips: list[dict[str, Any]] = []
         self.counters: dict[str, int] = {}
         self.periods_s: dict[str, float] = {}  # lab seconds between two polls, by module
+        self.passed: Callable[[dict[str, Any]], None] = lambda told: None  # told of every pass that has ended
+        self._levels: dict[tuple[str, str], Any] = {}
 
     # --- safety and run events: committed before return --------------------------------------------------
 
@@ -78,7 +83,7 @@ class Recorder:
         else:
             await self.event("trip", "guard", body, topic=f"alarm/{trip.id}")
         await self.documents.interlock(trip)
-        self.line(f"GUARD: {trip.text} -> {trip.action.value}")
+        self.line(f"GUARD: {trip.text} -> {trip.action.value}", "trip")
 
     async def actions(self, trip_id: str, results: list[ActionResult]) -> None:
         """Commit what became of the off commands of a trip."""
@@ -106,10 +111,14 @@ class Recorder:
             "problems": list(reading.problems),
         }  # fmt: skip
         self.post("sample", "heater", body)
-        self._tele("heater/temperature", reading.temperature_k if good else None)
+        self.sample("heater/temperature", reading.temperature_k if good else None)
+        self.sample("heater/target", target_k)
+        self.sample("heater/output", reading.output_fraction)
         self.documents.thermal(reading, reading.temperature_k if good else None, target_k)
         self.state("heater", "temperature", reading.temperature_k if good else None, "K", error=PT100_SIGMA_K)
         self.state("heater", "output", reading.output_fraction, "1")
+        self.level("heater", "target", target_k, "K")
+        self.level("heater", "problems", ", ".join(reading.problems))
 
     def io(self, reading: IoReading) -> None:
         """One poll of the beam-line I/O."""
@@ -120,9 +129,14 @@ class Recorder:
             "shutter": reading.shutter_open, "blanked": reading.blanked, "problems": list(reading.problems),
         }  # fmt: skip
         self.post("sample", "io", body)
-        self._tele("beam/current", reading.beam_current_a)
+        self.sample("beam/current", reading.beam_current_a)
         self.state("beam", "current", reading.beam_current_a, "A")
         self.state("beam", "blanked", reading.blanked, "")
+        self.level("beam", "permit", reading.permit)
+        self.level("beam", "relay", reading.relay_closed)
+        self.level("beam", "shutter", reading.shutter_open)
+        for name, closed in reading.switches.items():
+            self.level("beam", name, closed)
 
     def monitor(
         self, name: str, values: Mapping[str, float | bool | None], units: Mapping[str, str | None],
@@ -136,7 +150,7 @@ class Recorder:
         self.post("monitor", name, body)
         for channel, value in values.items():
             if not isinstance(value, bool) and units.get(channel) is not None:
-                self._tele(f"{name}/{channel}", value)
+                self.sample(f"{name}/{channel}", value)
             self.state(name, channel, value, units.get(channel) or "")
         self.documents.monitor(name, values)
 
@@ -153,8 +167,9 @@ class Recorder:
             body["swing"] = [sample.swing_v, sample.swing_a]
             self.documents.impedance(sample, now)
         self.post("sample", "cell", body)
-        self._tele("cell/voltage", now.voltage_v)
-        self._tele("cell/current", now.current_a)
+        self.sample("cell/voltage", now.voltage_v)
+        self.sample("cell/current", now.current_a)
+        self.sample("cell/charge", now.charge_coulomb)
         self.documents.echem(now)
         self.cell_state(now)
 
@@ -165,6 +180,7 @@ class Recorder:
         self.state("cell", "voltage", now.voltage_v, "V", at_once=opened)
         self.state("cell", "current", now.current_a, "A", at_once=opened)
         self.state("cell", "charge", now.charge_coulomb, "C", at_once=opened)
+        self.level("cell", "phase", now.state)
 
     async def cell_program(self, program: CellProgram, now: CellState) -> None:
         """Commit what the cell is about to be asked for: after a crash this bounds what it may have done."""
@@ -192,23 +208,25 @@ class Recorder:
     def cell_event(self, event: CellEvent) -> None:
         """A change of the running cell program (started, CC to CV, finished)."""
         self.post("cell_event", "cell", {"event": event.kind.value, "detail": event.detail})
-        self.line(f"cell: {event.kind.value} {event.detail}".rstrip())
+        self.line(f"cell: {event.kind.value} {event.detail}".rstrip(), "cell")
 
     def scan_pass(self, scan: int, outcome: PassOutcome, message: Mapping[str, Any]) -> None:
         """A pass that has ended, good or quarantined."""
         keep = {key: message[key] for key in ("good", "why", "frame0", "counters", "stamp", "raw")}
         body = {
-            "scan": scan, "n": outcome.n, **keep, "lines_done": outcome.lines_done, "events": outcome.events,
+            "scan": scan, "name": message.get("name", ""), "n": outcome.n, **keep,
+            "lines_done": outcome.lines_done, "events": outcome.events,
             "lost": outcome.lost, "charge_coulomb": outcome.charge_coulomb, "live_s": outcome.live_s,
             "missed_refills": outcome.missed_refills,
         }  # fmt: skip
         self.post("pass", "scan", body)
+        self.passed(pass_told(body, time.time()))
         self.documents.scan_pass(scan, outcome, message["stamp"])
         self.count("missed_refills", outcome.missed_refills)
         self.count("lost_events", sum(outcome.lost.values()))
         if not outcome.good:
             self.count("quarantined_passes")
-            self.line(f"scan pass {outcome.n} is quarantined: {outcome.why}")
+            self.line(f"scan pass {outcome.n} is quarantined: {outcome.why}", "pass")
 
     # --- things to tell ----------------------------------------------------------------------------------
 
@@ -217,18 +235,20 @@ class Recorder:
         self.count(f"{module}_errors")
         if self._due(f"fault {module} {text[:40]}", FAULT_PERIOD_S):
             self.post("fault", module, {"text": text})
-            self.line(text)
+            self.line(text, "fault")
 
     def gap(self, module: str, text: str, lab_s: float, *, end: bool = False) -> None:
         """A stretch without data, for the journal and the summary."""
         body = {"module": module, "text": text, "lab_s": lab_s, "end": end}
         self.gaps.append(body)
         self.post("gap", module, body)
-        self.line(text)
+        self.line(text, "gap")
 
-    def line(self, text: str) -> None:
-        """One line for people."""
-        self.post("log", "host", {"text": text})
+    def line(self, text: str, kind: str = "log") -> None:
+        """One line for people; ``kind`` says of what: trip, cell, pass, fault, gap, or anything (log)."""
+        body = {"text": text, "kind": kind}
+        told = json.dumps(state(body), separators=(",", ":")).encode()
+        self.post("log", "host", body, topic="state/run/said", retain=True, payload=told)
         elapsed_s = self._clock.now_s() - self._began_s
         self._broadcast({"event": "line", "text": text, "elapsed_s": elapsed_s, "t": time.time()})
 
@@ -258,10 +278,26 @@ class Recorder:
         body = state(value, e=error, unit=unit or None, stands_s=stands_s)
         self.post("state", module, body, topic=f"state/{module}/{name}", retain=True)
 
+    def level(self, module: str, name: str, value: float | bool | str | None, unit: str = "") -> None:
+        """Publish what changes rarely: at once when it has changed, and every 10 s."""
+        known = self._levels.get((module, name), self)
+        if value == known and not self._due(f"level {module} {name}", LEVEL_PERIOD_S):
+            return
+        self._levels[module, name] = value
+        self._said[f"level {module} {name}"] = time.monotonic()
+        stands_s = STANDS_PERIODS * LEVEL_PERIOD_S if self.periods_s.get(module) else None
+        body = state(value, q="good" if value is None else None, unit=unit or None, stands_s=stands_s)
+        self.post("state", module, body, topic=f"state/{module}/{name}", retain=True)
+
     def unknown(self, module: str, units: Mapping[str, str]) -> None:
         """Publish that these parameters of a module are not known, by name and unit."""
         for name, unit in units.items():
             self.state(module, name, None, unit)
+        for known, name in list(self._levels):
+            if known == module and isinstance(self._levels[known, name], bool):
+                del self._levels[known, name]
+                body = state(None)
+                self.post("state", module, body, topic=f"state/{module}/{name}", retain=True)
 
     def flush_tele(self) -> None:
         """Publish the samples of the last second in one message; the journal has each of them."""
@@ -269,7 +305,8 @@ class Recorder:
             self.post("tele", "host", tele(self._samples), topic="tele", qos=0)
             self._samples = {}
 
-    def _tele(self, name: str, value: float | None) -> None:
+    def sample(self, name: str, value: float | None) -> None:
+        """Add a sample to the next batch."""
         self._samples.setdefault(name, []).append((time.time(), value))
 
     def _due(self, key: str, period_s: float) -> bool:

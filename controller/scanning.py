@@ -116,7 +116,7 @@ class Scanning:
         self._reading = False
         self._no_room: OSError | None = None  # a full disk, usually
         self._lease_s = LEASE_MARGIN_S
-        self._scan = -1
+        self._scan, self._name = -1, ""
         self._lines: list[LineReport] = []
         self.line = 0
         self.lines_total = 0
@@ -139,7 +139,7 @@ class Scanning:
 
     def begin_scan(self, scan: int, name: str, purpose: str, raster: Raster | None) -> None:
         """Tell reduce that the following passes belong to a new scan."""
-        self._scan = scan
+        self._scan, self._name = scan, name
         shape = None
         if raster is not None:
             shape = asdict(raster)
@@ -354,7 +354,7 @@ class Scanning:
             sum(line.end_s - line.start_s for line in self._lines),
         )  # fmt: skip
         message = {
-            "k": "pass_end", "scan": self._scan, "n": n, "good": good, "why": outcome.why,
+            "k": "pass_end", "scan": self._scan, "name": self._name, "n": n, "good": good, "why": outcome.why,
             "frame0": {name: feed.frame0 for name, feed in self.feeds.items()},
             "lines": [[r.line, r.start_s, r.end_s, r.charge_coulomb] for r in self._lines],
             "pixel_charge": [list(r.pixel_charge_coulomb) for r in self._lines],

@@ -41,6 +41,11 @@ class Sequencer:
         self._current: list[tuple[tuple[int, ...], str]] = []
 
     @property
+    def done(self) -> int:
+        """Top-level steps that are finished, also those of an interrupted run."""
+        return self._done
+
+    @property
     def paused(self) -> bool:
         """Whether a person or an interlock holds the run."""
         return self.context.paused

@@ -96,6 +96,21 @@ def counts_and_quantities(layers: list[LayerResult]) -> tuple[dict[str, Any], di
     return counts, quantities
 
 
+def beam_against_charge(layer: LayerResult) -> float | None:
+    """Return the difference of the state of charge by beam and by charge over its error; None without both.
+
+    Args:
+        layer: one layer of a scan.
+
+    Returns:
+        (beam - charge) / sigma, without unit.
+    """
+    beam, charge = layer.quantities.get("soc_beam"), layer.quantities.get("soc_charge")
+    if beam is None or charge is None or not math.isfinite(beam.value) or not math.isfinite(beam.total):
+        return None
+    return difference_z(beam, charge)
+
+
 def plain(value: Any) -> Any:
     """Return a value with lists for tuples, Python numbers for numpy ones, None for what is not finite."""
     if isinstance(value, Mapping):
@@ -160,10 +175,10 @@ def _layer(layer: LayerResult, interval: dict[str, Any]) -> dict[str, Any]:
         "flags": [],
         "detection": {element: one.to_dict() for element, one in found.items()},
     }
-    beam, charge = layer.quantities.get("soc_beam"), layer.quantities.get("soc_charge")
-    if beam is not None and charge is not None and "soc_beam" in quantities:
-        entry["z"] = difference_z(beam, charge)
-        entry["agree"] = abs(entry["z"]) <= AGREE_Z
+    z = beam_against_charge(layer)
+    if z is not None:
+        entry["z"] = z
+        entry["agree"] = abs(z) <= AGREE_Z
     name = "li_relative" if "li_relative" in quantities else "li_relative_charge"
     if name in quantities:
         entry["verdict"] = change_verdict([layer.quantities[name]])

@@ -23,6 +23,7 @@ from controller.offline.plot_style import (
     saved,
 )
 from controller.reduce import pictures
+from controller.reduce.spectra import spectra
 from edge.ion_beam import IonBeamReducer
 from edge.placement import Placement
 from edge.scan_data import ScanData
@@ -136,7 +137,7 @@ def _profiles(reducer: IonBeamReducer, scan: ScanData, placement: Placement) -> 
 
 def _spectrum(reducer: IonBeamReducer, scan: ScanData, name: str, residuals: Residuals) -> Figure:
     """Draw the X-ray spectrum of a scan and mark the lines that no known element explains."""
-    entry = pictures.spectra(reducer.last_analysis, scan)[name]
+    entry = spectra(reducer.last_analysis, scan)[name]
     energy, counts = np.asarray(entry["energy_kev"]), np.asarray(entry["values"], np.float64)
     use = (energy > 1.0) & (energy < 16.0)
     figure = new_figure(8.4, 3.6)

@@ -191,26 +191,30 @@ def profiles(analysis: Analysis, scan: ScanData, placement: Placement) -> dict[s
             "exposure": drawn.exposure[keep],
             "angle_deg": math.degrees(placement.pose.angle_rad),
             "interface_um": placement.pose.position_um,
+            "layers": [layer.name for layer in analysis.settings.layers],
             "layers_um": _finite(placement.visible_bounds_um([visible(scan, placement)])),
         }
     return found
 
 
-def spectra(analysis: Analysis, scan: ScanData) -> dict[str, Fields]:
-    """Return the spectrum of every detector with the beam on and off, raw channels on the present scale."""
-    found = {}
-    for name, part in scan.spectra.items():
-        detector = analysis.settings.detectors[name]
-        gain = analysis.gains[name].value
-        channel = np.arange(detector.channels)
-        found[name] = {
-            "detector": name,
-            "unit": "counts",
-            "energy_kev": (detector.offset_kev + detector.gain_kev * channel) * gain,
-            "values": part.on.astype(np.uint32),
-            "beam_off": part.off.astype(np.uint32),
-        }
-    return found
+def profiles_beside_reference(analysis: Analysis, scan: ScanData, placement: Placement) -> dict[str, Fields]:
+    """Return the profiles of a scan, those of the reference beside them: moved so that the interfaces meet.
+
+    Those of the reference itself, and of one whose layers are not found, stand alone.
+    """
+    drawn, reference = profiles(analysis, scan, placement), analysis.reference
+    base = analysis.placement(reference) if reference is not None and reference is not scan else ""
+    if reference is None or isinstance(base, str):
+        return drawn
+    for element, there in profiles(analysis, reference, base).items():
+        if (here := drawn.get(element)) is not None:
+            here |= {
+                "reference_name": reference.start.name,
+                "reference_position_um": there["position_um"] + here["interface_um"] - there["interface_um"],
+                "reference_values": there["values"],
+                "reference_sigma": there["sigma"],
+            }
+    return drawn
 
 
 def local_soc(analysis: Analysis, scan: ScanData, placement: Placement) -> Fields | None:
@@ -280,7 +284,7 @@ def _ratio(
     """Return the counts of the first line over those of the second in every region."""
     nets, relative = [], []
     for line in lines:
-        net, variance = _regions(analysis, scan, line, labels)
+        net, variance = regions(analysis, scan, line, labels)
         short = np.full(count - len(net), np.nan)  # regions that this raster does not hold
         net, variance = np.append(net, short), np.append(variance, short)
         net = np.where(net > 0, net, np.nan)
@@ -289,7 +293,7 @@ def _ratio(
     return _Signal(nets[0] / nets[1], relative[0] + relative[1])
 
 
-def _regions(
+def regions(
     analysis: Analysis, scan: ScanData, line: AnalysisLine, labels: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return net counts and variance of a line in every region, by windows or by projection."""

@@ -17,11 +17,12 @@ from controller.reduce.exposures import Exposures
 from controller.reduce.images import Images
 from controller.reduce.messages import number, pass_end, scan_start
 from controller.reduce.products import ProductFolder, encode
+from controller.reduce.spectra import spectra
 from drivers.errors import BadReply
 from edge.analysis import Analysis
 from edge.event_kernels import OUTSIDE
 from edge.ion_beam import Events, IonBeamReducer, PassDone, PassStart, Settings
-from edge.report import counts_and_quantities, plain
+from edge.report import beam_against_charge, counts_and_quantities, plain
 from edge.scan_data import PassEnd, ScanData
 
 log = logging.getLogger("reduce")
@@ -313,12 +314,15 @@ class Session:
             "name": data.start.name,
             "counts": {},
             "quantities": {},
+            "z": {},
         }
         message["interval"] = plain(analysis.interval(data).to_dict())
         if data.start.grid is not None:
             try:
-                counts, quantities = counts_and_quantities(analysis.layers(data))
+                layers = analysis.layers(data)
+                counts, quantities = counts_and_quantities(layers)
                 message |= {"counts": plain(counts), "quantities": plain(quantities)}
+                message["z"] = {layer.name: plain(beam_against_charge(layer)) for layer in layers}
             except ValueError as error:
                 message["why"] = str(error)
         yield message
@@ -328,14 +332,14 @@ class Session:
 
     def _pictures(self, analysis: Analysis, data: ScanData) -> Iterator[Message]:
         fields: dict[str, Mapping[str, Any]] = {
-            f"spectrum/{name}": entry for name, entry in pictures.spectra(analysis, data).items()
+            f"spectrum/{name}": entry for name, entry in spectra(analysis, data).items()
         }
         if data.start.grid is not None:
             exposure = pictures.exposure_maps(analysis, data)
             fields |= {f"map/{name}": {**entry, **pictures.axes(data)} for name, entry in exposure.items()}
             placement = analysis.placement(data)
             if not isinstance(placement, str):
-                drawn = pictures.profiles(analysis, data, placement)
+                drawn = pictures.profiles_beside_reference(analysis, data, placement)
                 fields |= {f"profile/{element}": entry for element, entry in drawn.items()}
                 local = pictures.local_soc(analysis, data, placement)
                 if local is not None:

@@ -78,7 +78,10 @@ async def one_scan(
                 await context.clock.sleep(PAUSE_LOOK_S)
                 continue  # it may have been told to end meanwhile
             n += 1
-            context.scan = {"name": name, "n": n, "line": 0, "lines": raster.ny, "quarantined": quarantined}
+            context.scan = {
+                "scan": context.scans, "name": name, "n": n, "line": 0, "lines": raster.ny,
+                "quarantined": quarantined, "good": good, "dose_per_cm2": dose_per_cm2,
+            }  # fmt: skip
             outcome = await context.scanning.run_pass(raster, n, should_end=goal.cut_short)
             dose_per_cm2 += _dose_per_cm2(raster, outcome.charge_coulomb)
             if outcome.good:
