@@ -129,5 +129,5 @@ class Desk:
             "counts": host.products["progress"].get("counts", {}),
             "alarms": [t.text for t in host.guard.latched.values()],
             "latched": list(host.guard.latched), "lines": host.health.now(),
-            "questions": host.questions.open(),
+            "questions": host.questions.open(), **host.outlook.now(),
         }  # fmt: skip

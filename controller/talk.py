@@ -46,6 +46,8 @@ def talk(args: argparse.Namespace) -> int:
         else:
             reply = ask(state.socket("control"), request, timeout_s=SAFE_TIMEOUT_S)
     except LocalError as error:
+        if args.verb == "status":
+            return _status_without_control(state, str(error), as_json=args.json)
         if args.verb not in ("clear", "answer") or not state.journal.is_file():
             print(error, file=sys.stderr)
             return EXIT_INSTRUMENT
@@ -139,6 +141,24 @@ def _watch(state: StateDir) -> int:
     return 0
 
 
+def _status_without_control(state: StateDir, error: str, *, as_json: bool) -> int:
+    """Say what is known without control: what journal and supervisor know, and nothing measured."""
+    from controller.idle import idle, idle_lines
+
+    try:
+        supervisor = ask(state.socket("supervisor"), {"do": "status"}, timeout_s=SUPERVISOR_TIMEOUT_S)
+    except LocalError:
+        supervisor = {}
+    told = idle(state, error, supervisor)
+    if as_json:
+        print(json.dumps(told, default=str))
+    else:
+        print(error, file=sys.stderr)
+        lines = list(idle_lines(told)) if told["host"] == "silent" or told["last_run"] else []
+        print("\n".join(lines or [str(told["journal"])]))
+    return EXIT_INSTRUMENT
+
+
 def _print(verb: str, reply: dict[str, Any]) -> None:
     if not reply.get("ok"):
         print(f"{verb}: {reply.get('error', 'refused')}", file=sys.stderr)
@@ -146,11 +166,12 @@ def _print(verb: str, reply: dict[str, Any]) -> None:
     if verb == "status":
         from rich.console import Console
 
-        from controller.display import one_line, panel
+        from controller.display import one_line
+        from controller.panel import panel
 
         console = Console()
-        if console.is_terminal:
-            console.print(panel(reply))
+        if console.is_terminal and not console.is_dumb_terminal:
+            console.print(panel(reply, console.width))
         else:
             print(one_line(reply))
         return

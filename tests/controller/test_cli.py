@@ -260,5 +260,5 @@ def test_a_station_file_that_outlived_its_bench(operando: Shell) -> None:
 def test_nobody_to_talk_to(operando: Shell, verb: str) -> None:
     result = operando(verb)
     assert result.code == INSTRUMENT
-    assert len(result.lines) == 1
-    assert "no host is running here" in result.lines[0]
+    assert len(result.err.splitlines()) == 1
+    assert "no host is running here" in result.err
