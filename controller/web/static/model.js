@@ -158,18 +158,14 @@ export class Model {
   }
 
   sample(name, { v, t, e }) {
-    const has = v !== null && e != null;
-    this.series.get(name).add(t, v, has ? v - e : v, has ? v + e : v);
+    this.series.get(name).add(t, v, ...around(v, e));
     this.touch(`series:${name}`);
   }
 
   tele(series) {
     for (const [name, samples] of Object.entries(series)) {
       const mine = this.seriesOf(name);
-      for (const [t, v, e] of samples) {
-        const has = v !== null && e != null;
-        mine.add(t, v, has ? v - e : v, has ? v + e : v);
-      }
+      for (const [t, v, e] of samples) mine.add(t, v, ...around(v, e ?? this.states.get(name)?.e));
       this.touch(`series:${name}`);
     }
   }
@@ -178,10 +174,11 @@ export class Model {
     if (!t) return;
     const known = (x) => (Number.isFinite(x) ? x : null);
     const values = Array.from(v.data, known);
-    const errors = e ? Array.from(e.data) : null;
+    let error = null; // that of the last point which has one
+    const errors = e ? Array.from(e.data, (one) => (error = Number.isFinite(one) ? one : error)) : [];
     const edge = (part, sign) => values.map((value, i) => {
       if (value === null) return null;
-      return errors && Number.isFinite(errors[i]) ? value + sign * errors[i] : part ? known(part.data[i]) : value;
+      return errors[i] != null ? value + sign * errors[i] : part ? known(part.data[i]) : value;
     });
     const mine = this.seriesOf(name);
     const newer = mine.since(t.data.at(-1) ?? 0);
@@ -245,3 +242,8 @@ export class Model {
   }
 }
 
+
+/** Return the ends of an error bar. */
+function around(v, e) {
+  return v === null || e == null ? [v, v] : [v - e, v + e];
+}
