@@ -347,6 +347,14 @@ def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands, "reduce", _reduce, "reduce recorded or foreign files: reduce TECHNIQUE FILES...",
         "operando reduce gamma spectrum.Spe --out results",
     )  # fmt: skip
+    from controller.offline import calibrate_options
+
+    calibrate_options.add_arguments(
+        _add(
+            commands, "calibrate", _calibrate, "energy scale of a detector from known lines, as a station's table",
+            calibrate_options.EXAMPLE,
+        )
+    )  # fmt: skip
     report = _add(
         commands, "report", _finish, "write report.html of a finished run, with --pdf also report.pdf",
         "operando report runs/20260101-q --pdf",
@@ -502,6 +510,13 @@ def _reduce(args: argparse.Namespace) -> int:
     from controller.launch import module
 
     return module("controller.offline.reduce", args.rest)
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from controller.launch import module
+    from controller.offline.calibrate_options import words
+
+    return module("controller.offline.calibrate", words(args))
 
 
 def _finish(args: argparse.Namespace) -> int:

@@ -46,10 +46,21 @@ def _secop(around: Surroundings) -> list[str] | None:
     ]  # fmt: skip
 
 
+def _notices(around: Surroundings) -> list[str] | None:
+    """Who is told by webhook and e-mail."""
+    if around.station.notify is None:
+        return None
+    return [
+        "controller.notices", "--station", str(around.path.absolute()), "--state", str(around.state.path),
+        "--run-dir", str(around.run_dir),
+    ]  # fmt: skip
+
+
 # name -> its arguments after ``python -m``; None when the station file does not ask for it
 ONLOOKERS: dict[str, Callable[[Surroundings], list[str] | None]] = {
     "web": address.arguments,
     "secop": _secop,
+    "notices": _notices,
 }
 
 

@@ -18,6 +18,7 @@ from controller.config.files import Source
 from controller.config.gateways import Epics, Secop
 from controller.config.instruments.base import Composite
 from controller.config.monitored import Channels, monitored
+from controller.config.notify import Notify
 from controller.config.problems import ConfigErrors, in_file_order
 from controller.config.quantities import Quantity
 from controller.config.station_rules import check, guard_names, switch_names
@@ -65,9 +66,9 @@ class SerialLine(Table):
 
 
 class NetworkLine(Table):
-    """A TCP or UDP endpoint, or that of a ZeroMQ stream."""
+    """A TCP or UDP endpoint, that of a ZeroMQ stream, or where EPICS PVs are searched for."""
 
-    kind: Literal["tcp", "udp", "zmq"]
+    kind: Literal["tcp", "udp", "zmq", "epics"]
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
 
@@ -295,6 +296,7 @@ class Station(Table):
     web: Web | None = None
     acceptance: Acceptance = Acceptance()
     secop: Secop | None = None
+    notify: Notify | None = None
     epics: Epics | None = None
 
     _source: Source | None = PrivateAttr(default=None)
