@@ -179,7 +179,10 @@ class Outlook:
         host = self._host
         now_s = host.clock.now_s()
         steps = self._steps()
-        told = {"steps": steps, "estimate_s": self._estimate_s, "began_lab_s": host.began_s}
+        told = {
+            "steps": steps, "estimate_s": self._estimate_s, "began_lab_s": host.began_s,
+            "title": host.experiment.experiment.title,
+        }  # fmt: skip
         self._say("run", "plan", told)
         self._say("run", "speed", host.clock.speed)
         self._say("run", "elapsed", round(now_s - host.began_s, 1), unit="s", stands_s=ELAPSED_STANDS_S)
