@@ -5,8 +5,9 @@ from __future__ import annotations
 CAPTIONS = {
     "timeline": (
         "The run in time",
-        "Steps, by what they work with; small ticks are the ends of passes, crosses those that do not count. "
-        "Readings are broken where they were invalid or missing, and grey where there was no beam. The band "
+        "Steps, by what they work with; outlines: as planned; small ticks are the ends of passes, crosses "
+        "those that do not count; dotted: from constant current to constant voltage. Readings are broken "
+        "where they were invalid or missing, and grey where there was no beam. The band "
         "about the charge is one sigma.",
     ),
     "soc": (
@@ -36,7 +37,8 @@ CAPTIONS = {
         "Profiles along the interface normal",
         "Net counts per live beam charge against the distance from the interface. Inner band: statistical "
         "error; outer band: total. Dashed: boundaries of the layers; bars at the bottom: what counts as a "
-        "pure layer in the result.",
+        "pure layer in the result. Last: lithium of the host layer over that of the reference scan, places "
+        "put together until the reference is known to an eighth, with the statistical error.",
     ),
     "radiograph_profiles": (
         "Radiographs: profiles along the cell",

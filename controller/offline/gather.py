@@ -13,6 +13,7 @@ import numpy as np
 from controller.offline.line_fit import fitted
 from controller.offline.run_files import Product, RunFiles
 from controller.offline.sweeps import reduced
+from controller.offline.told import Planned, plan
 from controller.offline.view import (
     Bar,
     Floats,
@@ -88,8 +89,22 @@ def timeline(run: RunFiles, summary: Plain) -> Timeline | None:
         current_ua=clock.trace(cell, "current_a", 1e6, broken=True),
         charge_uah=clock.trace(cell, "charge_coulomb", 1.0 / COULOMB_PER_UAH),
         charge_sigma_uah=clock.trace(stamps, "charge_sigma_coulomb", 1.0 / COULOMB_PER_UAH),
-        end=clock.minutes(max([*times, *ends, *begun])),
+        end=clock.minutes(max([*times, *ends, *begun])), planned=planned(plan(run, summary)),
     )  # fmt: skip
+
+
+def planned(steps: Sequence[Planned]) -> tuple[Bar, ...]:
+    """Return the steps as they were expected; none when one of them cannot be placed in time."""
+    bars = []
+    for step in steps:
+        lane = LANES.get(step.do)
+        if lane is None or not step.expected_s:
+            continue
+        if step.begin_s is None or step.times > 1:
+            return ()
+        begin = step.begin_s / 60.0
+        bars.append(Bar(step.title, step.do, begin, begin + step.expected_s / 60.0, lane))
+    return tuple(bars)
 
 
 def _zero_s(summary: Plain, times: Sequence[float] = ()) -> float:

@@ -39,16 +39,25 @@ def join(parts: Iterable[Content], between: str = "\n") -> Markup:
     return Markup(between.join(escape(part) for part in parts))
 
 
-def table(heads: Sequence[Content], rows: Iterable[Sequence[Content]], numbers: Sequence[int] = ()) -> Markup:
-    """Return a table; ``numbers`` are the columns that are aligned to the right."""
+def table(
+    heads: Sequence[Content],
+    rows: Iterable[Sequence[Content]],
+    numbers: Sequence[int] = (),
+    label: str = "",
+) -> Markup:
+    """Return a table; ``numbers`` are aligned to the right, ``label`` is read out by programs that read."""
 
     def line(cells: Sequence[Content], name: str) -> Markup:
+        scope = {"scope": "col"} if name == "th" else {}
         return tag(
-            "tr", *(tag(name, cell, class_="n" if k in numbers else "") for k, cell in enumerate(cells))
+            "tr",
+            *(tag(name, cell, class_="n" if k in numbers else "", **scope) for k, cell in enumerate(cells)),
         )
 
     body = [line(row, "td") for row in rows]
-    return tag("div", tag("table", tag("thead", line(heads, "th")), tag("tbody", *body)), class_="scroll")
+    more = {"aria-label": label} if label else {}
+    whole = tag("table", tag("thead", line(heads, "th")), tag("tbody", *body), **more)
+    return tag("div", whole, class_="scroll")
 
 
 def section(anchor: str, title: str, *content: Content) -> Markup:

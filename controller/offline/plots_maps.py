@@ -13,17 +13,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from controller.offline.plot_style import FIT, INK, LEVELS, LINE, SOFT
-from controller.offline.svg import GREEN, GRID, TICK, VIOLET, quiet_grid
+from controller.offline.plots_change import relative_profiles
+from controller.offline.svg import GREEN, GRID, TICK, VIOLET, WIDTH, quiet_grid
 from controller.offline.view import Floats, Geometry, MapView, ProfileView
 
 BAR_STEPS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 ROLE_COLOURS = {"reference": "#5b6570", "charging": FIT, "discharging": FIT, "after": LINE}
 DARK, BRIGHT = "#0b0f14", "#fcfcfc"  # on a map, whatever the page's colours
 SPARE = (GREEN, VIOLET, "#b45309")
+NARROWEST_PANEL = 0.85  # inches: below, the names of the scans run into each other
 CELL_PX = 4.4  # a smaller cell of a map cannot be seen on the page
 TALL = 1.6  # maps higher than this times their width stand in one row
-WIDEST, WIDEST_PANEL, HIGHEST_PANEL, SOC_PANEL = 10.6, 2.8, 4.4, 2.6  # inches
-AXIS, GAP, BAR_GAP, BAR, BAR_TEXT, HEAD, FOOT = 0.5, 0.07, 0.09, 0.11, 0.52, 0.62, 0.12
+WIDEST, WIDEST_PANEL, HIGHEST_PANEL, SOC_PANEL = WIDTH, 2.8, 4.4, 2.6  # inches
+AXIS, GAP, BAR_GAP, BAR, BAR_TEXT, HEAD, FOOT = 0.62, 0.07, 0.09, 0.11, 0.52, 0.62, 0.12
 PER_EXPOSURE = {"1/nC": "counts per nC", "1/s": "counts per s"}
 
 
@@ -90,10 +92,13 @@ def _layout(views: Sequence[MapView], highest: float) -> _Layout:
     left, right, bottom, top = views[0].extent_um
     ratio = (top - bottom) / (right - left)
     panels = max(sum(view.element == element for view in views) for element in elements)
-    in_row = len(elements) if ratio >= TALL else 1
+    in_row, width = 0, 0.0
+    for in_row in range(len(elements) if ratio >= TALL else 1, 0, -1):
+        around = AXIS + in_row * (BAR_GAP + BAR + BAR_TEXT + (panels - 1) * GAP)
+        width = min((WIDEST - around) / (in_row * panels), WIDEST_PANEL, highest / ratio)
+        if width >= NARROWEST_PANEL:
+            break
     rows = -(-len(elements) // in_row)
-    around = AXIS + in_row * (BAR_GAP + BAR + BAR_TEXT + (panels - 1) * GAP)
-    width = min((WIDEST - around) / (in_row * panels), WIDEST_PANEL, highest / ratio)
     group_width = panels * width + (panels - 1) * GAP + BAR_GAP + BAR + BAR_TEXT
     size = (AXIS + in_row * group_width, rows * (HEAD + width * ratio + FOOT))
     return _Layout(elements, in_row, width, width * ratio, group_width, size)
@@ -147,12 +152,16 @@ def profiles(views: Sequence[ProfileView], geometry: Geometry | None, hosts: Seq
     elements = list(dict.fromkeys(view.element for view in views))
     rows = [(element, None) for element in elements]
     inside = [] if geometry is None else [(a, b) for name, a, b in geometry.layers if name in hosts]
+    reference = next((view for view in views if view.element == "Li" and view.purpose == "reference"), None)
+    changed = [view for view in views if view.element == "Li" and view is not reference]
     if inside and "Li" in elements:
         rows.insert(elements.index("Li") + 1, ("Li", inside[0]))  # type: ignore[arg-type]
+    relative = bool(inside and reference is not None and changed)
     colours = scan_colours([(view.scan, view.purpose) for view in views])
-    figure = Figure(figsize=(WIDEST, 0.7 + 1.9 * len(rows)), layout="constrained")
-    axes = np.atleast_1d(np.asarray(figure.subplots(len(rows), 1, sharex=True), dtype=object))
-    for one, (element, enlarged) in zip(axes, rows, strict=True):
+    number = len(rows) + relative
+    figure = Figure(figsize=(WIDEST, 0.7 + 1.9 * number), layout="constrained")
+    axes = np.atleast_1d(np.asarray(figure.subplots(number, 1, sharex=True), dtype=object))
+    for one, (element, enlarged) in zip(axes, rows, strict=False):
         chosen = [view for view in views if view.element == element]
         for view in chosen:
             _profile(one, view, colours[view.scan])
@@ -164,6 +173,9 @@ def profiles(views: Sequence[ProfileView], geometry: Geometry | None, hosts: Seq
             _enlarge(one, chosen, enlarged)
         if geometry is not None:
             _layers(one, geometry, named=one is axes[0])
+    if relative and reference is not None and geometry is not None:
+        relative_profiles(axes[-1], reference, changed, inside[0], colours)
+        _layers(axes[-1], geometry, named=False)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
     axes[-1].set_xlabel("distance from the interface along its normal / µm")

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from controller.offline.svg import WIDTH
+
 State = Mapping[str, Any]
 MOST_STATES = 12  # lines that can be told apart
 
@@ -21,7 +23,7 @@ def profiles(states: Sequence[State]) -> Figure | None:
     if len(drawn) > MOST_STATES:  # the first, the last, and some between them
         drawn = [drawn[round(k)] for k in np.linspace(0, len(drawn) - 1, MOST_STATES)]
     lithium = all(one.get("lithium6") for one in drawn)
-    figure = Figure(figsize=(10.6, 3.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.subplots()
     colours = colormaps["viridis"](np.linspace(0.0, 0.9, len(drawn)))
     for one, colour in zip(drawn, colours, strict=True):
@@ -46,7 +48,7 @@ def regions(states: Sequence[State]) -> Figure | None:
         return None
     lithium = all(one.get("lithium6_of_regions") for one in drawn)
     x = [100.0 * one["soc"]["mean"] if known else sum(one["lab_s"]) / 120.0 for one in drawn]
-    figure = Figure(figsize=(10.6, 3.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     axes = figure.subplots()
     for k, region in enumerate(drawn[0]["regions"]):
         found = [

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from controller.offline.plot_style import FIT, INK, LINE, SOFT
-from controller.offline.svg import quiet_grid
+from controller.offline.svg import WIDTH, quiet_grid
 from controller.offline.view import Point
 
 FACES = {"reference": "white", "charging": LINE, "after": LINE}
@@ -18,7 +18,7 @@ FACES = {"reference": "white", "charging": LINE, "after": LINE}
 
 def state_of_charge(points: Sequence[Point]) -> Figure:
     """Draw beam and charge in time, and one against the other; bars and bands are one sigma."""
-    figure = Figure(figsize=(10.6, 3.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     in_time, against = figure.subplots(1, 2, width_ratios=[1.5, 1])
     _in_time(in_time, [p for p in points if p.minutes is not None])
     _against(against, [p for p in points if p.charge is not None])
@@ -27,7 +27,7 @@ def state_of_charge(points: Sequence[Point]) -> Figure:
         quiet_grid(axes)
         handles, labels = axes.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
-    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries))
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=3)
     return figure
 
 

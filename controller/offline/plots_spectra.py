@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from controller.offline.plot_style import DATA, FIT, INK, LINE, SOFT
 from controller.offline.plots_maps import scan_colours
-from controller.offline.svg import TICK, quiet_grid
+from controller.offline.svg import TICK, WIDTH, quiet_grid
 from controller.offline.view import Floats, SpectrumView, Window
 
 MARGIN_KEV = 14.0
@@ -24,7 +24,7 @@ def whole_spectra(views: Sequence[SpectrumView]) -> Figure:
     """Draw every detector's whole spectrum on a logarithmic scale, one line per scan."""
     colours = scan_colours([(view.scan, view.purpose) for view in views])
     detectors = sorted({view.detector for view in views}, key=lambda d: (*ORDER, d).index(d))
-    figure = Figure(figsize=(10.6, 0.4 + 2.7 * len(detectors)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.4 + 2.7 * len(detectors)), layout="constrained")
     axes = np.atleast_1d(np.asarray(figure.subplots(len(detectors), 1), dtype=object))
     for one, detector in zip(axes, detectors, strict=True):
         chosen = [view for view in views if view.detector == detector]
@@ -62,7 +62,7 @@ def line_regions(views: Sequence[SpectrumView], element: str = "Li") -> Figure |
     if not chosen:
         return None
     columns = len(chosen)
-    figure = Figure(figsize=(10.6, 3.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     axes = np.atleast_1d(np.asarray(figure.subplots(1, columns, sharey=False), dtype=object))
     for one, view in zip(axes, chosen, strict=True):
         window = next(w for w in view.windows if w.element == element)

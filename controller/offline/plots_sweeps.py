@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from controller.offline.plot_style import LEVELS
-from controller.offline.svg import quiet_grid
+from controller.offline.svg import WIDTH, quiet_grid
 
 if TYPE_CHECKING:
     from controller.offline.sweeps import Reduced
@@ -23,7 +23,7 @@ def impedance(sweeps: Sequence[Reduced]) -> Figure | None:
     shown = [one for one in sweeps if one.sweep.good]
     if not shown:
         return None
-    figure = Figure(figsize=(10.6, 4.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     nyquist, rest = figure.subplots(1, 2, width_ratios=[1.35, 1])
     colours = colormaps[LEVELS](np.linspace(0.05, 0.85, len(shown)))
     for colour, one in zip(colours, shown, strict=True):

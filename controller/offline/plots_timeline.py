@@ -10,36 +10,39 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from controller.offline.plot_style import FIT, INK, LINE, SOFT
-from controller.offline.svg import GREEN, TICK, VIOLET, quiet_grid
+from controller.offline.svg import GREEN, TICK, VIOLET, WIDTH, quiet_grid
 from controller.offline.view import Bar, Floats, Mark, Timeline, Trace
 
 KINDS = {
     "scan": LINE, "charge": FIT, "discharge": FIT, "pulse": FIT, "heat": "#b45309", "cool": "#b45309",
     "hold": SOFT, "ocv": SOFT, "rest": SOFT, "background": VIOLET, "eis": GREEN, "calibrate": LINE,
+    "expose": LINE,
 }  # fmt: skip
 LANES = ("beam", "cell", "heater")
 POINTS = 1500  # per trace: more cannot be told apart on a page
-LETTER_MINUTES = 1 / 130  # width of a letter as a part of the whole axis
+LETTER_MINUTES = 1 / 108  # width of a letter as a part of the whole axis
 UNIT_FLOOR = {"voltage / V": 0.02, "temperature / K": 2.0, "current / µA": 0.5, "charge / µAh": 0.05}
 
 
 def timeline(run: Timeline) -> Figure:
-    """Draw what was done and what the cell did meanwhile."""
-    lanes = [lane for lane in LANES if any(bar.lane == lane for bar in run.bars)] or [LANES[0]]
-    rows, panels = len(lanes), 4
+    """Draw what was planned, what was done, and what temperature and cell did meanwhile."""
+    lanes = [lane for lane in LANES if any(bar.lane == lane for bar in (*run.bars, *run.planned))] or [
+        LANES[0]
+    ]
+    rows = len(lanes) + bool(run.planned)
+    traces = [one for one in _measured(run) if np.isfinite(one[0].value).any()] or _measured(run)[:1]
+    panels = len(traces)
     figure = Figure(
-        figsize=(10.6, 1.0 + 0.34 * rows + 1.35 * panels),
+        figsize=(WIDTH, 1.0 + 0.34 * rows + 1.35 * panels),
         layout=ConstrainedLayoutEngine(h_pad=0.02, hspace=0.02),
     )
     axes = figure.subplots(
         1 + panels, 1, sharex=True, height_ratios=[0.34 * rows + 0.32, *(1.35,) * panels]
     )  # fmt: skip
-    _steps(axes[0], run, lanes)
-    _trace(axes[1], run.temperature_k, "#b45309", "temperature / K", run.target_k)
-    _trace(axes[2], run.voltage_v, INK, "voltage / V")
-    _trace(axes[3], run.current_ua, FIT, "current / µA")
-    _trace(axes[4], run.charge_uah, FIT, "charge / µAh", band=run.charge_sigma_uah)
-    for one in axes[1:]:
+    end = max(run.end, *(bar.end or 0.0 for bar in run.planned), 1e-3)
+    _steps(axes[0], run, lanes, end)
+    for one, (trace, colour, label, target, band) in zip(axes[1:], traces, strict=True):
+        _trace(one, trace, colour, label, target, band)
         quiet_grid(one)
         one.margins(x=0)
         for low, high in run.gaps:
@@ -47,23 +50,53 @@ def timeline(run: Timeline) -> Figure:
         for mark in run.marks:
             if mark.kind in ("trip", "switch"):
                 _line(one, mark)
-    for mark in run.marks:
-        if mark.kind == "switch":
-            axes[2].annotate(
-                mark.text, (mark.minutes, 0.0), xycoords=("data", "axes fraction"), xytext=(4, 4),
-                textcoords="offset points", va="bottom", fontsize=8.5, color=TICK,
-            )  # fmt: skip
-    axes[-1].set_xlim(0.0, max(run.end, 1e-3))
+        _passes(one, run)
+        if label.startswith("voltage"):
+            _switches(one, run)
+    axes[-1].set_xlim(0.0, end)
     axes[-1].set_xlabel("lab time since the run began / min")
     figure.align_ylabels(axes)
     return figure
 
 
-def _steps(axes: Axes, run: Timeline, lanes: list[str]) -> None:
-    """Draw steps as bars with their names, and every pass as a tick at its end."""
+def _measured(run: Timeline) -> list[tuple[Trace, str, str, Trace | None, Trace | None]]:
+    """Return every reading with its colour, label, target and band."""
+    return [
+        (run.temperature_k, "#b45309", "temperature / K", run.target_k, None),
+        (run.voltage_v, INK, "voltage / V", None, None),
+        (run.current_ua, FIT, "current / µA", None, None),
+        (run.charge_uah, FIT, "charge / µAh", None, run.charge_sigma_uah),
+    ]
+
+
+def _passes(axes: Axes, run: Timeline) -> None:
+    """Mark the end of every good pass at the foot of a panel: what was measured when."""
+    for mark in run.marks:
+        if mark.kind == "pass":
+            axes.axvline(mark.minutes, ymax=0.05, color=LINE, lw=0.9, alpha=0.75, zorder=4)
+
+
+def _switches(axes: Axes, run: Timeline) -> None:
+    """Name the moments at which constant current became constant voltage."""
+    for mark in run.marks:
+        if mark.kind == "switch":
+            axes.annotate(
+                mark.text, (mark.minutes, 0.06), xycoords=("data", "axes fraction"), xytext=(4, 4),
+                textcoords="offset points", va="bottom", fontsize=8.5, color=TICK,
+            )  # fmt: skip
+
+
+def _steps(axes: Axes, run: Timeline, lanes: list[str], end: float) -> None:
+    """Draw steps as bars with their names, the plan below them, and every pass as a tick at its end."""
     for bar in run.bars:
         after = [b.begin for b in run.bars if b.lane == bar.lane and b.begin > bar.begin]
-        _bar(axes, bar, lanes.index(bar.lane), run.end, min(after, default=run.end))
+        _bar(axes, bar, lanes.index(bar.lane), end, run.end, min(after, default=end))
+    for bar in run.planned:
+        colour = KINDS.get(bar.kind, SOFT)
+        height = 0.84 / len(lanes)
+        top = len(lanes) - 0.42 + height * (lanes.index(bar.lane) + 0.5)
+        length = max((bar.end or bar.begin) - bar.begin, 0.002 * end)
+        axes.barh(top, length, left=bar.begin, height=height, fc="none", ec=colour, lw=0.9, zorder=2)
     for mark in run.marks:
         if mark.kind in ("pass", "quarantined") and "beam" in lanes:
             row = lanes.index("beam")
@@ -78,16 +111,26 @@ def _steps(axes: Axes, run: Timeline, lanes: list[str]) -> None:
             )  # fmt: skip
         elif mark.kind == "command":
             axes.plot(mark.minutes, -0.6, "v", color=INK, ms=4)
-    axes.set_ylim(len(lanes) - 0.45, -0.8)
-    axes.set_yticks(range(len(lanes)), lanes)
+    rows = [*lanes, "planned"] if run.planned else lanes
+    axes.set_ylim(len(rows) - 0.45, -0.8)
+    axes.set_yticks(range(len(rows)), rows)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0)
 
 
-def _bar(axes: Axes, bar: Bar, row: int, end: float, free_to: float) -> None:
-    """Draw one step, with its name in it, or behind it up to ``free_to``, where there is room."""
-    last = end if bar.end is None else bar.end
+def _bar(axes: Axes, bar: Bar, row: int, end: float, now: float, free_to: float) -> None:
+    """Draw one step, with its name in it, or behind it up to ``free_to``, where there is room.
+
+    Args:
+        axes: the axes of the steps.
+        bar: the step; one without an end lasts until ``now``.
+        row: its lane.
+        end: the end of the axis, minutes.
+        now: the end of the run, minutes.
+        free_to: where the next step of the lane begins, minutes.
+    """
+    last = now if bar.end is None else bar.end
     colour = KINDS.get(bar.kind, SOFT)
     length = max(last - bar.begin, 0.002 * end)
     axes.barh(row, length, left=bar.begin, height=0.84, color=colour, alpha=0.22, lw=0, zorder=2)

@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controller.offline import words
+from controller.offline import report_method, words
 from controller.offline.markup import Content, Markup, escape, join, section, table, tag
-from controller.offline.show import FILES, by_interest, confirmation
+from controller.offline.show import by_interest, confirmation
+from controller.offline.told import Told
 
 Plain = Mapping[str, Any]
 
@@ -56,8 +57,8 @@ def header(summary: Plain) -> Markup:
     )
 
 
-def tiles(summary: Plain) -> Markup:
-    """Return what a hurried reader needs: both states of charge, the change, whether they agree."""
+def tiles(summary: Plain, told: Told) -> Markup:
+    """Return what a hurried reader needs: states of charge, change, agreement; without them what was done."""
     charge = summary["charge"]
     passed = words.charge(charge.get("coulomb"), charge.get("sigma"))
     hosts = [layer for layer in summary["layers"] if layer["kind"] == "host"]
@@ -77,7 +78,8 @@ def tiles(summary: Plain) -> Markup:
             _tile(f"{name}change of lithium", *_seen(change), least, level),
             _tile(f"{name}beam and charge", verdict, "", z, AGREEMENT[agree]),
         ]
-    return tag("div", *(cards or [_tile("charge passed", passed, "", "")]), class_="tiles")
+    cards = cards or [_tile(what, value, "", more) for what, value, more in told.headlines]
+    return tag("div", *cards, class_="tiles") if cards else Markup("")
 
 
 def results(summary: Plain) -> Markup:
@@ -86,7 +88,8 @@ def results(summary: Plain) -> Markup:
         return section("result", "Result", tag("p", "The reduction gave no result for this run."))
     rows: list[Markup] = []
     for layer in by_interest(summary["layers"]):
-        title = tag("th", f"{layer['name']} ", tag("span", _layer_note(layer)), colspan="6")
+        note = tag("span", _layer_note(layer))
+        title = tag("th", f"{layer['name']} ", note, colspan="6", scope="rowgroup")
         rows.append(tag("tr", title, class_="group"))
         names = [name for name in words.NAMES if name in layer["quantities"]]
         names += [name for name in layer["quantities"] if name not in names and not name.endswith(COUNTED)]
@@ -95,37 +98,29 @@ def results(summary: Plain) -> Markup:
             label = words.name_of(name, layer["name"], summary.get("sample"))
             cells = [tag("td", label), tag("td", shown.value, class_="n strong")]
             cells += [tag("td", part, class_="n") for part in (shown.stat, shown.sys, shown.total)]
+            if shown.total == words.MISSING and shown.value != words.MISSING:  # words in place of a number
+                cells = [tag("td", label), tag("td", shown.value, class_="n", colspan="4")]
             rows.append(tag("tr", *cells, tag("td", shown.unit)))
     heads = ("quantity", "value", "± stat", "± sys", "± total", "unit")
-    head = tag("tr", *(tag("th", h, class_="n" if 0 < k < 5 else "") for k, h in enumerate(heads)))
-    whole = tag("table", tag("thead", head), tag("tbody", *rows))
+    cells_ = (tag("th", h, class_="n" if 0 < k < 5 else "", scope="col") for k, h in enumerate(heads))
+    whole = tag(
+        "table", tag("thead", tag("tr", *cells_)), tag("tbody", *rows), **{"aria-label": "Results by layer"}
+    )
     return section(
         "result", "Result",
         tag("p", _reading(summary)), tag("div", whole, class_="scroll"), _counts(summary), _budgets(summary),
     )  # fmt: skip
 
 
-def happened(summary: Plain) -> Markup:
-    """Return every interlock, gap, quarantined pass, request of a person, and flag of the reduction."""
-    items = _happened(summary)
-    told = tag("ul", *items, class_="plain") if items else tag("p", "Nothing: no trip, no gap, no lost pass.")
-    return section("events", "What happened on the way", told, tag("p", _outputs_off(summary)))
-
-
-def steps(summary: Plain) -> Markup:
-    """Return the table of the steps: when, how long, why they ended."""
-    begun = [step["begun_lab_s"] for step in summary["steps"]]
-    rows: list[tuple[Content, ...]] = []
-    for step in summary["steps"]:
-        if step["do"] in ("parallel", "repeat"):
-            continue
-        ended = step["ended_lab_s"]
-        lasted = None if ended is None else words.seconds(ended - step["begun_lab_s"])
-        begin = words.fixed((step["begun_lab_s"] - min(begun)) / 60.0, 1)
-        reason = str(step.get("reason", ""))
-        cut = reason.startswith("CancelledError")  # by a trip, an abort, or a step beside it
-        rows.append((step["title"], begin, lasted, "cut short" if cut else reason))
-    return table(("step", "began / min", "took", "ended because"), rows, numbers=(1, 2))
+def happened(summary: Plain, told: Told) -> Markup:
+    """Return every interlock, gap, quarantined pass, question, request of a person, flag of the reduction."""
+    items = _happened(summary, told.talk)
+    nothing = "Nothing: no trip, no gap, no lost pass, no question, and nobody asked for anything."
+    return section(
+        "events", "What happened on the way",
+        tag("ul", *items, class_="plain") if items else tag("p", nothing), tag("p", _outputs_off(summary)),
+        tag("h3", "Limits that held"), report_method.limits(told.limits),
+    )  # fmt: skip
 
 
 def radiographs(states: Sequence[Plain]) -> Markup:
@@ -175,47 +170,52 @@ def scans(summary: Plain) -> Markup:
     return table(heads, rows)
 
 
-def instruments(summary: Plain) -> Markup:
-    """Return who answered, what each cannot protect, and what a person confirmed."""
+def instruments(summary: Plain, told: Told) -> Markup:
+    """Return who answered, what each cannot protect, what a person confirmed, and the calibrations."""
     rows = []
-    for name, told in summary["instruments"].items():
-        who = told.get("identity", {})
-        notes = join([tag("div", note) for note in told.get("notes", [])]) if told.get("notes") else None
+    roles: dict[str, list[str]] = {}
+    for role, device in (summary.get("roles") or {}).items():
+        roles.setdefault(device, []).append(role)
+    for name, one in summary["instruments"].items():
+        who = one.get("identity", {})
+        told_notes = [tag("div", str(note).removeprefix(f"{name}: ")) for note in one.get("notes", [])]
+        notes = join(told_notes) if told_notes else None
+        played = [role for role in roles.get(name, []) if role != name]
+        device = join(
+            [tag("b", name), tag("div", ", ".join(played), class_="meta")] if played else [tag("b", name)]
+        )
         model = " ".join(str(who[key]) for key in ("manufacturer", "model") if who.get(key))
-        rows.append((tag("b", name), model or None, who.get("serial"), who.get("firmware"), notes))
+        rows.append((device, model or None, who.get("serial"), who.get("firmware"), notes))
     listed = (
-        table(("device", "instrument", "serial", "firmware", "notes"), rows)
+        table(("device", "instrument", "serial", "firmware", "notes"), rows, label="Instruments")
         if rows
         else tag("p", "None answered.")
     )
     people = [tag("li", confirmation(one)) for one in summary["confirmed_by_person"]]
     confirmed = tag("ul", *people, class_="plain") if people else tag("p", "Nothing needed confirming.")
     return section(
-        "instruments", "Instruments", listed, tag("h3", "Confirmed by a person"), confirmed,
+        "instruments", "Instruments and calibrations", listed, tag("h3", "Confirmed by a person"), confirmed,
+        *([tag("h3", "Calibrations"), report_method.calibrations(told.calibrations)]
+          if told.calibrations else []),
         _calibration(summary),
     )  # fmt: skip
 
 
-def provenance(summary: Plain) -> Markup:
-    """Return files, versions, seeds, counters, and how to reduce it all again."""
-    files = [(tag("a", name, href=name), FILES.get(what, what)) for what, name in summary["files"].items()]
+def provenance(summary: Plain, told: Told) -> Markup:
+    """Return how to do it again, files with checksums, versions, seeds and counters."""
     numbers = {**summary["versions"], **{f"seed of {k}": str(v) for k, v in summary["seeds"].items()}}
     counters = [(k.replace("_", " "), v) for k, v in summary["counters"].items() if not isinstance(v, dict)]
     problems = [tag("li", text, class_="warn") for text in summary["problems"]]
-    again = (
-        f"operando reduce ion-beam {summary['run']}     # x, SoC, maps and spectra from the raw events\n"
-        f"operando report {summary['run']}              # this page\n"
-        f"operando export {summary['run']}              # NeXus and CSV"
-    )
-    left = [tag("h3", "Files"), table(("file", "what it is"), files)]
-    right = [tag("h3", "Versions"), table(("of", "version"), list(numbers.items()))]
-    parts: list[Content] = [tag("h3", "Do it again"), tag("pre", again)]
+    parts: list[Content] = [tag("h3", "Do it again"), report_method.again(told)]
     if problems:
         parts += [tag("h3", "What could not be made or read"), tag("ul", *problems, class_="plain")]
-    both = tag("div", tag("div", *left), tag("div", *right), class_="columns")
-    parts.append(both)
-    if counters:
-        parts += [tag("h3", "Counters"), table(("counter", "number"), counters, numbers=(1,))]
+    parts += [tag("h3", "Files"), report_method.files(summary, told.files)]
+    left = [
+        tag("h3", "Versions and seeds"),
+        table(("of", "version"), list(numbers.items()), label="Versions"),
+    ]
+    right = [tag("h3", "Counters"), table(("counter", "number"), counters, numbers=(1,), label="Counters")]
+    parts.append(tag("div", tag("div", *left), tag("div", *(right if counters else [])), class_="columns"))
     return section("provenance", "Where it comes from", *parts)
 
 
@@ -313,28 +313,28 @@ def _budgets(summary: Plain) -> Markup:
     return join(found)
 
 
-def _happened(summary: Plain) -> list[Markup]:
+def _happened(summary: Plain, talk: Sequence[Plain]) -> list[Markup]:
     """Return every event in the order of time; those of the whole run last."""
     begun = [step["begun_lab_s"] for step in summary["steps"]]
     zero = min(begun) if begun else 0.0
-    found: list[tuple[float | None, str, str, str]] = []  # when, level, who, what
+    found: list[tuple[Plain, str, str, str]] = []  # with its times; level, who, what
     for trip in summary["trips"]:
         text = f"{trip.get('text', trip.get('id'))}. Action: {trip.get('action') or 'none'}."
-        found.append((trip.get("lab_s"), "bad", "guard", text))
+        found.append((trip, "bad", "guard", text))
     for gap in summary["gaps"]:
-        level = "" if gap.get("end") else "warn"
-        found.append((gap.get("lab_s"), level, str(gap.get("module", "gap")), gap["text"]))
+        found.append((gap, "" if gap.get("end") else "warn", str(gap.get("module", "gap")), gap["text"]))
     for one in summary["quarantined"]:
         text = f"“{one['name']}”, pass {one['n']}, does not count: {one['why']}"
-        found.append((one.get("lab_s"), "warn", "scan", text))
+        found.append((one, "warn", "scan", text))
     for one in summary.get("commands", []):
-        who = f" ({one['by']})" if one.get("by") else ""
-        found.append((one.get("lab_s"), "", "a person", f"{one.get('do', 'answered')}{who}"))
-    found.sort(key=lambda item: (item[0] is None, item[0] or 0.0))
-    found += [(None, "warn", "reduction", flag) for flag in summary.get("flags", [])]
+        if one.get("do"):  # answers stand with their questions
+            found.append((one, "person", "a person", f"{one['do']} ({one.get('by') or 'name not told'})"))
+    found += [(one, "person", str(one["who"]), str(one["text"])) for one in talk]
+    found.sort(key=lambda item: (item[0].get("lab_s") is None, item[0].get("lab_s") or 0.0))
+    found += [({}, "warn", "reduction", flag) for flag in summary.get("flags", [])]
     return [
-        tag("li", _at(lab_s, zero), tag("b", f"{who}: "), text, class_=level)
-        for lab_s, level, who, text in found
+        tag("li", _at(times, zero), tag("b", f"{who}: "), text, class_=level)
+        for times, level, who, text in found
     ]
 
 
@@ -352,11 +352,13 @@ def _outputs_off(summary: Plain) -> str:
     return "At the end: " + ", ".join(told) + "."
 
 
-def _at(lab_s: float | None, zero: float) -> Markup:
-    """Return when something was, in minutes since the run began."""
-    if lab_s is None:
+def _at(times: Plain, zero: float) -> Markup:
+    """Return when something was, in minutes since the run began, and on the clock where that is known."""
+    if times.get("lab_s") is None:
         return Markup("")
-    return tag("span", f"{words.fixed((lab_s - zero) / 60.0, 1)} min ", class_="when")
+    wall_s = times.get("wall_s") or times.get("t")
+    clock = "" if wall_s is None else time.strftime(" · %H:%M:%S UTC", time.gmtime(wall_s))
+    return tag("span", f"{words.fixed((times['lab_s'] - zero) / 60.0, 1)} min{clock} ", class_="when")
 
 
 def _calibration(summary: Plain) -> Markup:
@@ -371,4 +373,9 @@ def _calibration(summary: Plain) -> Markup:
         ("angle of the gamma detector", f"{table_of.get('angle_deg', 0):g}°"),
         ("error of the table, in x", table_of.get("sigma_x")), ("source", table_of.get("source")),
     ]  # fmt: skip
-    return join([tag("h3", "Calibration of lithium"), table(("", ""), rows)])
+    return join(
+        [
+            tag("h3", "Calibration of lithium"),
+            table(("of the table", "value"), rows, label="Calibration table of lithium"),
+        ]
+    )

@@ -32,12 +32,15 @@ ON_PAGE = {
     "lines.solid_capstyle": "round", "axes.unicode_minus": True,
 }  # fmt: skip
 
+WIDTH = 8.8  # inches: of every figure that fills the page
+
 _PREAMBLE = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
 _SIZE = re.compile(r'<svg[^>]*?width="([\d.]+)pt"[^>]*?viewBox="([^"]+)"[^>]*>', re.DOTALL)
 _NAME = re.compile(r'(\bid="|\burl\(#|\bhref="#)([\w.-]+)')
 _IMAGE_NAME = re.compile(r' id="image\w+"')
 _FONT = re.compile(r"font-family: [^;\"]+;?")
 _POINT_PX = 4.0 / 3.0
+_STRETCH = 1.14  # on a screen: a figure is drawn for paper, where it is made smaller
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,12 @@ def page_style() -> Iterator[None]:
         yield
 
 
-def picture(figure: Figure, name: str, title: str, caption: str) -> Picture:
-    """Return a figure as a picture for the page."""
+def picture(figure: Figure, name: str, title: str, caption: str, said: str = "") -> Picture:
+    """Return a figure as a picture for the page; ``said`` is what it shows, for those who cannot see it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=144)
-    return Picture(name, title, caption, inline(buffer.getvalue(), name, title))
+    label = f"{title}. {said}" if said else title
+    return Picture(name, title, caption, inline(buffer.getvalue(), name, label))
 
 
 def inline(svg: str, name: str, title: str) -> str:
@@ -79,10 +83,9 @@ def inline(svg: str, name: str, title: str) -> str:
     size = _SIZE.search(body)
     if size is None:
         raise ValueError(f"figure {name} has no size")
-    width_px = float(size[1]) * _POINT_PX
     head = (
         f'<svg role="img" aria-label="{html.escape(title)}" viewBox="{size[2]}" '
-        f'style="max-width: {width_px:.0f}px" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        f'style="max-width: {_STRETCH * float(size[1]) * _POINT_PX:.0f}px" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     body = head + body[size.end() :]
     body = _IMAGE_NAME.sub("", body)  # made from what it shows: two alike would bear one name

@@ -56,6 +56,7 @@ class Timeline:
     charge_uah: Trace
     charge_sigma_uah: Trace
     end: float
+    planned: tuple[Bar, ...] = ()  # as the experiment file expected it
 
 
 @dataclass(frozen=True)

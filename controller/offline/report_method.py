@@ -1,0 +1,128 @@
+"""How a run was done, for the report: plan and steps, limits, calibrations, files, commands."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from controller.offline import words
+from controller.offline.markup import Content, Markup, join, table, tag
+from controller.offline.show import FILES
+from controller.offline.told import File, Limit, Planned, Told
+
+Plain = Mapping[str, Any]
+
+SHOWN_DIGITS = 16  # of a checksum; the whole of it is in the title of the cell
+UNITS = ("bytes", "kB", "MB", "GB")
+MEANINGS = {
+    "pdf": "this page on paper", "documents": "event-model documents, one a line",
+    "experiment": "the experiment as it was run", "record": "what control wrote at the end",
+    "result": "the whole result of the reduction", "journal": "everything that happened (SQLite)",
+    "raw": "index of the raw events", "log": "what control said",
+}  # fmt: skip
+OTHERS = {"start.json": "how it was started"}
+
+
+def steps(summary: Plain, plan: Sequence[Planned]) -> Markup:
+    """Return the table of the steps: planned, done, why it ended, what was never reached."""
+    begun = [step["begun_lab_s"] for step in summary["steps"]]
+    zero = min(begun, default=0.0)
+    rows: list[tuple[Content, ...]] = []
+    listed = set()
+    for one in plan:
+        title = tag("span", one.title, class_="inside" if one.depth else "")
+        planned = words.seconds(one.expected_s) if one.expected_s else None
+        at = words.fixed(one.begin_s / 60.0, 1) if one.begin_s is not None and one.expected_s else None
+        if not one.reached:
+            rows.append((title, at, planned, None, None, tag("span", "not reached", class_="warn")))
+        for number, step in enumerate(one.done):
+            listed.add(id(step))
+            first = (title, at, planned) if number == 0 else (f"{one.title}, again", None, None)
+            rows.append((*first, *_done(step, zero)))
+    for step in summary["steps"]:
+        if id(step) not in listed and step["do"] not in ("parallel", "repeat"):
+            rows.append((step["title"], None, None, *_done(step, zero)))
+    if not rows:
+        return tag("p", "No step was begun.")
+    return table(
+        ("step", "planned at / min", "planned", "began / min", "took", "ended because"), rows,
+        numbers=(1, 2, 3, 4), label="Steps as planned and as done",
+    )  # fmt: skip
+
+
+def limits(told: Sequence[Limit]) -> Markup:
+    """Return what the guard kept."""
+    if not told:
+        return tag("p", "The host did not live to say which limits held.")
+    rows = [(one.what, _end(one.low), _end(one.high), one.unit) for one in told]
+    return table(("quantity", "lowest", "highest", "unit"), rows, numbers=(1, 2), label="Limits of the guard")
+
+
+def calibrations(told: Sequence[tuple[str, str, str]]) -> Markup:
+    """Return the calibrations with their errors and where they are from."""
+    if not told:
+        return Markup("")
+    return table(("calibration", "value, one sigma", "source"), told, label="Calibrations")
+
+
+def again(told: Told) -> Markup:
+    """Return the commands that do it again."""
+    lines = [f"# {what}\n{command}" for command, what in told.commands]
+    return tag("pre", "\n".join(lines), tabindex="0")
+
+
+def files(summary: Plain, listed: Sequence[File]) -> Markup:
+    """Return the files of the run with size and checksum, those that people want first."""
+    meanings = {name: FILES.get(what, MEANINGS.get(what, what)) for what, name in summary["files"].items()}
+    meanings |= {name: what for name, what in OTHERS.items() if name not in meanings}
+    rows: list[tuple[Content, ...]] = []
+    known = {one.name for one in listed}
+    for name, what in meanings.items():
+        if name not in known and name not in OTHERS:  # written after this page, or with it
+            rows.append((tag("a", name, href=name), what, None, None))
+    for one in listed:
+        rows.append(
+            (tag("a", one.name, href=one.name), meanings.get(one.name, ""), _size(one.size), _checksum(one))
+        )
+    note = "Checksums show their first digits; sha256sum prints the whole of them."
+    return join(
+        [table(("file", "what it is", "size", "sha256"), rows, numbers=(2,), label="Files of the run"),
+         tag("p", note, class_="meta")]
+    )  # fmt: skip
+
+
+# --- inside --------------------------------------------------------------------------------------------
+
+
+def _done(step: Plain, zero: float) -> tuple[Content, ...]:
+    ended = step["ended_lab_s"]
+    took = None if ended is None else words.seconds(ended - step["begun_lab_s"])
+    reason = str(step.get("reason", ""))
+    if reason.startswith("CancelledError"):  # by a trip, an abort, or a step beside it
+        told: Content = tag("span", "cut short", class_="warn")
+    elif ended is None:
+        told = tag("span", "never ended", class_="bad")
+    else:
+        told = reason
+    return words.fixed((step["begun_lab_s"] - zero) / 60.0, 1), took, told
+
+
+def _end(value: float | None) -> str | None:
+    if value is None:
+        return None
+    return words.powers(value) if abs(value) >= 1e5 else f"{value:g}".replace("-", "\u2212")
+
+
+def _size(size: int) -> str:
+    value, unit = float(size), 0
+    while value >= 1000.0 and unit < len(UNITS) - 1:
+        value, unit = value / 1000.0, unit + 1
+    return f"{value:.3g} {UNITS[unit]}"
+
+
+def _checksum(one: File) -> Content:
+    if one.sha256 is None:
+        return None
+    whole = html.escape(one.sha256)
+    return Markup(f'<code title="{whole}">{whole[:SHOWN_DIGITS]}</code>')
