@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import struct
+import time
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -36,6 +37,7 @@ class Page:
         self.seq = 0
         self.mirror = Mirror(nowhere, "bench", lambda heard: self.view.take(heard))
         self.mirror.connected, self.mirror.session = True, 1
+        self.mirror._live_s = time.monotonic()
         self.view = View(self.mirror)
         self.hub = Hub(self.view)
         self.access = Access(table, beside)
