@@ -24,6 +24,7 @@ from controller.devices import build, introduce
 from controller.estimate import estimate
 from controller.look_around import look_around
 from controller.monitors import shown, values_of
+from controller.progress import Steps
 from controller.stamps import confirmed_by_person
 from controller.tracing import traced
 from drivers.clock import RealClock
@@ -107,7 +108,11 @@ async def _look(
         clock = await bench_clock(station.bench.model_dump())
     bench = build(station, clock, trace=trace.of if trace is not None else None)
     try:
-        rows = [await _device(bench, station, name, experiment) for name in bench.devices]
+        rows = []
+        with Steps("reading", len(bench.devices)) as shown:
+            for name in bench.devices:
+                shown.begin(name)
+                rows.append(await _device(bench, station, name, experiment))
         _advise(rows, station, bench)
     finally:
         await bench.close()

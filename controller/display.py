@@ -75,7 +75,7 @@ def _print(console: Console, text: str) -> None:
 
 
 MEASURED = (
-    "temperature_k", "target_k", "voltage_v", "current_a", "cell_state", "charge_coulomb", "beam_a",
+    "temperature_k", "voltage_v", "current_a", "cell_state", "charge_coulomb", "beam_a",
     "blanked", "scan", "left_s", "estimate_s",
 )  # fmt: skip
 
@@ -84,8 +84,9 @@ def unanswered(last: Status, seconds: float) -> Status:
     """Return what is known while control does not answer: nothing of what it said last, and for how long."""
     text = f"the host has not answered for {seconds:.0f} s: nothing shown here is known (operando status)"
     gone: Status = {**dict.fromkeys(MEASURED), "quantities": {}, "goals": [], "soc": {}, "lines": {}}
-    gone |= {"running": [{**one, "spent_s": None} for one in last.get("running") or []], "questions": []}
-    return {**last, **gone, "alarms": [text, *last.get("alarms", [])], "latched": []}
+    gone |= {"running": [], "questions": [], "gaps": 0, "silent_s": seconds}
+    kept = {key: value for key, value in last.items() if key != "target_k"}
+    return {**kept, **gone, "alarms": [text, *last.get("alarms", [])], "latched": []}
 
 
 def one_line(status: Status) -> str:

@@ -30,20 +30,32 @@ def panel(status: Status, width: int = 80) -> Panel:
         status: what the desk says, or ``display.unanswered`` of it.
         width: columns of the terminal.
     """
-    rows: list[RenderableType] = [_progress(status, width), _readings(status, width)]
+    rows: list[RenderableType] = []
+    if "silent_s" in status:
+        rows.append(Text(f"last heard at {clock(status.get('elapsed_s'))}, {_where(status)}", style="dim"))
+    else:
+        rows.append(_progress(status, width))
+    rows.append(_readings(status, width))
     rows += [part for part in (_science(status, width), _scan(status), _health(status, width)) if part]
     rows += _calls(status)
     alarms, questions = status.get("alarms") or [], status.get("questions") or []
     colour = "red" if alarms else "yellow" if status.get("paused") or questions else "green"
     state = "asks" if questions else "paused" if status.get("paused") else status.get("state", "")
     state = "ALARM" if alarms else state
+    state = "NO ANSWER" if "silent_s" in status else state
     speed = f"  at {status['speed']:.0f}x" if status.get("speed", 1.0) > 1.0 else ""
-    ways = "pause, stop, abort, safe: operando VERB" if width >= NARROW else ""
+    ways = "operando pause | stop | abort | safe" if width >= NARROW else ""
     return Panel(
         Group(*rows), title=f"[bold]{escape(str(status.get('run', 'operando')))}[/]  {state}{speed}",
-        border_style=colour, width=min(width, 120), title_align="left", subtitle=f"[dim]{ways}[/]",
+        border_style=colour, width=min(width, 120), title_align="left",
+        subtitle=f"[dim]{ways}[/]" if ways else None,
         subtitle_align="right",
     )  # fmt: skip
+
+
+def _where(status: Status) -> str:
+    step = status.get("step") or {}
+    return f"in step {step['number']} of {step['of']}: {step.get('title', '')}" if step else "between steps"
 
 
 def _progress(status: Status, width: int) -> Table:
@@ -79,12 +91,19 @@ def _bar(
     known = done is not None and bool(total)
     bar: RenderableType = ""
     if known:
-        bar = ProgressBar(total=float(total or 1.0), completed=min(float(done or 0.0), float(total or 1.0)))
+        bar = _of(float(done or 0.0), float(total or 1.0))
     share = f"{100.0 * min(1.0, float(done or 0.0) / float(total or 1.0)):3.0f} %  " if known else ""
     rest = f"{share}{clock(left_s)} left" if left_s is not None else ""
     style = "bold" if label == "step" else ""
     cells: list[RenderableType] = [Text(label, style="dim"), Text(text, style=style)]
     table.add_row(*cells, *([bar] if width >= NARROW else []), Text(rest))
+
+
+def _of(done: float, total: float, width: int | None = None) -> ProgressBar:
+    """Return a bar; a step that takes longer than estimated is a full one."""
+    return ProgressBar(
+        total=total, completed=min(done, total), width=width, complete_style="cyan", finished_style="green"
+    )
 
 
 def _readings(status: Status, width: int) -> Table:
@@ -93,7 +112,11 @@ def _readings(status: Status, width: int) -> Table:
     state = str(status.get("cell_state") or "")
     temperature = value(status.get("temperature_k"), "K", 1)
     cells = [
-        ("T", temperature, f"target {target:.1f} K" if target else "heater off"),
+        (
+            "T",
+            temperature,
+            f"target {target:.1f} K" if target else "heater off" if "target_k" in status else "",
+        ),
         ("E", value(status.get("voltage_v"), "V", 3), STATES.get(state, state)),
         ("I", value(status.get("current_a"), "uA", 2, 1e6), ""),
         ("Q", value(status.get("charge_coulomb"), "uAh", 3, 1 / 3.6e-3), ""),
@@ -158,7 +181,7 @@ def measured(quantity: Mapping[str, Any]) -> str:
 def _goal(goal: Mapping[str, Any]) -> Sequence[RenderableType]:
     of = " ".join(str(goal[key]) for key in ("of", "layer") if goal.get(key))
     fraction = goal.get("fraction")
-    bar = ProgressBar(total=1.0, completed=fraction or 0.0, width=16)
+    bar = _of(fraction or 0.0, 1.0, width=16)
     digits = 3 if goal.get("kind") == "uncertainty" else 0
     now = "-" if goal.get("now") is None else f"{goal['now']:.{digits}f}"
     small = float(goal["goal"]) < 10 and digits

@@ -85,7 +85,7 @@ def of_event(event: Event) -> Notice | None:
             f"{body.get('id')}: {body.get('choice', '')} ({body.get('by')})",
         )
     elif event.kind == "gap" and not body.get("end"):
-        told = ("gaps", False, f"gap in {body.get('module')}", str(body.get("text", "")))
+        told = ("gaps", False, f"gap in {body.get('module') or event.module}", str(body.get("text", "")))
     elif event.kind == "supervisor":
         return of_supervisor(body)
     if told is None:

@@ -31,6 +31,7 @@ from controller.offline.pdf import print_pdf
 from controller.offline.recover import record_of, seeds_of
 from controller.offline.run_files import RunFiles
 from controller.offline.sweeps import reduced
+from controller.progress import Steps
 from controller.summary import summarise
 
 EXIT_DONE, EXIT_FILES, EXIT_GAPS = 0, 2, 6
@@ -79,6 +80,12 @@ class Finish:
         if only is not None:
             wanted = tuple(name for name in wanted if name in MADE[only])
             self.problems += self._problems_of_others(wanted)
+        with Steps(f"making the {only or 'files'}", len(wanted) + 1) as shown:
+            return self._made(wanted, shown)
+
+    def _made(self, wanted: Sequence[str], shown: Steps) -> list[str]:
+        """Make these files; return in words what could not be made."""
+        shown.begin("reading the run")
         self._reduce()
         self._attempt("the record", self._read)
         if not self._record:
@@ -93,6 +100,7 @@ class Finish:
         }  # fmt: skip
         for name, make in parts.items():
             if name in wanted:
+                shown.begin(name)
                 self._attempt(name, make)
         if REPORT in wanted:
             self._attempt("overview", self._overviews)

@@ -23,6 +23,7 @@ from controller.offline.campaign_work import Answer
 from controller.offline.product import pack, produce, unpack, unpack_product
 from controller.offline.results_out import Result
 from controller.offline.technique import Job, Problems, Technique
+from controller.progress import Steps
 from drivers.files.errors import FileError
 
 DONE, WRONG, NO_CLUSTER, ABORTED, GAPS = 0, 2, 3, 5, 6
@@ -134,7 +135,12 @@ def _results(args: argparse.Namespace) -> list[Result]:
         return [_merged(args)]
     jobs: list[Job] = args.chosen.jobs(args)
     if not args.dask:
-        return [_reduced(args, job, f"{number} of {len(jobs)}") for number, job in enumerate(jobs, 1)]
+        results = []
+        with Steps("reducing", len(jobs)) as shown:
+            for job in jobs:
+                shown.begin(job.file.name)
+                results.append(_reduced(args, job))
+        return results
     named = [(job.file, job.inputs) for job in jobs]
     tasks = campaign.plan(args, _module(args), jobs, send=args.send)
     del jobs  # and with them what they have read
@@ -153,7 +159,11 @@ def _merged(args: argparse.Namespace) -> Result:
     if args.dask:
         answers = _spread(args, campaign.plan_parts(args, _module(args), send=args.send))
     else:
-        answers = [_part(args, file) for file in args.files]
+        answers = []
+        with Steps("reducing", len(args.files)) as shown:
+            for file in args.files:
+                shown.begin(file.name)
+                answers.append(_part(args, file))
     problems = [
         f"{file}: {one.why}" for file, one in zip(args.files, answers, strict=True) if one.product is None
     ]
@@ -176,9 +186,7 @@ def _spread(args: argparse.Namespace, tasks: Sequence[Any]) -> list[Answer]:
     return campaign.spread(tasks, campaign.Cluster(args.dask, args.send, args.wait), keep)
 
 
-def _reduced(args: argparse.Namespace, job: Job, place: str) -> Result:
-    if sys.stderr.isatty():
-        print(f"reducing {place}: {job.file.name}", file=sys.stderr)
+def _reduced(args: argparse.Namespace, job: Job) -> Result:
     try:
         report = job.run()
     except (OSError, ValueError) as error:

@@ -24,6 +24,8 @@ from controller.offline import words
 
 EXIT_DONE, EXIT_FILES = 0, 2
 WIDTH = 100
+LABEL = 56  # columns of the names of quantities, so that the tables of all layers stand in line
+LONGEST_VALUE = 14  # of a number with its unit
 COLOURS = {0: "green", 6: "yellow"}
 ASCII = str.maketrans(
     {
@@ -44,13 +46,13 @@ FILES = {
 Plain = dict[str, Any]
 
 
-def result(summary: Mapping[str, Any], folder: Path | None = None) -> RenderableType:
+def result(summary: Mapping[str, Any], folder: Path | None = None, *, width: int = WIDTH) -> RenderableType:
     """Return what is shown of a summary; ``folder`` is put before the names of the files."""
     parts: list[RenderableType] = [_head(summary)]
     if not summary["steps"] and not summary["layers"]:
         return Padding(Group(*parts, *_warnings(summary)), (1, 0, 0, 1), expand=False)
     for layer in by_interest(summary["layers"]):
-        parts += [Text(), *_layer(layer, summary)]
+        parts += [Text(), *_layer(layer, summary, wide=width >= WIDTH)]
     for state in summary.get("radiographs", ()):
         parts += [Text(), Text(_radiograph(state))]
     expected = "scanner" in (summary.get("roles") or ("scanner",))  # what has none counts no layers
@@ -78,7 +80,8 @@ def _radiograph(state: Mapping[str, Any]) -> str:
 def print_result(summary: Mapping[str, Any], stream: TextIO, folder: Path | None = None) -> None:
     """Print a summary for people."""
     if stream.isatty() and can_show(stream):
-        Console(file=stream, highlight=False).print(result(summary, folder))
+        console = Console(file=stream, highlight=False)
+        console.print(result(summary, folder, width=console.width))
         return
     console = Console(file=stream, highlight=False, width=WIDTH, no_color=True)
     with console.capture() as captured:
@@ -126,7 +129,9 @@ def by_interest(layers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(layers, key=lambda layer: layer["kind"] != "host")
 
 
-def _layer(layer: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+def _layer(
+    layer: Mapping[str, Any], summary: Mapping[str, Any], *, wide: bool = True
+) -> Iterator[RenderableType]:
     """Yield one layer: the verdict in words, what it is made of, and the table of its quantities."""
     change = layer.get("change") or {}
     seen = change.get("seen")
@@ -136,26 +141,38 @@ def _layer(layer: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Ren
     yield head
     if layer["kind"] == "host" and layer.get("z") is not None:
         yield Text("  " + words.agreement(layer), style="bold red" if layer.get("agree") is False else "bold")
-    yield Text("  " + words.made_of(layer.get("interval")), style="dim")
+    yield _indented(words.made_of(layer.get("interval")))
     names = [name for name in words.NAMES if name in layer["quantities"]]
     if layer["kind"] == "host":
         wanted = ("li_relative", "x", "soc_beam", "soc_charge")
         names = [name for name in words.NAMES if name in names or name in wanted]
-    table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=bool(names))
-    table.add_column("", min_width=56, no_wrap=True)
-    table.add_column("value", justify="right", header_style="dim")  # words in place of a number may wrap
+    table = Table(box=None, pad_edge=False, padding=(0, 2 if wide else 1))
+    table.add_column("", min_width=LABEL if wide else None, no_wrap=wide)
+    table.add_column("value", justify="right", header_style="dim", no_wrap=True)
+    why_not: dict[str, list[str]] = {}  # words in place of a number would not fit into its column
     for title in ("± stat", "± sys", "± total"):
         table.add_column(title, justify="right", header_style="dim", no_wrap=True)
     for name in names:
         shown = words.cells(name, layer["quantities"].get(name, {}))
         label = words.name_of(name, layer["name"], summary.get("sample"))
         value = f"{shown.value} {shown.unit}".rstrip()
-        table.add_row(f"  {label}", Text(value, "bold"), shown.stat, shown.sys, shown.total)
-    if names:
-        yield table
+        if shown.total == words.MISSING and len(value) > LONGEST_VALUE:
+            why_not.setdefault(value, []).append(label)
+            continue
+        table.add_row(label, Text(value, "bold"), shown.stat, shown.sys, shown.total)
+    if table.row_count:
+        yield Padding(table, (0, 0, 0, 2))
+    for why, labels in why_not.items():
+        if why != change.get("text"):  # else the verdict has said it already
+            yield _indented(f"{'; '.join(labels)}: {why}", "yellow")
     counts = _counts(layer)
     if counts:
-        yield Text(f"  counts: {counts}", style="dim")
+        yield _indented(f"counts: {counts}")
+
+
+def _indented(text: str, style: str = "dim") -> Padding:
+    """Return text that stays indented where it is wrapped."""
+    return Padding(Text(text, style=style), (0, 0, 0, 2))
 
 
 def _counts(layer: Mapping[str, Any]) -> str:

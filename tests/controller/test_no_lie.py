@@ -73,6 +73,7 @@ class World:
                 state="running", paused=False, where=lambda: None, estimate_s=0.0, scan_status=lambda: None
             ),
             products={"progress": {}}, guard=self.guard, health=SimpleNamespace(now=dict),
+            questions=SimpleNamespace(open=list), outlook=SimpleNamespace(now=dict),
         )  # fmt: skip
         self.desk = Desk(host)
 

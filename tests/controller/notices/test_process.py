@@ -94,6 +94,8 @@ def test_killed_and_ended_nothing_is_lost_and_nothing_told_twice(world: World) -
     world.start()
     world.journal.latch("permit", TRIP, run="run-1")
     world.until(lambda: "TRIP permit" in world.titles(), "the trip is told")
+    kept = world.folder / "state" / "notices.json"
+    world.until(lambda: '"TRIP permit"' not in kept.read_text(), "and that it was told is on disk")
     world.kill()
     world.gap("while nobody looked")
     world.start()
