@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -12,11 +13,24 @@ from controller.config.instruments.base import Device, Positive
 from controller.config.quantities import Quantity
 
 
+class MeasuredScale(Table):
+    """How an energy scale was found: ``operando calibrate`` writes it. It is kept with the station file."""
+
+    offset_error_kev: Annotated[float, Quantity("keV", low=0.0)] = Field(alias="offset_error")
+    gain_error_kev: Annotated[float, Quantity("keV", low=0.0)] = Field(alias="gain_error")
+    correlation: Annotated[float, Field(ge=-1.0, le=1.0)]
+    lines: Annotated[tuple[str, ...], Field(min_length=2, strict=False)]
+    on: datetime.date
+    source: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class EnergyScale(Table):
     """Nominal calibration: energy = offset + gain * channel; refined on the running spectrum."""
 
     offset_kev: Annotated[float, Quantity("keV")] = Field(alias="offset")
     gain_kev: Annotated[float, Quantity("keV", above=0.0)] = Field(alias="gain")
+    measured: MeasuredScale | None = Field(default=None, exclude=True)  # not the driver's business
 
 
 class Amptek(Device):
