@@ -181,17 +181,15 @@ def small_disk_for(name: str) -> Setting:
     return setting
 
 
-def keithley(model: str) -> Setting:
-    """Return a setting that has a bench of its own with this source in place of the potentiostat."""
+def bench_with(instrument: str) -> Setting:
+    """Return a setting that has a bench of its own with other instruments, as ``--with`` has them."""
 
     def setting(world: World, folder: Path, things: dict[str, Any], undo: Undo) -> World:
         own = contextlib.ExitStack()
         undo.append(own.close)
-        elsewhere = Path(
-            own.enter_context(tempfile.TemporaryDirectory(prefix="keithley-"))
-        )  # no part of the run
-        chosen = ("--with", f"cell=keithley_{model}")
-        return own.enter_context(a_bench(elsewhere, speed=world.speed, seed=11, more=chosen))
+        apart = own.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))  # no part of the run
+        chosen = ("--with", instrument)
+        return own.enter_context(a_bench(Path(apart), speed=world.speed, seed=11, more=chosen))
 
     return setting
 
@@ -225,8 +223,9 @@ def extend_path(folder: Path, undo: Undo) -> None:
 SETTINGS: dict[str, Setting] = {
     "mosquitto": mosquitto,
     "mosquitto on a small disk": mosquitto_on_a_small_disk,
-    "keithley 2400": keithley("2400"),
-    "keithley 2450": keithley("2450"),
+    "keithley 2400": bench_with("cell=keithley_2400"),
+    "keithley 2450": bench_with("cell=keithley_2450"),
+    "host pid": bench_with("heater=host_pid"),
     "ports by name": ports_by_name,
     "shared bus": shared_bus,
     "shared bus, read four times a second": shared_bus_read_fast,

@@ -44,6 +44,27 @@ ROLES = {
 HOST = ("supervisor", "control", "reduce", "link", "broker", "web")
 
 
+MENDED: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {  # what takes the faults of a heater back
+    "heater": (
+        ("neighbour", {"answers": False}),
+        ("wrong_unit", {"count": 0}),
+        ("sensor", {"state": "good"}),
+        ("reset", {"boot_s": 0.0}),  # its sensor-break alarm latches until it is switched off
+        ("stuck_output", {"fraction": None}),
+        ("runaway", {"watt": 0.0}),
+        ("deaf", {"given": False}),
+    ),
+    "thermometer": (("sensor", {"state": "good"}), ("leads", {"ohm": 0.0})),
+    "supply": (
+        ("replug", {}),
+        ("sag", {"fraction": 1.0}),
+        ("deaf", {"given": False}),
+        ("locked", {"given": False}),
+        ("reset", {"boot_s": 0.0}),
+    ),
+}
+
+
 def eventually(
     probe: Callable[[], Any],
     what: str,
@@ -214,8 +235,8 @@ class World:
             cell_on=twins["cell"]["cell_on"],
             blanked=twins["io"]["blanked"],
             shutter_open=twins["io"]["shutter_open"],
-            output_percent=twins["heater"]["output_percent"],
-            heater_joule=twins["heater"]["heater_joule"],
+            output_percent=_output_percent(twins),
+            heater_joule=twins["heater" if "heater" in twins else "supply"]["heater_joule"],
             pulses=twins["io"]["pulses"],
         )
 
@@ -256,26 +277,18 @@ class World:
 
     def mend(self) -> None:
         """Take every fault back, except that of a serial line."""
-        for target in ("heater", "cell", "io", "pixe", "pige"):
+        heaters = [one for one in ("heater", "thermometer", "supply") if one in self.ask("counters")["twins"]]
+        for target in (*heaters, "cell", "io", "pixe", "pige"):
             self.fault(target, "mended")
         for target in ("io", "pixe", "pige"):
             self.fault(target, "replug")
         for target in ("pixe", "pige"):
             self.fault(target, "fifo")
-        self.fault("heater", "neighbour", answers=False)
-        self.fault("heater", "wrong_unit", count=0)
-        self.fault("heater", "sensor", state="good")
-        self.fault("heater", "reset", boot_s=0.0)  # its sensor-break alarm latches until it is switched off
-        self.fault("heater", "stuck_output", fraction=None)
-        self.fault("heater", "runaway", watt=0.0)
-        self.fault("heater", "deaf", given=False)
-        for kind, nothing in (
-            ("overload", "count"),
-            ("nan", "count"),
-            ("set_error", "volt"),
-            ("contact", "ohm"),
-        ):
-            self.fault("cell", kind, **{nothing: 0})
+        for heater in heaters:
+            for kind, nothing in MENDED[heater]:
+                self.fault(heater, kind, **nothing)
+        for kind, key in (("overload", "count"), ("nan", "count"), ("set_error", "volt"), ("contact", "ohm")):
+            self.fault("cell", kind, **{key: 0})
         for kind in ("relay", "shutter"):
             self.fault("io", kind)
         for name in ("vacuum", "window"):
@@ -283,6 +296,13 @@ class World:
         self.fault("io", "permit", given=True)
         self.fault("io", "beam_loss", lost=False)
         self.put("holder.stuck_power_w", 0.0)
+
+
+def _output_percent(twins: Mapping[str, Any]) -> float:
+    """Return what comes out for the heater, of full power; of a supply: anything at all counts as full."""
+    if "heater" in twins:
+        return float(twins["heater"]["output_percent"])
+    return 100.0 if float(twins["supply"]["output_w"]) > 0.0 else 0.0
 
 
 class Run:
