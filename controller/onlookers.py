@@ -56,10 +56,22 @@ def _notices(around: Surroundings) -> list[str] | None:
     ]  # fmt: skip
 
 
+def _epics(around: Surroundings) -> list[str] | None:
+    """Our values as PVs."""
+    told = around.station.epics
+    if told is None or around.broker == "none":
+        return None
+    return [
+        "controller.gateways.epics", "--station", around.station.name, "--broker", around.broker,
+        "--listen", f"{told.host}:{told.port}", "--pva-port", str(told.pva_port),
+    ]  # fmt: skip
+
+
 # name -> its arguments after ``python -m``; None when the station file does not ask for it
 ONLOOKERS: dict[str, Callable[[Surroundings], list[str] | None]] = {
     "web": address.arguments,
     "secop": _secop,
+    "epics": _epics,
     "notices": _notices,
 }
 

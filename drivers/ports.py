@@ -34,12 +34,17 @@ def _zmq(*, host: str, port: int) -> Port:
     return DistantPort(f"tcp://{host}:{port}")
 
 
+def _epics(*, host: str, port: int) -> Port:
+    return DistantPort(f"epics://{host}:{port}")
+
+
 KINDS: Mapping[str, Callable[..., Port]] = {
     "serial": _serial,
     "tcp": _tcp,
     "udp": _udp,
     "folder": _folder,
     "zmq": _zmq,
+    "epics": _epics,
 }
 
 
@@ -51,7 +56,7 @@ def open_line(
     Args:
         name: name of the line in the station file.
         table: ``kind`` and the keys of that kind: serial {port, baud, parity, stop_bits},
-            tcp {host, port}, udp {host, port}, folder {path}, zmq {host, port}.
+            tcp {host, port}, udp {host, port}, folder {path}, zmq or epics {host, port}.
         trace: see ``Line``.
         shared: several instruments are on it; then it is a ``SharedLine``.
 

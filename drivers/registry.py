@@ -28,6 +28,7 @@ BUILT_IN = {  # the same as in pyproject.toml, so that a plain source tree works
     "icpdas_m7015": "drivers.icpdas_m7015:IcpDasM7015",
     "aimtti_cpx400dp": "drivers.aimtti_cpx400dp:AimTtiCpx400dp",
     "modbus_pid": "drivers.modbus_pid:ModbusPid",
+    "epics_pv": "drivers.epics_pv:EpicsPv",
 }
 
 

@@ -19,6 +19,7 @@ from controller.config.instruments.amptek import Amptek
 from controller.config.instruments.base import Composite, Device, Instrument
 from controller.config.instruments.camera import FrameFolder, FrameLive
 from controller.config.instruments.cell import EmStat
+from controller.config.instruments.epics import EpicsPv
 from controller.config.instruments.hexitec import Hexitec
 from controller.config.instruments.host_pid import HostPid
 from controller.config.instruments.keithley import Keithley2400, Keithley2450
@@ -49,6 +50,7 @@ BUILT_IN: dict[str, type[Instrument]] = {
     "icpdas_m7015": M7015,
     "aimtti_cpx400dp": Cpx400dp,
     "modbus_pid": ModbusPid,
+    "epics_pv": EpicsPv,
 }
 
 

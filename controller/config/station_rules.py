@@ -85,7 +85,7 @@ class _Rules:
                 continue
             model = _model(device)
             kind, kinds = _table(self.lines[line]).get("kind"), model.line_kinds if model else ()
-            if kinds and kind in ("serial", "tcp", "udp", "folder", "zmq") and kind not in kinds:
+            if kinds and kind in ("serial", "tcp", "udp", "folder", "zmq", "epics") and kind not in kinds:
                 yield self.broken(
                     ("device", name, "line"),
                     f"is a {kind} line, and {device['driver']} needs {' or '.join(kinds)}",

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -387,8 +388,11 @@ def test_the_frappy_client_sets_a_target(writing: Served) -> None:
         client.disconnect()
 
 
-def test_secop_ophyd_reads_and_moves_under_a_run_engine(writing: Served) -> None:
+def test_secop_ophyd_reads_and_moves_under_a_run_engine(
+    writing: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("secop_ophyd")
+    monkeypatch.chdir(tmp_path)  # it leaves a folder behind
     from bluesky import RunEngine
     from bluesky import plan_stubs as bps
     from bluesky import plans as bp
