@@ -249,7 +249,7 @@ class Compton:
         words, _, length = strings.layout(self.ny, self.nx)
         self.frames = 0
         self.histogram = np.zeros(pixels * (tables.bins.count + 2), np.uint32)
-        self._narrow = np.zeros(self.histogram.size, np.uint16)  # its last 16 bits, since it was settled
+        self._narrow = np.zeros(self.histogram.size, np.uint8)  # its last 8 bits, since it was settled
         self.counts = np.zeros((4, pixels), np.uint32)
         self._sides = strings.sides_of(self.ny, self.nx)
         self._scratch = np.zeros((kernels.SCRATCH, length), np.uint64)

@@ -43,7 +43,7 @@ _NONE = np.uint64(0)  # no bit set
 
 
 @njit(
-    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u2[::1])",
+    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u1[::1])",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def _single_addresses(  # type: ignore[no-untyped-def]
@@ -64,7 +64,7 @@ def _single_addresses(  # type: ignore[no-untyped-def]
 
 
 @njit(
-    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u4[:,::1], u2[::1])",
+    "i8(u2[:,::1], i8, i8, i4[::1], i8, i8, i8, i8[:,::1], i8, i8, i8, i4[::1], i8, u4[:,::1], u1[::1])",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
 def _pair_addresses(  # type: ignore[no-untyped-def]
@@ -108,17 +108,17 @@ def _pair_addresses(  # type: ignore[no-untyped-def]
     return filled + stop - start
 
 
-@njit("void(i4[::1], i8, u2[::1], u4[::1])", cache=True, nogil=True, boundscheck=False)
+@njit("void(i4[::1], i8, u1[::1], u4[::1])", cache=True, nogil=True, boundscheck=False)
 def _increment(addresses, n, narrow, histogram):  # type: ignore[no-untyped-def]
     for k in range(n):
-        value = np.uint16(narrow[addresses[k]] + np.uint16(1))
+        value = np.uint8(narrow[addresses[k]] + np.uint8(1))
         narrow[addresses[k]] = value
         if value == 0:
-            histogram[addresses[k]] += np.uint32(1 << 16)
+            histogram[addresses[k]] += np.uint32(1 << 8)
 
 
 @njit(
-    "i8(u2[:,::1], i8, u2[::1], i8[:,::1], i8, i8, b1, i8, i8, i8, i8, u2[::1], u4[::1], u4[:,::1],"
+    "i8(u2[:,::1], i8, u2[::1], i8[:,::1], i8, i8, b1, i8, i8, i8, i8, u1[::1], u4[::1], u4[:,::1],"
     " u8[:,::1], u8[:,::1], u8[:,:,::1], i8, i8[:,::1], i4[::1], i4[::1])",
     cache=True, nogil=True, boundscheck=False,
 )  # fmt: skip
@@ -149,7 +149,7 @@ def reduce_frames(  # type: ignore[no-untyped-def]
         ny: rows of the detector.
         nx: columns.
         dither: 1 or 0.
-        narrow: uint16, shape (ny*nx * (bins+2),): it stays nearer than 32 bits; what it overflows by goes to
+        narrow: uint8, shape (ny*nx * (bins+2),): it stays nearer than 32 bits; what it overflows by goes to
         histogram: uint32, same shape; the counts are the sum of both.
         counts: uint32, shape (4, ny*nx), see HITS to PAIRS.
         sides: of ``sides_of``.
