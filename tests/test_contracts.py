@@ -176,6 +176,10 @@ LIGHT = {  # what is imported -> what it may not load
     "controller.launch": HEAVY | {"numpy"},
     "controller.talk": HEAVY | {"numpy"},
     "controller.check": HEAVY | {"aiomqtt", "amqtt"},
+    "controller.gateways.secop": HEAVY | {"numpy", "amqtt", "pint"},
+    "controller.gateways.epics": HEAVY | {"numpy", "amqtt", "pint", "caproto", "p4p"},
+    "controller.gateways.bluesky": HEAVY | {"numpy", "aiomqtt", "bluesky", "pint"},
+    "drivers.epics_pv": HEAVY | {"numpy", "caproto", "p4p"},
 }
 
 
@@ -212,6 +216,11 @@ def only_importer(names: set[str]) -> set[str]:
 def test_ports_and_the_mqtt_client_have_one_door_each() -> None:
     assert only_importer({"aiomqtt", "paho"}) == {"controller/mqtt.py"}
     assert only_importer({"serial", "serial_asyncio_fast"}) == {"drivers/port_serial.py"}
+
+
+def test_what_others_licence_otherwise_is_never_imported_and_epics_has_two_doors() -> None:
+    assert only_importer({"frappy", "secop_ophyd", "bluesky", "ophyd_async"}) == set()
+    assert only_importer({"caproto", "p4p"}) == {"controller/gateways/epics.py", "drivers/epics_worker.py"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
