@@ -24,7 +24,7 @@ SPARE = (GREEN, VIOLET, "#b45309")
 NARROWEST_PANEL = 0.85  # inches: below, the names of the scans run into each other
 CELL_PX = 4.4  # a smaller cell of a map cannot be seen on the page
 TALL = 1.6  # maps higher than this times their width stand in one row
-WIDEST, WIDEST_PANEL, HIGHEST_PANEL, SOC_PANEL = WIDTH, 2.8, 4.4, 2.6  # inches
+WIDEST, WIDEST_PANEL, HIGHEST_PANEL, SOC_PANEL = WIDTH, 2.8, 2.8, 2.6  # inches
 AXIS, GAP, BAR_GAP, BAR, BAR_TEXT, HEAD, FOOT = 0.62, 0.07, 0.09, 0.11, 0.52, 0.62, 0.12
 PER_EXPOSURE = {"1/nC": "counts per nC", "1/s": "counts per s"}
 

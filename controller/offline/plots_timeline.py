@@ -26,19 +26,19 @@ UNIT_FLOOR = {"voltage / V": 0.02, "temperature / K": 2.0, "current / µA": 0.5,
 
 def timeline(run: Timeline) -> Figure:
     """Draw what was planned, what was done, and what temperature and cell did meanwhile."""
-    lanes = [lane for lane in LANES if any(bar.lane == lane for bar in (*run.bars, *run.planned))] or [
-        LANES[0]
-    ]
+    known = {bar.lane for bar in (*run.bars, *run.planned)} or {LANES[0]}
+    lanes = [lane for lane in LANES if lane in known]
     rows = len(lanes) + bool(run.planned)
-    traces = [one for one in _measured(run) if np.isfinite(one[0].value).any()] or _measured(run)[:1]
+    traces = [one for one in _measured(run) if np.isfinite(one[0].value).any()]
     panels = len(traces)
     figure = Figure(
         figsize=(WIDTH, 1.0 + 0.34 * rows + 1.35 * panels),
         layout=ConstrainedLayoutEngine(h_pad=0.02, hspace=0.02),
     )
-    axes = figure.subplots(
-        1 + panels, 1, sharex=True, height_ratios=[0.34 * rows + 0.32, *(1.35,) * panels]
-    )  # fmt: skip
+    heights = [0.34 * rows + 0.32, *(1.35,) * panels]
+    axes = np.atleast_1d(
+        np.asarray(figure.subplots(1 + panels, 1, sharex=True, height_ratios=heights), object)
+    )
     end = max(run.end, *(bar.end or 0.0 for bar in run.planned), 1e-3)
     _steps(axes[0], run, lanes, end)
     for one, (trace, colour, label, target, band) in zip(axes[1:], traces, strict=True):
@@ -55,7 +55,7 @@ def timeline(run: Timeline) -> Figure:
             _switches(one, run)
     axes[-1].set_xlim(0.0, end)
     axes[-1].set_xlabel("lab time since the run began / min")
-    figure.align_ylabels(axes)
+    figure.align_ylabels(list(axes))
     return figure
 
 

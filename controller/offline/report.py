@@ -18,6 +18,7 @@ from controller.offline import (
     plots_spectra,
     plots_sweeps,
     plots_timeline,
+    report_exposures,
     report_method,
     report_sweeps,
     report_text,
@@ -29,12 +30,12 @@ from controller.offline.gather import UNEXPOSED, gather
 from controller.offline.markup import Content, Markup, escape, join, section, tag
 from controller.offline.run_files import RunFiles
 from controller.offline.svg import Picture, page_style, picture
-from controller.offline.told import Told, tell
+from controller.offline.told import CHECKSUMS, Told, tell
 from controller.offline.view import View
 
 SECTIONS = (
     ("result", "Result"), ("impedance", "Impedance"), ("soc", "State of charge"), ("maps", "Maps"),
-    ("profiles", "Profiles"), ("radiographs", "Radiographs"),
+    ("profiles", "Profiles"), ("exposures", "Exposures"), ("radiographs", "Radiographs"),
     ("spectra", "Spectra"), ("run", "The run"), ("events", "What happened"),
     ("instruments", "Instruments"), ("provenance", "Where it comes from"),
 )  # fmt: skip
@@ -51,6 +52,8 @@ def write_report(run: RunFiles, summary: Plain, path: Path) -> list[str]:
     view, told = gather(run, summary), tell(run, summary)
     pictures, problems = draw(view)
     write_text(path, page(summary, pictures, told))
+    known = "".join(f"{one.sha256}  {one.name}\n" for one in told.files if one.sha256 is not None)
+    write_text(path.with_name(CHECKSUMS), known)
     return [*view.missing, *problems]
 
 
@@ -135,7 +138,7 @@ def _wanted(summary: Plain, told: Told) -> list[tuple[str, str]]:
     beam = beam or any(one.do in BEAM_STEPS for one in told.plan)
     there = {
         **dict.fromkeys(SCANNED, beam), "impedance": bool(summary.get("impedance")),
-        "radiographs": bool(summary.get("radiographs")),
+        "radiographs": bool(summary.get("radiographs")), "exposures": bool(summary.get("exposures")),
     }  # fmt: skip
     return [one for one in SECTIONS if there.get(one[0], True)]
 
@@ -169,6 +172,9 @@ def _sections(summary: Plain, pictures: Mapping[str, Picture], told: Told) -> di
         "soc": lambda: _figures("soc", "State of charge", drawn("soc"), no_soc),
         "maps": lambda: _figures("maps", "Maps", drawn("maps", "soc_maps"), no_map),
         "profiles": lambda: _figures("profiles", "Profiles", drawn("profiles"), "No scan could be levelled."),
+        "exposures": lambda: section(
+            "exposures", "Exposures", report_exposures.exposures(summary["exposures"])
+        ),
         "radiographs": lambda: section(
             "radiographs", "Radiographs", report_text.radiographs(summary["radiographs"]),
             *drawn("radiograph_profiles", "radiograph_regions"),

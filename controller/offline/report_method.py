@@ -9,10 +9,11 @@ from typing import Any
 from controller.offline import words
 from controller.offline.markup import Content, Markup, join, table, tag
 from controller.offline.show import FILES
-from controller.offline.told import File, Limit, Planned, Told
+from controller.offline.told import CHECKSUMS, File, Limit, Planned, Told
 
 Plain = Mapping[str, Any]
 
+RAW_SHOWN = 8  # raw files that are listed one by one
 SHOWN_DIGITS = 16  # of a checksum; the whole of it is in the title of the cell
 UNITS = ("bytes", "kB", "MB", "GB")
 MEANINGS = {
@@ -81,11 +82,16 @@ def files(summary: Plain, listed: Sequence[File]) -> Markup:
     for name, what in meanings.items():
         if name not in known and name not in OTHERS:  # written after this page, or with it
             rows.append((tag("a", name, href=name), what, None, None))
-    for one in listed:
+    shown, raw = [one for one in listed if "/" not in one.name], [one for one in listed if "/" in one.name]
+    for one in [*shown, *raw[:RAW_SHOWN]]:
         rows.append(
             (tag("a", one.name, href=one.name), meanings.get(one.name, ""), _size(one.size), _checksum(one))
         )
-    note = "Checksums show their first digits; sha256sum prints the whole of them."
+    if len(raw) > RAW_SHOWN:
+        rest = raw[RAW_SHOWN:]
+        size = _size(sum(one.size for one in rest))
+        rows.append((f"raw/ and {len(rest)} more", "raw events and images", size, None))
+    note = f"Checksums show their first digits. All of them: sha256sum -c {CHECKSUMS}, in the run's folder."
     return join(
         [table(("file", "what it is", "size", "sha256"), rows, numbers=(2,), label="Files of the run"),
          tag("p", note, class_="meta")]

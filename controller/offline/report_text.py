@@ -364,6 +364,8 @@ def _at(times: Plain, zero: float) -> Markup:
 def _calibration(summary: Plain) -> Markup:
     """Return the table that x was read from, with the conditions under which it holds."""
     table_of = summary.get("calibration")
+    if not table_of and not summary["layers"]:
+        return Markup("")
     if not table_of:
         return join([tag("h3", "Calibration"), tag("p", "No calibration table was used: there is no x.")])
     fractions = ", ".join(f"{100 * v:.3g} % {k}" for k, v in (table_of.get("mass_fractions") or {}).items())

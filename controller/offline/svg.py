@@ -40,7 +40,6 @@ _NAME = re.compile(r'(\bid="|\burl\(#|\bhref="#)([\w.-]+)')
 _IMAGE_NAME = re.compile(r' id="image\w+"')
 _FONT = re.compile(r"font-family: [^;\"]+;?")
 _POINT_PX = 4.0 / 3.0
-_STRETCH = 1.14  # on a screen: a figure is drawn for paper, where it is made smaller
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def inline(svg: str, name: str, title: str) -> str:
         raise ValueError(f"figure {name} has no size")
     head = (
         f'<svg role="img" aria-label="{html.escape(title)}" viewBox="{size[2]}" '
-        f'style="max-width: {_STRETCH * float(size[1]) * _POINT_PX:.0f}px" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        f'style="--width: {float(size[1]) * _POINT_PX:.0f}px" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     body = head + body[size.end() :]
     body = _IMAGE_NAME.sub("", body)  # made from what it shows: two alike would bear one name

@@ -23,7 +23,8 @@ from controller.steps import title_of
 
 HASHED_BYTES = 1 << 30  # a larger file is named with its size alone: a small board reads 100 MB in a second
 PIECE_BYTES = 1 << 20
-NOT_LISTED = ("summary.json", "report.html", "report.pdf")  # written after the list, or with it
+CHECKSUMS = "checksums.sha256"
+NOT_LISTED = ("summary.json", "report.html", "report.pdf", CHECKSUMS)  # written after the list, or with it
 FOLDERS = ("raw",)  # whose files are listed too; products and maps can be made again from them
 CONTAINERS = ("parallel", "repeat")
 SAME_S = 1e-3
