@@ -23,6 +23,7 @@ from controller.local import LocalError, ask, watch
 from controller.notify import Notifier
 from controller.offline.files_out import write_text
 from controller.paths import StateDir, StationBusy, StationLock
+from controller.progress import Steps
 
 START_S = 60.0
 LISTENS_S = 15.0  # a supervisor that has just been started may take this long to answer
@@ -308,7 +309,8 @@ def _follow(
             if not as_json:
                 _show(_events(state, process), watch_file)
                 watch_file = None
-            return _ended(process, state)
+            with Steps("control has ended: the results are written", 0):
+                return _ended(process, state)
         except KeyboardInterrupt as error:
             asked = str(error)
 
@@ -366,12 +368,12 @@ def _show(events: Iterator[dict[str, Any] | None], watch_file: Path | None) -> N
     from controller.display import follow
 
     try:
-        for event in events:
-            if event is None:
-                continue
+        with Steps("starting the host", 0):
+            first = next((event for event in events if event is not None), None)
+        if first is not None:
             if watch_file is not None and watch_file.is_file():
                 print(f"from elsewhere:\n  {watch_file.read_text().strip()}", flush=True)
-            follow(itertools.chain([event], events), Console())
+            follow(itertools.chain([first], events), Console())
     except (OSError, SystemExit):  # rich makes a SystemExit of a broken pipe
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as this process lives
 

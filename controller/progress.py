@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
@@ -37,7 +38,8 @@ class Steps:
         text = parts.TextColumn("{task.description}", markup=False)
         known = [parts.MofNCompleteColumn(), parts.TimeRemainingColumn()]
         self._bar = parts.Progress(text, parts.BarColumn(20), *known, console=console, transient=True)
-        self._bar.start()
+        with contextlib.suppress(OSError, SystemExit):  # a terminal that is gone takes only the view with it
+            self._bar.start()
         self._task = self._bar.add_task(self._title, total=self._total or None)
         return self
 
@@ -45,7 +47,8 @@ class Steps:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError, SystemExit):
+                self._bar.stop()
 
     def begin(self, part: str) -> None:
         """The next part is begun, and the one before it is done."""
