@@ -74,6 +74,7 @@ class ChannelAccess:
         """Open the port. Its number and that of the beacons are in the environment already."""
         from caproto.asyncio.server import Context
 
+        logging.getLogger("caproto").setLevel(logging.CRITICAL)  # beacons that nobody hears, with tracebacks
         self._task = asyncio.create_task(Context(self.channels, interfaces=[host]).run())
         await asyncio.sleep(0)
 

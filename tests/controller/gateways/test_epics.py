@@ -50,7 +50,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 """
 CLIENT = """
 import asyncio, json, sys
-from aioca import caget, caput, FORMAT_CTRL, FORMAT_TIME, CANothing
+from aioca import caget, caput, FORMAT_CTRL, FORMAT_TIME
 
 async def main(name, write):
     got = await caget(name, format=FORMAT_CTRL, timeout=20)
@@ -62,7 +62,7 @@ async def main(name, write):
         try:
             await caput(name, 1.0, timeout=5, wait=True)
             told["wrote"] = True
-        except CANothing as error:
+        except Exception as error:
             told["refused"] = str(error)
     print(json.dumps(told))
 
@@ -79,6 +79,7 @@ class Gateway:
             self.port, self.pva = free_ports(2)
             self.pva_search = self.pva + 1
         env = {key: value for key, value in os.environ.items() if not key.startswith("EPICS_")}
+        self.began = time.time()
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVER, "127.0.0.1", str(self.port), str(self.pva)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env,
@@ -105,14 +106,14 @@ class Gateway:
         }  # fmt: skip
         done = subprocess.run(
             [sys.executable, "-c", CLIENT, name, *more], capture_output=True, text=True, env=env, check=False,
-            timeout=60,
+            timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         told: dict[str, Any] = json.loads(done.stdout)
         return told
 
     def until(self, name: str, key: str, value: Any, *more: str) -> dict[str, Any]:
-        end = time.monotonic() + 20.0
+        end = time.monotonic() + 60.0
         while (told := self.caget(name, *more))[key] != value:
             assert time.monotonic() < end, told
         return told
@@ -138,7 +139,7 @@ def test_aioca_sees_value_unit_limits_and_time_and_is_refused_a_write(gateway: G
     told = gateway.caget(NAME, "write")
     assert (told["value"], told["units"], told["low"], told["high"]) == (300.0, "K", 280.0, 345.0)
     assert told["severity"] == 0
-    assert told["t"] == pytest.approx(time.time(), abs=120.0)
+    assert gateway.began < told["t"] < time.time()
     assert "wrote" not in told
     assert "access" in told["refused"].lower()
     assert gateway.caget(NAME)["value"] == 300.0
@@ -170,7 +171,7 @@ def test_p4p_sees_the_same_and_is_refused_a_write(gateway: Gateway) -> None:
         assert got.severity == 0
         raw = got.raw.todict()
         assert (raw["display"]["units"], raw["display"]["limitHigh"]) == ("K", 345.0)
-        assert raw["timeStamp"]["secondsPastEpoch"] == pytest.approx(time.time(), abs=120.0)
+        assert gateway.began - 1 < raw["timeStamp"]["secondsPastEpoch"] < time.time()
         with pytest.raises(client.RemoteError):
             context.put(NAME, 1.0, timeout=10)
         assert float(context.get(NAME, timeout=20)) == 300.0
