@@ -63,7 +63,7 @@ class Page:
         """Serve until told to end."""
         runner = web.AppRunner(
             self.server.application(), access_log=None, handle_signals=False, keepalive_timeout=30.0,
-            handler_cancellation=True,
+            handler_cancellation=True, shutdown_timeout=1.0,
         )  # fmt: skip
         await runner.setup()
         listening = self._listen()
