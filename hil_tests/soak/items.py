@@ -144,8 +144,18 @@ def stage(work: Workshop) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+def manual(work: Workshop) -> str:
+    """Let others command in whole runs: a plan, a SECoP client, one that vanishes, a host that is killed."""
+    place = ROOT / "hil_tests" / "test_run_manual.py"
+    done = work.run([sys.executable, "-m", "pytest", "-q", "-n0", "-m", "soak", place], limit_s=1800.0)
+    if done.returncode:
+        raise Failed(done.stdout.strip()[-2500:])
+    return done.stdout.strip().splitlines()[-1]
+
+
 ITEMS: dict[str, Item] = {
     "stage": stage,
+    "manual": manual,
     "wheels": wheels,
     "fresh-user": fresh_user,
     "moeller2021": moeller2021,
