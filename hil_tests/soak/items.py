@@ -14,6 +14,7 @@ from hil_tests.soak.frames import frame_faults, frames
 from hil_tests.soak.fresh_user import fresh_user
 from hil_tests.soak.long_run import long_run
 from hil_tests.soak.network import store_and_forward
+from hil_tests.soak.page import page_viewers
 from hil_tests.soak.runner import ROOT, Failed, Item, Workshop
 from hil_tests.soak.runs import Run, chi_square_bound, on_the_bench
 from hil_tests.soak.sweeps import sweeps
@@ -168,6 +169,7 @@ ITEMS: dict[str, Item] = {
     **dict(durability.items()),
     "store-and-forward": store_and_forward,
     "long-run": long_run,
+    "page-viewers": page_viewers,
     "frames": frames,
     "frame-faults": frame_faults,
     "any-order": any_order,
