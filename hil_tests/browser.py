@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, sync_playwright
 
+from hil_tests.harness import eventually
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 APT_LINE = "sudo apt-get install chromium fonts-dejavu-core"
 ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--enable-precise-memory-info")
@@ -44,8 +46,17 @@ class Watched:
         return [url for url in self.asked if urlsplit(url).netloc != ours and urlsplit(url).scheme != "data"]
 
     def until(self, script: str, *, seconds: float = 60.0) -> Any:
-        """Wait until an expression of the page is true; return what it is."""
-        return self.page.wait_for_function(script, timeout=seconds * 1000).json_value()
+        """Wait until an expression of the page is true; return what it is.
+
+        Asked from here: the page's own security policy forbids what playwright would do inside it.
+        """
+        return eventually(
+            lambda: self.page.evaluate(script), script, seconds=seconds, poll_s=0.1, tell=self.tell
+        )
+
+    def tell(self) -> str:
+        """Say what the page shows, for whoever reads a failed test."""
+        return f"{self.errors}\n{self.page.inner_text('body')[:3000]}"
 
     def text(self, selector: str) -> str:
         """Return what stands in an element, as it is seen."""

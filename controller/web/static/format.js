@@ -60,6 +60,13 @@ export function text(value, unit) {
   return told.unit && told.text !== DASH ? `${told.text} ${told.unit}` : told.text;
 }
 
+/** Return a quantity with as few digits as say it: a limit, a mark. */
+export function brief(value, unit) {
+  const { text: told, unit: shown } = quantity(value, unit);
+  const plain = told.includes(".") ? told.replace(/\.?0+$/, "") : told;
+  return shown ? `${plain} ${shown}` : plain;
+}
+
 /** Return kelvin in degrees Celsius as a text. */
 export function celsius(value_k) {
   return value_k == null ? "" : `${fixed(value_k - ZERO_C_K, 1)} °C`;

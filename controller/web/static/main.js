@@ -41,7 +41,7 @@ function about() {
     const parts = [model.station && `station ${model.station}`, model.state("run/id").v, speed > 1 ? `virtual bench, lab time runs ${format.significant(speed, 3)} times faster` : ""];
     setText(byId("run-about"), parts.filter(Boolean).join(" · "));
     const version = model.host?.version ? ` Host version ${model.host.version}.` : "";
-    setText(byId("colophon"), `operando ${model.version}. This page only looks: it cannot command anything.${version}`);
+    setText(byId("colophon"), `operando ${model.version || ""}. This page only looks: it cannot command anything.${version}`);
   };
   model.when(["state:run/*", "states", "host", "link"], draw);
 }
@@ -61,7 +61,7 @@ function connection() {
     setText(byId("link-text"), !lost ? `live${late}` : begins ? "connecting" : "not live");
     banner.hidden = !lost || begins;
     if (banner.hidden) return;
-    setText(what, `${capital(lost.text)}${lost.since_s ? ` since ${format.clock(lost.since_s)}` : ""}. Nothing below is the present.`);
+    setText(what, `${capital(lost.text)}${lost.since_s ? ` (since ${format.clock(lost.since_s)})` : ""}. Nothing below is the present.`);
     const tail = ended ? "The run had ended before." : lost.link ? "The page tries again by itself. At the station: operando status" : "At the station: operando status";
     setText(since, `${lost.since_s ? `For ${format.age(Math.floor(model.now() - lost.since_s))}. ` : ""}${tail}`);
     setAttr(banner, "data-calm", ended);

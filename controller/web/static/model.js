@@ -109,7 +109,7 @@ export class Model {
       this.touch("product:");
     }
     this.station = told.station;
-    this.version = told.version;
+    this.version = told.version ?? "";
     this.complete = false;
     this.states.clear();
     this.events = [];

@@ -35,8 +35,9 @@ export class Plot {
   show(data) {
     this.data = data;
     const flat = this.flat();
-    setAttr(this.root, "data-empty", flat[0].length === 0);
-    if (flat[0].length === 0) return this.drop();
+    const empty = !flat.slice(1).some((values) => values.some((value) => value != null));
+    setAttr(this.root, "data-empty", empty);
+    if (empty) return this.drop();
     if (this.plot) this.plot.setData(flat, true);
     else this.build(flat);
     this.tell();

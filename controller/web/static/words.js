@@ -108,7 +108,7 @@ export function margins(model) {
   return [...found].filter(([, { low, high }]) => Number.isFinite(low) && Number.isFinite(high) && high > low).map(([channel, { low, high, unit }]) => {
     const value = model.value(channel);
     const part = Math.min(1, Math.max(0, (value - low) / (high - low)));
-    return { channel, name: CHANNELS[channel], value, low: format.text(low, unit), high: format.text(high, unit), part, near: Math.min(part, 1 - part) < 0.05 };
+    return { channel, name: CHANNELS[channel], value, low: format.brief(low, unit), high: format.brief(high, unit), part, near: Math.min(part, 1 - part) < 0.05 };
   });
 }
 
@@ -132,8 +132,9 @@ export function running(model) {
   const top = (plan?.steps ?? []).filter((step) => !step.depth);
   const where = number != null && top.length ? `Step ${number} of ${top.length}${title ? `: ${title}` : ""}` : title ?? "";
   if (lost) {
-    const ended = state === "ended" ? "It had ended before." : state ? `When last heard: ${state}. ${where}` : "";
-    return { level: "unknown", icon: "unknown", word: "Not known", text: ended.trim() || "Nothing has been heard yet." };
+    if (state === "ended") return { ...ended(model, top), level: "unknown" };
+    const heard = state ? `When last heard: ${state}. ${where}` : "Nothing has been heard yet.";
+    return { level: "unknown", icon: "unknown", word: "Not known", text: heard.trim() };
   }
   const speed = model.value("run/speed") || 1;
   const left = model.value("run/left");

@@ -17,11 +17,12 @@ export function counts(model) {
   const draw = () => {
     const goals = model.state("result/goals");
     const layers = model.state("result/counts");
-    const key = JSON.stringify([goals.v, goals.q, layers.v, layers.q, model.passes.length, Boolean(model.lost())]);
+    const key = JSON.stringify([model.state("scan/now").v?.scan, goals.v, goals.q, layers.v, layers.q, model.passes.length, Boolean(model.lost())]);
     if (key === before) return;
     before = key;
     const parts = [];
-    if (goals.v?.length) parts.push(goalTable(goals));
+    const scan = model.state("scan/now").v?.scan;
+    if (goals.v?.length && (scan == null || goals.v[0].scan === scan)) parts.push(goalTable(goals));
     if (layers.v && Object.keys(layers.v).length) parts.push(layerTable(layers.v));
     if (model.passes.length) parts.push(passTable(model.passes));
     byId("counts-empty").hidden = parts.length > 0;
@@ -30,11 +31,11 @@ export function counts(model) {
     const text = model.passes.length ? `${format.plural(model.passes.length, "pass", "passes")}${bad ? `, ${bad} quarantined` : ", all good"}` : "";
     setText(byId("counts-age"), `${model.lost() ? "OLD: " : ""}${text}`);
   };
-  model.when(["state:result/*", "passes", "states", "link", "host"], draw);
+  model.when(["state:result/*", "state:scan/now", "passes", "states", "link", "host"], draw);
 }
 
 function goalTable({ v }) {
-  const built = table("Goals of the scan that runs", [{ title: "goal" }, { title: "now", n: true }, { title: "wanted", n: true }], v.map((goal) => [
+  const built = table("Goals of this scan", [{ title: "goal" }, { title: "now", n: true }, { title: "wanted", n: true }], v.map((goal) => [
     KINDS[goal.kind]?.(goal) ?? goal.kind, told(goal.now, goal), told(goal.goal, goal)]));
   built.querySelectorAll("tbody tr").forEach((row, i) => {
     const part = v[i].fraction;
@@ -44,6 +45,11 @@ function goalTable({ v }) {
     row.firstChild.append(meter);
   });
   return built;
+}
+
+/** The first words of a reason; all of it stands in the events. */
+function short(why = "") {
+  return why.length > 48 ? `${why.slice(0, 46).trimEnd()} …` : why;
 }
 
 function told(value, { kind, unit }) {
@@ -63,5 +69,5 @@ function passTable(passes) {
   return table("Last passes", [{ title: "pass" }, { title: "ended" }, { title: "events", n: true }, { title: "beam", n: true }, { title: "" }],
     passes.slice(-6).reverse().map((one) => [`${one.name ?? one.scan} ${one.n}`, format.clock(one.t),
       Object.values(one.events ?? {}).reduce((sum, count) => sum + count, 0).toLocaleString("en").replace(/,/g, "\u202f"),
-      one.charge_coulomb == null ? format.DASH : format.significant(one.charge_coulomb * 1e9, 3) + " nC", one.good ? "good" : `quarantined: ${one.why}`]));
+      one.charge_coulomb == null ? format.DASH : format.significant(one.charge_coulomb * 1e9, 3) + " nC", one.good ? "good" : `quarantined: ${short(one.why)}`]));
 }

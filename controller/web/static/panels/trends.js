@@ -44,7 +44,7 @@ export function trends(model) {
     const plot = new Plot({
       name: what.name, height: 160, sync: "trends", x: { time: true, range: (_u, low, high) => [span.value === "run" ? low : from(), Math.max(high, low + 1)] },
       y: { range: range(main), size: 54 }, marks, areas: what.areas ?? (() => []),
-      series: what.names.map((name, i) => ({ label: what.labels[i], colour: what.colours[i], kind: what.kinds[i], error: what.error ?? (i === 0), tell: say(UNITS[name], 1 / what.scale) })),
+      series: what.names.map((name, i) => ({ label: what.labels[i], colour: what.colours[i], kind: what.kinds[i], error: Boolean(what.error), tell: say(UNITS[name], 1 / what.scale) })),
     });
     root.append(plot.root);
     what.names.forEach((name) => model.seriesOf(name));
