@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import time
@@ -82,8 +83,9 @@ class Exposing:
                 told = (m.get("n") for m in read_index(raw) if m.get("k") == "exposure")
                 self.n = max((n for n in told if isinstance(n, int)), default=0)
         self.progress: dict[int, Message] = {}
-        self.results: list[Message] = []
+        self.results: list[Message] = _earlier(raw, self.n) if self.n else []
         self._ended: dict[int, asyncio.Event] = {}
+        self._began_s: dict[int, float] = {}
         self._said: set[str] = set()
 
     async def begin(self, role: str, name: str, purpose: str, keep: int) -> int:
@@ -92,6 +94,7 @@ class Exposing:
         self.n += 1
         n = self.n
         self._ended[n], self._said = asyncio.Event(), set()
+        self._began_s[n] = self._clock.now_s()
         if isinstance(detector, ImageDetector):
             detector.keep_in(str(self._raw / f"{role}_{n:04d}"))
         await detector.start()
@@ -128,7 +131,9 @@ class Exposing:
             await self._hand_on(role)
             counts = _counts(await detector.status())
         self._reduction.send({"k": "exposure_end", "n": n, "position": position, "counters": counts})
+        ended_s = self._clock.now_s()
         found = await self._checked(role, n)
+        found |= {"began_lab_s": self._began_s.get(n), "ended_lab_s": ended_s}
         self._recorder.post("exposure", role, {**found, "state": "ended"})
         self.results.append(found)
         self._tell_losses(role, found, counts)
@@ -198,6 +203,17 @@ class Exposing:
         self.progress[n] = message
         if message["k"] != "exposure_progress" and n in self._ended:
             self._ended[n].set()
+
+
+def _earlier(raw: Path, last: int) -> list[Message]:
+    """Return what came of the exposures before a run was taken up, as reduce left it beside their data."""
+    found: list[Message] = []
+    for path in sorted(raw.glob("*_[0-9][0-9][0-9][0-9].json")):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            told = json.loads(path.read_text())
+            if 0 < int(told["n"]) <= last:
+                found.append({**told, "ok": not told.get("problem") and not told.get("why")})
+    return sorted(found, key=lambda one: int(one["n"]))
 
 
 def _counts(status: FrameStatus) -> dict[str, int]:

@@ -114,6 +114,32 @@ _SWEEP: Plain = {
         "why_not": {"type": "string"},
     },
 }
+_EXPOSURE: Plain = {
+    "description": "one exposure of a frame detector: what was counted, what was lost, what came out",
+    "type": "object",
+    "required": ["n", "role", "frames", "lost", "ok"],
+    "properties": {
+        "n": {"type": "integer"},
+        "role": {"type": "string"},
+        "name": {"type": "string"},
+        "purpose": {"enum": ["sample", "dark", "flat"]},
+        "began_lab_s": _NUMBER_OR_NULL,
+        "ended_lab_s": _NUMBER_OR_NULL,
+        "frames": {"type": "integer", "description": "counted by reduce; 0 when it told nothing"},
+        "lost": {"type": "integer", "description": "frames missing, incomplete, or overwritten uncounted"},
+        "hits": {"type": "integer"},
+        "photons": {"type": "integer", "description": "where photons are counted: in all pixels"},
+        "acceptance": {**_NUMBER_OR_NULL, "description": "share of the hits that are single photons, mean"},
+        "occupancy": {**_NUMBER_OR_NULL, "description": "photons in one pixel of one frame"},
+        "s": {**_QUANTITY, "description": "S-parameter of the whole detector"},
+        "dark": {"type": "object"},
+        "stamp": {"type": "object", "description": "state of the cell in the images of a camera"},
+        "counters": {"type": "object"},
+        "ok": {"type": "boolean", "description": "what was counted is what the detector has sent"},
+        "why": {"type": "string"},
+        "problem": {"type": "string"},
+    },
+}
 SCHEMA: Plain = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "$id": SCHEMA_ID,
@@ -163,7 +189,7 @@ SCHEMA: Plain = {
         "confirmed_by_person": _LIST_OF_OBJECTS,
         "instruments": {"type": "object"},
         "radiographs": {**_LIST_OF_OBJECTS, "description": "states that a camera saw, reduced"},
-        "exposures": {**_LIST_OF_OBJECTS, "description": "of frame detectors: what was counted and lost"},
+        "exposures": {"type": "array", "items": _EXPOSURE},
         "roles": {
             "type": "object", "additionalProperties": {"type": "string"},
             "description": "role -> device of the station; what is not here the station does not have",
@@ -238,7 +264,7 @@ def summarise(
         "flags": list(found.get("flags", [])),
         "confirmed_by_person": record["confirmed_by_person"],
         "instruments": record["instruments"],
-        "exposures": [_brief(one) for one in record.get("exposures", [])],
+        "exposures": [_exposure(one) for one in record.get("exposures", [])],
         "radiographs": [_brief(state) for state in found.get("radiographs", [])],
         "roles": dict(record.get("roles", {})),
         "steps": [{"ended_lab_s": None, **step} for step in record["steps"]],
@@ -258,6 +284,23 @@ def _brief(state: Mapping[str, Any]) -> Plain:
     """Return what a camera saw without its profiles: they are in ``result.json``."""
     left_out = ("profile", "lithium6", "state")
     return {name: value for name, value in state.items() if name not in left_out}
+
+
+def _exposure(told: Mapping[str, Any]) -> Plain:
+    """Return what came of an exposure; a quantity without its error is none."""
+    one = _brief(told)
+    counters = one.get("counters") or {}
+    one["frames"] = int(one.get("frames") or 0)
+    one["lost"] = sum(int(counters.get(name, 0)) for name in ("missing", "incomplete"))
+    one["lost"] += int(one.get("unread") or 0)
+    one["ok"] = bool(one.get("ok", False))
+    for key in ("why", "problem"):
+        if one.get(key) is None:
+            one.pop(key, None)
+    quantity = one.get("s")
+    if quantity is not None and any(quantity.get(f"sigma_{kind}") is None for kind in ("stat", "sys")):
+        one["s"] = {"value": None, "sigma_stat": None, "sigma_sys": None, "unit": "1"}
+    return one
 
 
 def total(quantity: Mapping[str, Any]) -> float | None:

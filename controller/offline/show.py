@@ -55,7 +55,10 @@ def result(summary: Mapping[str, Any], folder: Path | None = None, *, width: int
         parts += [Text(), *_layer(layer, summary, wide=width >= WIDTH)]
     for state in summary.get("radiographs", ()):
         parts += [Text(), Text(_radiograph(state))]
-    expected = "scanner" in (summary.get("roles") or ("scanner",))  # what has none counts no layers
+    exposures = summary.get("exposures", ())
+    parts += [Text(), *(Text(_exposure(one)) for one in exposures)] if exposures else []
+    # What has no scanner counts no layers, and neither does a run that has made nothing but exposures.
+    expected = "scanner" in (summary.get("roles") or ("scanner",)) and (summary["scans"] or not exposures)
     if not summary["layers"] and expected:
         parts += [Text(), Text("No result: the reduction gave none for this run.", style="bold yellow")]
     warnings = list(_warnings(summary))
@@ -75,6 +78,29 @@ def _radiograph(state: Mapping[str, Any]) -> str:
     what = "lithium-6" if state.get("lithium6_of_regions") else "optical depth"
     soc = f" at SoC {100.0 * state['soc']['mean']:.2f} %" if state.get("soc") else ""
     return f"{state['name']}{soc}, {state['frames']} images: {what} " + (", ".join(told) or "of no region")
+
+
+def _exposure(one: Mapping[str, Any]) -> str:
+    """Return one line about an exposure: what was counted and lost, and what came out with its error."""
+    told = [f"{words.count(one['frames'])} frames"]
+    if one.get("photons") is not None:
+        told.append(f"{words.count(one['photons'])} photons")
+    quantity = one.get("s") or {}
+    if quantity.get("value") is not None:
+        shown = words.cells("s", quantity)
+        told.append(f"S = {shown.value} ± {shown.stat} stat ± {shown.sys} sys")
+    dark = one.get("dark") or {}
+    if dark.get("adu") is not None:
+        told.append(f"dark level {words.fixed(dark['adu'], 1)} ADU")
+    told.append(f"{words.count(one['lost'])} lost" if one["lost"] else "none lost")
+    problem = (
+        one.get("why") or one.get("problem") or ("" if one.get("ok", True) else "not counted to its end")
+    )
+    purpose = "" if one.get("purpose", "sample") == "sample" else f" ({one['purpose']})"
+    name = one.get("name") or f"exposure {one['n']}"
+    return f"{name}{purpose}, {one['role']}: {', '.join(told)}" + (
+        f"; attention: {problem}" if problem else ""
+    )
 
 
 def print_result(summary: Mapping[str, Any], stream: TextIO, folder: Path | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from controller import exposing as module
 from controller.config.exposures import Expose
 from controller.exposing import Exposing
-from controller.rawfile import RawIndex, read_index
+from controller.rawfile import INDEX_NAME, RawIndex, read_index
 from controller.steps import frames as steps
 from controller.steps.context import Ended
 from drivers.errors import NoReply
@@ -266,3 +267,18 @@ async def test_what_reduce_refuses_ends_the_run(world: World) -> None:
     world.exposing.progress[1] = {"k": "exposure_refused", "n": 1, "why": "there are no dark frames"}
     with pytest.raises(Ended, match="there are no dark frames"):
         await world.expose()
+
+
+async def test_a_run_that_is_taken_up_keeps_what_it_had_exposed(world: World, tmp_path: Path) -> None:
+    raw = tmp_path / "before"
+    raw.mkdir()
+    lines = [{"k": "exposure", "n": n, "role": "compton"} for n in (1, 2)]
+    (raw / INDEX_NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (raw / "compton_0001.json").write_text(
+        json.dumps({"n": 1, "role": "compton", "frames": 5, "problem": ""})
+    )
+    (raw / "compton_0002.json").write_text("{broken")
+    clock = SimpleNamespace(now_s=time.monotonic, speed=1.0)
+    later = Exposing({"compton": world.camera}, world.reduce, world.recorder, clock, raw)
+    assert later.n == 2
+    assert [(one["n"], one["frames"], one["ok"]) for one in later.results] == [(1, 5, True)]

@@ -109,6 +109,24 @@ def test_the_input_is_not_changed() -> None:
     assert (record, result) == before
 
 
+def test_an_exposure_says_what_was_counted_and_lost_and_follows_the_schema() -> None:
+    told = {
+        "n": 1, "role": "compton", "name": "a", "purpose": "sample", "frames": 90, "hits": 70, "unread": 2,
+        "unrecorded": 0, "counters": {"frames": 92, "missing": 3, "incomplete": 1, "held": 0}, "photons": 60,
+        "s": {"value": 0.8, "sigma_stat": 0.01, "sigma_sys": 0.002, "unit": "1"}, "ok": True, "why": "",
+        "began_lab_s": 3.0, "ended_lab_s": 9.0,
+    }  # fmt: skip
+    summary = summarise({**RECORD, "exposures": [told, {"n": 2, "role": "compton"}]}, None)
+    first, second = summary["exposures"]
+    assert (first["frames"], first["lost"], first["s"]["value"]) == (90, 6, 0.8)
+    assert (second["frames"], second["lost"], second["ok"]) == (0, 0, False)
+    assert not errors(summary)
+    bare = {**told, "s": {"value": 0.8, "sigma_stat": None, "sigma_sys": 0.002, "unit": "1"}}
+    summary = summarise({**RECORD, "exposures": [bare]}, None)
+    assert summary["exposures"][0]["s"]["value"] is None
+    assert not errors(summary)
+
+
 def test_without_a_result_there_are_no_layers() -> None:
     told = summarise(RECORD, None, problems=["there is no final result"])
     assert told["layers"] == []

@@ -158,6 +158,31 @@ def test_a_run_without_a_result(summary: dict[str, Any]) -> None:
     assert "No result" in text
 
 
+EXPOSURE = {
+    "n": 2, "role": "compton", "name": "charged", "purpose": "sample", "frames": 8192, "lost": 3,
+    "photons": 51234, "s": {"value": 0.8123, "sigma_stat": 0.0041, "sigma_sys": 0.002, "unit": "1"},
+    "ok": True,
+}  # fmt: skip
+
+
+def test_a_run_of_nothing_but_exposures_has_a_result(summary: dict[str, Any]) -> None:
+    summary.update(layers=[], scans=[], exposures=[EXPOSURE])
+    text = shown(summary)
+    assert "No result" not in text
+    (line,) = [line for line in text.splitlines() if "charged, compton" in line]
+    assert "8 192 frames" in line.replace("\u202f", " ")
+    assert "S = 0.8123 ± 0.0041 stat ± 0.0020 sys" in line
+    assert "3 lost" in line
+    summary["exposures"] = [{**EXPOSURE, "ok": False, "s": None, "why": "16 frames unread"}]
+    assert "attention: 16 frames unread" in " ".join(shown(summary).split())
+
+
+def test_scans_without_a_result_are_still_said(summary: dict[str, Any]) -> None:
+    summary.update(layers=[], exposures=[EXPOSURE])
+    assert summary["scans"]
+    assert "No result" in shown(summary)
+
+
 def test_a_run_that_never_started_is_three_lines(summary: dict[str, Any]) -> None:
     summary.update(layers=[], steps=[], problems=["log: x"], exit_code=None, outcome="the run did not start")
     summary.update(gaps=[], trips=[], quarantined=[], flags=[])
