@@ -26,7 +26,7 @@ def test_every_call_site_of_the_journal_is_found() -> None:
         "host.py:Host._resume:close_crashed",
         "link_server.py:LinkServer._heard:journal.acknowledge",
         "sequence.py:Sequencer.checkpoint:journal.checkpoint",
-        "desk.py:Desk.handle:journal.clear_latch",
+        "desk.py:Desk._clear:journal.clear_latch",
         "scanning.py:Scanning._close_pass:recorder.scan_pass",
     } <= names
     assert not {"read", "latches", "open_runs", "last_checkpoint", "count"} & writing_methods()

@@ -35,7 +35,6 @@ ELSEWHERE = {
     "steps/talk.py": "messages",
     "questions.py": "questions: test_run_questions",
     "sequence.py:Sequencer.run:recorder.line": "a run that was interrupted warm",
-    "record.py:Recorder.trip:": "a trip",
     "steps/manual.py": "commands of local programs: test_run_manual",
     "sequence.py:Sequencer.pause": "a person",
     "sequence.py:Sequencer.proceed": "a person",
@@ -132,7 +131,9 @@ def site_journey(world: World, station: Path, folder: Path, site: str, when: str
     """
     began = time.monotonic()
     journey = Journey(world, folder, station)
-    resumed = site.startswith(("host.py:Host._resume", "host.py:Host._take_over", "resumption.py"))
+    resumed = site.startswith(
+        ("host.py:Host._resume", "host.py:Host._take_over", "resumption.py", "resume_policy.py")
+    )
     if resumed:
         journey.go()
         wait_running(journey, 60.0)
