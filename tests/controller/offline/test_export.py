@@ -24,6 +24,7 @@ from tests.controller.offline.make_run import (
     WALL,
     charge_coulomb,
     make_run,
+    temperature_k,
 )
 
 # Battery Data Format, preferred labels: https://w3id.org/battery-data-alliance/ontology/battery-data-format
@@ -232,12 +233,14 @@ def test_every_nxdata_can_be_plotted(nexus: Path) -> None:
             signal = group[group.attrs["signal"]]
             axes = list(group.attrs["axes"])
             assert len(axes) == signal.ndim
+            for other in group.attrs.get("auxiliary_signals", []):
+                assert group[other].shape == signal.shape, group.name
             for index, axis in enumerate(axes):
                 assert group[axis].shape == (signal.shape[index],), group.name
                 assert group.attrs[f"{axis}_indices"] == index
             if "values_errors" in group:
                 assert group["values_errors"].shape == signal.shape
-        assert seen == 26
+        assert seen == 27
 
 
 def test_every_number_has_units(nexus: Path) -> None:
@@ -297,6 +300,49 @@ def test_who_measured_is_told(nexus: Path) -> None:
         assert file["entry/instrument/heater/fabrication/serial_number"].asstr()[()] == "not told"
         assert json.loads(file["entry/outcome/data"].asstr()[()])["schema"] == "operando/summary/1"
         assert file["entry/start_time"].asstr()[()] == "2026-01-01T12:00:00+00:00"
+
+
+def test_readings_obey_nxsensor_scan(nexus: Path) -> None:
+    with h5py.File(nexus) as file:
+        entry = file["readings"]
+        assert entry["definition"].asstr()[()] == "NXsensor_scan"
+        assert entry["definition"].attrs["version"]
+        assert "definition" not in file["entry"]  # which obeys base classes only, and says no more than that
+        for name in ("process/program", "user/name", "sample/name"):
+            assert entry[name].asstr()[()], name
+        assert {"version", "program_url"} <= set(entry["process/program"].attrs)
+        place = entry["instrument/environment"]
+        sensors = {name for name, group in place.items() if isinstance(group, h5py.Group)}
+        assert sensors == {"target_temperature", "temperature", "voltage", "current", "charge"}
+        told = [set(place[key].asstr()[...]) for key in ("independent_controllers", "measurement_sensors")]
+        assert told == [{"target_temperature"}, sensors - {"target_temperature"}]
+        points = entry["data/time"].shape
+        for name in sensors:
+            assert place[name]["value"].shape == points
+            assert np.array_equal(place[name]["value"], entry["data"][name], equal_nan=True)
+
+
+def test_a_scan_point_has_the_nearest_reading_and_nothing_from_far_away(nexus: Path) -> None:
+    with h5py.File(nexus) as file:
+        entry, log = file["readings"], file["readings/instrument/environment/temperature/value_log"]
+        cell_s = entry["data/time"][...] + 905.0  # the cell was first read there
+        exact = np.array([temperature_k(5.0 * round(s / 5.0)) for s in cell_s])
+        values = entry["data/temperature"][...]
+        broken = (cell_s >= 2500.0) & (cell_s < 2517.5)
+        assert np.all(np.isnan(values[broken]))
+        assert np.nanmax(np.abs(values - exact)[~broken]) < 0.6  # half a period of the heater's readings
+        assert log["value"].shape[0] == file["entry/sample/environment/temperature/value"].shape[0]
+
+
+def test_without_scans_the_readings_are_what_is_shown(tmp_path: Path) -> None:
+    path = make_run(tmp_path, until_s=3.0, reduced=False)
+    finish = Finish(path)
+    finish._read()
+    assert write_nexus(RunFiles(path), finish.summary(), path / "run.nxs") == []
+    with h5py.File(path / "run.nxs") as file:
+        assert file.attrs["default"] == "readings"
+        data = file["readings"][file["readings"].attrs["default"]]
+        assert data.attrs["signal"] == "temperature"
 
 
 def test_a_damaged_product_is_named_and_the_rest_is_there(tmp_path: Path) -> None:
