@@ -103,9 +103,9 @@ def test_a_plan_heats_reads_scans_and_counts_within_limits(world, run, host):
     events = named(documents, "event")
     assert len(events) == 2
     assert events[0]["data"]["heater_sigma"] == 1.0
-    assert events[0]["data"]["heater"] == pytest.approx(world.truth()["holder"]["plate_k"], abs=3.0)
+    assert events[0]["data"]["heater"] == pytest.approx(AMBIENT_K, abs=3.0)
 
-    made(bps.mv(host.heater, 333.0, timeout=120.0))
+    made(bps.mv(host.heater, 333.0, timeout=240.0))
     status = run.status()
     assert status["target_k"] == 333.0  # the engine has stopped the heater: it holds, and is not off
     assert status["temperature_k"] == pytest.approx(333.0, abs=1.0)
@@ -157,9 +157,7 @@ def test_stop_and_abort_of_a_plan_hold_and_open_the_circuit(world, run, host):
         yield from bps.checkpoint()
         yield from bps.abs_set(host.heater, 339.0, group="far")
         yield from bps.sleep(3.0)
-        made.request_pause()
-        yield from bps.checkpoint()
-        yield from bps.sleep(60.0)
+        yield from bps.pause()
 
     with pytest.raises(RunEngineInterrupted):
         made(run_wrapper(plan()))
@@ -167,7 +165,7 @@ def test_stop_and_abort_of_a_plan_hold_and_open_the_circuit(world, run, host):
     held = eventually(
         lambda: (now := run.status()) and now["target_k"] != 339.0 and now["target_k"], "a hold"
     )
-    assert AMBIENT_K - 2.0 < held < 338.9  # where the ramp was, neither off nor at its end
+    assert 320.0 <= held < 338.9  # where the ramp was, inside the window; neither off nor at its end
     assert world.outputs().lab_s > begun
     assert world.outputs().relay_closed
 
@@ -176,9 +174,7 @@ def test_stop_and_abort_of_a_plan_hold_and_open_the_circuit(world, run, host):
     def charge():
         yield from bps.kickoff(host.cell, wait=True)
         yield from bps.sleep(1.0)
-        made.request_pause()
-        yield from bps.checkpoint()
-        yield from bps.complete(host.cell, wait=True)
+        yield from bps.pause()
 
     with pytest.raises(RunEngineInterrupted):
         made(run_wrapper(charge()))

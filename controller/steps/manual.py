@@ -219,7 +219,9 @@ class ManualDesk:
         if target_k is None or now_k is None or abs(now_k - target_k) <= SETTLED_K:
             return target_k
         allowed = self._given("hold", "heater", self._step.heater)
-        hold_k = min(max(now_k, self._limits.temperature_low_k), self._limits.temperature_high_k)
+        hold_k = min(
+            max(now_k, allowed.low_k), allowed.high_k
+        )  # a ramp may begin far below the step's window
         await heating.heat(hold_k, ramp_k_per_s=allowed.ramp_k_per_s)
         return hold_k
 
