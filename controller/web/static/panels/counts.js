@@ -66,7 +66,7 @@ function layerTable(layers) {
 }
 
 function passTable(passes) {
-  return table("Last passes", [{ title: "pass" }, { title: "ended" }, { title: "events", n: true }, { title: "beam", n: true }, { title: "" }],
+  return table("Last passes", [{ title: "pass" }, { title: "ended" }, { title: "events", n: true }, { title: "beam", n: true }, { title: "verdict" }],
     passes.slice(-6).reverse().map((one) => [`${one.name ?? one.scan} ${one.n}`, format.clock(one.t),
       Object.values(one.events ?? {}).reduce((sum, count) => sum + count, 0).toLocaleString("en").replace(/,/g, "\u202f"),
       one.charge_coulomb == null ? format.DASH : format.significant(one.charge_coulomb * 1e9, 3) + " nC", one.good ? "good" : `quarantined: ${short(one.why)}`]));

@@ -10,9 +10,15 @@ export function table(caption, columns, rows) {
       i === 0 ? h("th", { scope: "row" }, cell) : h(columns[i].n ? "td.n" : "td", {}, cell)))))));
 }
 
+/** The name of the panel, so that no two regions are called the same. */
+function named(details) {
+  const title = details.closest("section")?.querySelector("h2")?.textContent ?? "";
+  return `${title}: ${details.querySelector("summary").textContent}`.trim();
+}
+
 /** Keep a table below a <details>: ``make`` returns tables; it is asked while open, at most once in 2 s. */
 export function asTable(details, make) {
-  const room = h("div.scroll", { tabindex: "0", role: "region", "aria-label": details.querySelector("summary").textContent });
+  const room = h("div.scroll", { tabindex: "0", role: "region", "aria-label": named(details) });
   details.append(room);
   let last = 0;
   const fill = (now = false) => {
