@@ -152,7 +152,9 @@ def _amptek() -> Answer:
             names = [item[:4] for item in data.decode().split(";") if item]
             return _packet((0x82, 0x07), "".join(f"{n}={has.get(n, '0')};" for n in names).encode())
         if pid == (0x20, 0x02):
-            has.update(item.split("=") for item in data.decode().split(";") if item)
+            for item in data.decode().split(";"):
+                name, _, value = item.partition("=")
+                has[name] = value
         if pid in ((0xF0, 0x02), (0xF0, 0x03)):
             state["on"] = pid[1] == 2
         return _packet((0xFF, 0x00))
