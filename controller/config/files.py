@@ -53,8 +53,20 @@ def read(path: Path | str) -> Source:
     except UnicodeDecodeError as error:
         raise _refused(path.name, f"is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
-        raise _refused(str(path), f"cannot be read: {error.strerror or error}") from None
+        raise _refused(str(path), f"cannot be read: {error.strerror or error}{_what_to_do(path)}") from None
     return from_text(text, path.name, path)
+
+
+def _what_to_do(path: Path) -> str:
+    """Return what helps where a file cannot be read: others nearby, or a command that writes one."""
+    if path.is_dir():
+        return f"; is it {path / 'station.toml'}?" if (path / "station.toml").is_file() else ""
+    if path.exists():
+        return f"; it belongs to another user (you are in {Path.cwd()})"
+    there = sorted(str(one) for one in path.parent.glob("*.toml"))[:5] if path.parent.is_dir() else []
+    if there:
+        return f"; there are {', '.join(there)}"
+    return f" (looked in {path.parent.absolute()}); operando init station, operando init experiment write one"
 
 
 def from_text(text: str, name: str, path: Path | None = None) -> Source:

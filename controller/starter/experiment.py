@@ -22,7 +22,7 @@ HEAD = f"""\
 # An experiment: the sample, what to count in it, and the steps in order.
 #
 # Written by `operando init experiment`. Where it says "{FILL_IN}" only a person can know: the file is refused
-# until all of them are filled in. A line that begins with # and a key is switched off: it shows the usual one.
+# until all of them are filled in. A line that begins with # and a key is switched off.
 # Quantities carry their unit: "333 K" and "60 degC", "18 uA" and "C/20", "90 s" and "1.5 h".
 # Then: operando check STATION FILE says how long it will take, the dose, and the smallest change that can be
 # seen.
