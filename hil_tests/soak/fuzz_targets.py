@@ -244,7 +244,7 @@ TARGETS: dict[str, Target] = {
         "camera_files", (), fuzz_lines.MARK, b".tif\n", b".fits\n", max_bytes=8192, module=fuzz_frames,
         examples=10,
     ),
-    "camera-hdf5": _codec("camera_hdf5", (), max_bytes=40, module=fuzz_frames, examples=20),
+    "camera-hdf5": _codec("camera_hdf5", (), max_bytes=40, module=fuzz_frames, examples=10),
     "wire-traces": _codec(
         "wire_traces", ("builtins:ValueError",), b"# operando-wire-trace 1\n", b" heater > ",
         b" - ! dropped ", b'"kind": "tcp"', b'"lines": {', b'"station_toml": "', b"1e999", b"nan",
