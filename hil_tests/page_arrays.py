@@ -77,6 +77,15 @@ class Arrays:
         reference = self._products(1, "as prepared", "reference", 4, 0.0)
         return reference + self._products(2, "charging", "charging", n, 0.16)
 
+    def one_map(self, n: int) -> bytes:
+        """Return a map of lithium alone, 4 bytes a pixel, as pass ``n`` might give it."""
+        shape = (self.pixels, self.pixels)
+        head: Body = {
+            "k": "product", "stream": "map/Li", "name": "charging", "scan": 2, "passes": [n], "partial": False,
+            "purpose": "charging", "run": RUN, "t": time.time(), "hist": False, "element": "Li", "unit": "counts",
+        }  # fmt: skip
+        return _frame(head, {"values": self.random.normal(20.0, 4.0, shape).astype("f4")})
+
     def _products(self, scan: int, name: str, purpose: str, n: int, lost: float) -> list[bytes]:
         size, now = self.pixels, time.time() - (STALE_S if self.scene == "stale" else 4.0)
         x = np.linspace(0.8, 99.2, size, dtype="f4")

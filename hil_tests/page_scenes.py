@@ -30,6 +30,10 @@ class Scene:
         """Return maps, profiles and spectra of pass ``n``, and those of the reference scan."""
         return self._arrays.products(n)
 
+    def one_map(self, n: int) -> bytes:
+        """Return a single map."""
+        return self._arrays.one_map(n)
+
     def snapshot(self) -> Body:
         """Return the snapshot of the scene."""
         now = time.time()

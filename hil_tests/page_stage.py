@@ -66,8 +66,7 @@ def application(scene: Scene) -> web.Application:
                 await socket.send_str(json.dumps({"k": "tele", "series": tele}))
             if scene.name == "flood":
                 n += 1
-                for frame in scene.products(n):
-                    await socket.send_bytes(frame)
+                await socket.send_bytes(scene.one_map(n))
             try:
                 message = await socket.receive(timeout=0.5 if scene.name == "flood" else 1.0)
                 if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR):

@@ -10,11 +10,13 @@ import statistics
 import sys
 
 from hil_tests.soak import acceptance, catalogue, durability, fuzz
+from hil_tests.soak.data_out import data_out
 from hil_tests.soak.frames import frame_faults, frames
 from hil_tests.soak.fresh_user import fresh_user
 from hil_tests.soak.long_run import long_run
 from hil_tests.soak.network import store_and_forward
 from hil_tests.soak.page import page_viewers
+from hil_tests.soak.page_growth import page_growth
 from hil_tests.soak.runner import ROOT, Failed, Item, Workshop
 from hil_tests.soak.runs import Run, chi_square_bound, on_the_bench
 from hil_tests.soak.sweeps import sweeps
@@ -158,6 +160,7 @@ ITEMS: dict[str, Item] = {
     "stage": stage,
     "manual": manual,
     "wheels": wheels,
+    "data-out": data_out,
     "fresh-user": fresh_user,
     "moeller2021": moeller2021,
     "quickstart-seeds": quickstart_seeds,
@@ -170,6 +173,7 @@ ITEMS: dict[str, Item] = {
     "store-and-forward": store_and_forward,
     "long-run": long_run,
     "page-viewers": page_viewers,
+    "page-growth": page_growth,
     "frames": frames,
     "frame-faults": frame_faults,
     "any-order": any_order,
