@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from controller.reduce import pictures
+from controller.reduce.spectra import spectra
 from edge.analysis import Analysis
 from edge.ion_beam import IonBeamReducer, Settings
 from edge.placement import Placement
@@ -76,3 +77,38 @@ def test_a_line_counted_by_fits_has_no_profile_and_no_local_soc_and_that_is_said
     assert pictures.profiles(analysis, scan, placement) == {}
     assert pictures.local_soc(analysis, scan, placement) is None
     assert any(flag.startswith("Li: no profile and no local state of charge") for flag in result["flags"])
+
+
+@pytest.mark.parametrize("method", ["window", "projection"])
+def test_a_spectrum_has_the_windows_of_its_lines_with_the_counts_of_the_map(method):
+    analysis, scan, _, _ = reduced(method)
+    found = spectra(analysis, scan)
+    maps = pictures.element_maps(analysis, scan)
+    told = {one["element"]: one for entry in found.values() for one in entry["windows"]}
+    assert set(told) == {"Li", "Co", "P"}
+    for element, one in told.items():
+        assert one["low_kev"] < one["high_kev"]
+        assert one["sidebands"]
+        assert one["net"] == pytest.approx(np.sum(maps[element]["values"], dtype=float), rel=1e-3)
+        assert one["sigma"] > 0.0
+    for entry in found.values():
+        drawn = np.isfinite(entry["fit"])
+        assert drawn.any()
+        assert np.all(entry["continuum"][drawn] <= entry["fit"][drawn] + 1e-3)
+        for one in entry["windows"]:
+            inside = (entry["energy_kev"] > one["low_kev"]) & (entry["energy_kev"] < one["high_kev"])
+            assert drawn[inside].all()
+
+
+def test_profiles_of_the_reference_stand_beside_those_of_a_scan_and_meet_at_the_interface():
+    analysis, scan, placement, _ = reduced("window")
+    reference = analysis.reference
+    base = analysis.placement(reference)
+    alone = pictures.profiles(analysis, reference, base)
+    beside = pictures.profiles_beside_reference(analysis, scan, placement)
+    for element, entry in beside.items():
+        assert entry["reference_name"] == "as prepared"
+        assert np.array_equal(entry["reference_values"], alone[element]["values"])
+        moved = entry["reference_position_um"] - entry["interface_um"]
+        assert np.allclose(moved, alone[element]["position_um"] - alone[element]["interface_um"])
+    assert "reference_values" not in pictures.profiles_beside_reference(analysis, reference, base)["Li"]
