@@ -81,8 +81,10 @@ class Arrays:
         """Return a map of lithium alone, 4 bytes a pixel, as pass ``n`` might give it."""
         shape = (self.pixels, self.pixels)
         head: Body = {
-            "k": "product", "stream": "map/Li", "name": "charging", "scan": 2, "passes": [n], "partial": False,
-            "purpose": "charging", "run": RUN, "t": time.time(), "hist": False, "element": "Li", "unit": "counts",
+            "k": "product", "stream": "map/Li", "name": "charging", "scan": 2, "passes": [n],
+            "partial": False,
+            "purpose": "charging", "run": RUN, "t": time.time(), "hist": False, "element": "Li",
+            "unit": "counts",
         }  # fmt: skip
         return _frame(head, {"values": self.random.normal(20.0, 4.0, shape).astype("f4")})
 
