@@ -118,7 +118,7 @@ def test_every_figure_is_described_with_its_numbers(folder: Path, read: Reader) 
     told = {label.partition(".")[0]: label for label in labels}
     run = told["The run in time"]
     assert "Temperature between 297.0 and 333.0 K" in run
-    assert "From constant current to constant voltage after 53.3 minutes." in run
+    assert "From constant current to constant voltage after 53.2 minutes." in run
     assert "13 good passes, 1 that do not count." in run
     product = RunFiles(folder).find("map/Co", 3)
     assert product is not None
