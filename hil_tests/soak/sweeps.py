@@ -33,9 +33,8 @@ def sweeps(work: Workshop) -> str:
         )
         if abs(r_s / r_ct / (OHMIC_OHM / TRANSFER_OHM) - 1.0) > 0.02:
             wrong.append(f"{one['mode']}: the ratio does not depend on the temperature, and is off")
-        if (
-            abs(r_s / (OHMIC_OHM * factor) - 1.0) > 0.2
-        ):  # 1 K is 14 %, and the cell is a little cooler than the plate
+        # 1 K is 14 %, and the cell is a little cooler than the plate.
+        if abs(r_s / (OHMIC_OHM * factor) - 1.0) > 0.2:
             wrong.append(f"{one['mode']}: R_s is off by more than the temperature explains")
     charge = run.summary["charge"]
     z = (charge["coulomb"] - run.true_coulomb()) / charge["sigma"]
