@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,9 @@ def description(station: Station, experiment: Experiment, limits: CellWindow, sp
         }
         for module, told in parameters.items() if (name := names[module]) is not None
     }  # fmt: skip
-    modules |= described({name: line.model_dump() for name, line in station.lines.items()})
+    used = Counter(getattr(device, "line", "") for device in station.devices.values())
+    shared = [line for line in station.lines if used[line] > 1]
+    modules |= described({name: line.model_dump() for name, line in station.lines.items()}, shared)
     for name, channels in station.monitors.items():
         modules[name] = {
             "driver": station.devices[name].driver, "roles": ["monitor"], "description": f"device {name}",

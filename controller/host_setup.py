@@ -36,6 +36,7 @@ from controller.staging import Staging
 from controller.stamps import Stamps
 from controller.verdict import EXIT_GUARD, EXIT_INSTRUMENT, Stopped
 from drivers.errors import DriverError
+from drivers.shared_line import SharedLine
 
 if TYPE_CHECKING:
     from controller.host import Host
@@ -76,7 +77,12 @@ async def assemble(host: Host) -> None:
     host.bench = build(
         host.station, host.clock, limits=limits, trace=host.trace.of if host.trace is not None else None
     )
-    host.health = LineHealth(host.recorder, {name: line.stats for name, line in host.bench.lines.items()})
+    lines = host.bench.lines
+    host.health = LineHealth(
+        host.recorder,
+        {name: line.stats for name, line in lines.items()},
+        sharing={name: line.sharing.stats for name, line in lines.items() if isinstance(line, SharedLine)},
+    )
     host.heating = Heating(
         host.bench.heater, host.bench.io, host.guard, host.clock, host.recorder,
         period_s=period_s(host, host.station.roles.heater),

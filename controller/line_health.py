@@ -7,7 +7,7 @@ the rest once a minute: health must not fill the journal that it is published th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from controller.payloads import parameter, state
@@ -15,11 +15,12 @@ from controller.payloads import parameter, state
 if TYPE_CHECKING:
     from controller.record import Recorder
     from drivers.line_stats import LineStats
+    from drivers.sharing import SharingStats
 
 LOOK_PERIOD_S = 1.0  # wall
 SLOW_PERIOD_S = 60.0
 PROMPT = "errors", "timeouts", "bad_replies", "losses", "reopenings"
-SLOW = {"requests": "", "p50_ms": "ms", "p99_ms": "ms", "max_ms": "ms"}
+SLOW = "requests", "p50_ms", "p99_ms", "max_ms"
 PARAMETERS = {
     "requests": parameter("requests sent since the host began", kind="integer"),
     "errors": parameter("timeouts, bad replies, lost connections and failed openings", kind="integer"),
@@ -33,16 +34,27 @@ PARAMETERS = {
 }
 
 
+UNITS = {"p50_ms": "ms", "p99_ms": "ms", "max_ms": "ms", "worst_late_ms": "ms"}
+SHARED = {  # of a line that several instruments share, once a minute
+    "waits": parameter("times that an instrument waited for a gap", kind="integer"),
+    "cut": parameter("requests with less time than they wanted: the first comes first", kind="integer"),
+    "squeezed": parameter("requests between two polls for which there was no gap", kind="integer"),
+    "left_alone": parameter("requests not sent, because the instrument had been silent", kind="integer"),
+    "worst_late_ms": parameter("the longest that the first instrument waited for its line", unit="ms"),
+}
+
+
 def module(line: str) -> str:
     """Return the name of a line as a module of ``state`` and ``describe``."""
     return f"line-{line}"
 
 
-def described(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def described(lines: Mapping[str, Mapping[str, Any]], shared: Collection[str] = ()) -> dict[str, Any]:
     """Return what ``describe`` says of the lines: by name, their tables in the station file."""
     return {
         module(name): {
-            "roles": [], "description": f"{table['kind']} line {name}", "parameters": PARAMETERS
+            "roles": [], "description": f"{table['kind']} line {name}",
+            "parameters": {**PARAMETERS, **(SHARED if name in shared else {})},
         }
         for name, table in lines.items()
     }  # fmt: skip
@@ -55,6 +67,7 @@ class LineHealth:
         recorder: where it is published and journalled.
         stats: of the lines, by name.
         monotonic: wall seconds, for tests.
+        sharing: of the lines that several instruments share, by name.
     """
 
     def __init__(
@@ -62,9 +75,11 @@ class LineHealth:
         recorder: Recorder,
         stats: Mapping[str, LineStats],
         monotonic: Callable[[], float] = time.monotonic,
+        sharing: Mapping[str, SharingStats] | None = None,
     ) -> None:
         self._recorder = recorder
         self._stats = stats
+        self._sharing = sharing or {}
         self._monotonic = monotonic
         self._looked_s = self._slow_s = -float("inf")
         self._now: dict[str, dict[str, Any]] = {}
@@ -75,7 +90,10 @@ class LineHealth:
         now_s = self._monotonic()
         if now_s - self._looked_s >= LOOK_PERIOD_S:
             self._looked_s = now_s
-            self._now = {name: stats.as_dict() for name, stats in self._stats.items()}
+            self._now = {
+                name: {**stats.as_dict(), **_shared(self._sharing.get(name))}
+                for name, stats in self._stats.items()
+            }
         return self._now
 
     def tell(self) -> None:
@@ -84,10 +102,10 @@ class LineHealth:
         if slow:
             self._slow_s = self._monotonic()
         for line, counters in self.now().items():
-            for name in (*PROMPT, *(SLOW if slow else ())):
+            for name in (*PROMPT, *((*SLOW, *(SHARED if line in self._sharing else ())) if slow else ())):
                 if self._told.get((line, name), "") != counters[name]:
                     self._told[line, name] = counters[name]
-                    body = state(counters[name], q="good", unit=SLOW.get(name) or None)
+                    body = state(counters[name], q="good", unit=UNITS.get(name))
                     topic = f"state/{module(line)}/{name}"
                     self._recorder.post("state", module(line), body, topic=topic, retain=True)
 
@@ -95,3 +113,13 @@ class LineHealth:
         """Commit the counters of the whole run."""
         self._looked_s = -float("inf")
         await self._recorder.event("line_health", "host", {"lines": self.now()})
+
+
+def _shared(stats: SharingStats | None) -> dict[str, float]:
+    """Return the counters of how a line is shared; of a line of one instrument there are none."""
+    if stats is None:
+        return {}
+    return {
+        "waits": stats.waits, "cut": stats.cut, "squeezed": stats.squeezed, "left_alone": stats.left_alone,
+        "worst_late_ms": round(1e3 * stats.worst_late_s, 1),
+    }  # fmt: skip

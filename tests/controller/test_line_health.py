@@ -10,6 +10,7 @@ from controller.line_health import LineHealth, described
 from controller.payload_schemas import payload_schemas
 from controller.summary import SCHEMA
 from drivers.line_stats import LineStats
+from drivers.sharing import SharingStats
 
 ENVELOPE = {"boot": "0" * 32, "seq": 1, "prev": None, "hist": False}
 
@@ -89,3 +90,23 @@ def test_what_a_person_sees(world: tuple[Record, LineStats, list[float], LineHea
     stats.timeouts, stats.losses = 2, 1
     time_s[0] += 1.0
     assert "heater 40/40 ms (2 timed out, 1 lost of 7)" in one_line({"lines": health.now()})
+
+
+async def test_a_line_that_is_shared_tells_how() -> None:
+    record, sharing = Record(), SharingStats(waits=3, left_alone=2, worst_late_s=0.0123)
+    stats = {"bus": LineStats(), "cell": LineStats()}
+    health = LineHealth(record, stats, sharing={"bus": sharing})  # type: ignore[arg-type]
+    health.tell()
+    told = record.taken()
+    assert told["state/line-bus/waits"] == 3
+    assert told["state/line-bus/left_alone"] == 2
+    assert told["state/line-bus/worst_late_ms"] == 12.3
+    assert not any(topic.startswith("state/line-cell/waits") for topic in told)
+    await health.end()
+    ((_, body),) = record.events
+    assert body["lines"]["bus"]["left_alone"] == 2
+    assert "waits" not in body["lines"]["cell"]
+    tables = described({name: {"kind": "serial"} for name in stats}, ["bus"])
+    assert set(told) == {
+        f"state/{module}/{name}" for module, table in tables.items() for name in table["parameters"]
+    }
