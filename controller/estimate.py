@@ -20,7 +20,10 @@ from typing import Any
 from controller.config.calibrations import HOSTS
 from controller.config.dose import ELEMENTARY_COULOMB, DosePlan
 from controller.config.experiment import Experiment, Placed
+from controller.config.exposures import Expose
 from controller.config.instruments.amptek import Amptek
+from controller.config.instruments.camera import Camera
+from controller.config.instruments.hexitec import Hexitec
 from controller.config.instruments.labjack import LabJack
 from controller.config.quantities import show
 from controller.config.sample import Layer
@@ -46,6 +49,7 @@ GRAY_PER_MEV_PER_G = 1.602176634e-10
 WORD_BYTES = 4
 TIME_TAGS_PER_S = 1e6 / 65536.0  # at the 1 us clock
 SAMPLE_BYTES = 160  # one reading in the journal, its index and its message included
+PIXEL_BYTES = 2  # of an image on the disk, uncompressed
 MAP_BYTES = 16  # value and uncertainty of a pixel
 
 
@@ -207,7 +211,7 @@ class _Estimator:
         hosts = self.sample.hosts
         rate_hz = station.beam.rates.lithium_hz if station.beam is not None else 0.0
         mean_hz = sum(rate_hz * self._share(layer) for layer in hosts) if hosts else rate_hz
-        self.timing = Timing(self.sample, self.settle_s, mean_hz, speed)
+        self.timing = Timing(self.sample, self.settle_s, mean_hz, speed, self._frame_s())
         self.placed = list(experiment.walk())
         self.soc = dict(self._states_of_charge())
 
@@ -234,6 +238,33 @@ class _Estimator:
             changes=tuple(self._changes(scans)),
             notes=tuple(self._notes()),
         )
+
+    def _frame_s(self) -> dict[str, float]:
+        """Return the time from one frame to the next of every frame detector, by role."""
+        found = {}
+        for role in ("compton", "radiography"):
+            device = self.station.device(role)
+            if isinstance(device, Camera):
+                found[role] = device.exposure_s
+            elif isinstance(device, Hexitec):
+                found[role] = 1.0 / device.frame_rate_hz
+        return found
+
+    def _image_bytes(self) -> float:
+        """Return what the images of a camera take on the disk, and whole frames that are to be kept."""
+        total = 0.0
+        for placed in self.placed:
+            step = placed.step
+            if not isinstance(step, Expose):
+                continue
+            _, frames = self.timing.exposure(step)
+            device = self.station.device(step.detector)
+            if isinstance(device, Camera):
+                total += frames * placed.repeats * device.pixels[0] * device.pixels[1] * PIXEL_BYTES
+            elif isinstance(device, Hexitec):
+                kept = 2.0 * device.rows * device.columns * min(step.keep_frames, frames) * placed.repeats
+                total += min(kept, device.whole_frames_bytes)
+        return total
 
     @property
     def _beam(self) -> Beam:
@@ -369,7 +400,7 @@ class _Estimator:
         )
 
     def _disk_bytes(self, scans: tuple[ScanEstimate, ...], expected_s: float) -> float:
-        """Raw words of both detectors, readings, and the maps of every pass."""
+        """Raw words of both detectors, readings, the maps of every pass, and images."""
         words = maps = 0.0
         if scans:
             counted_hz = self._beam.rates.pixe_hz + self._beam.rates.pige_hz + 2.0 * TIME_TAGS_PER_S
@@ -383,7 +414,7 @@ class _Estimator:
                 maps += passes * nx * ny * MAP_BYTES * len(analysis.lines)
         slow = [device for device in self.station.devices.values() if not isinstance(device, Amptek)]
         readings = expected_s * sum(1.0 / device.period_s for device in slow)
-        return words * WORD_BYTES + maps + readings * SAMPLE_BYTES
+        return words * WORD_BYTES + maps + readings * SAMPLE_BYTES + self._image_bytes()
 
     def _notes(self) -> Iterator[str]:
         yield from assumptions(self.placed)

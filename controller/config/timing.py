@@ -7,10 +7,11 @@ to be assumed stands below as constants and is repeated by ``assumptions``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from controller.config.experiment import Placed, walk
+from controller.config.exposures import Expose
 from controller.config.manual import Manual
 from controller.config.sample import Sample
 from controller.config.scans import Raster, Scan, ScanBase
@@ -74,6 +75,7 @@ class Timing:
     settle_s: float
     lithium_hz: float  # mean over a raster, for counting goals
     speed: float = 1.0
+    frame_s: Mapping[str, float] = field(default_factory=dict)  # by role: from one frame to the next
 
     def expected_s(self, placed: Placed, start_k: float = AMBIENT_K) -> float:
         """Return the expected duration of a step, lab seconds; ``start_k`` is the temperature before it."""
@@ -90,11 +92,25 @@ class Timing:
             return self._scan_s(placed, step)
         if isinstance(step, Impedance):
             return min(step.timeout_s, _sweep_s(step))
+        if isinstance(step, Expose):
+            return self.exposure(step)[0]
         if isinstance(step, Parallel | Repeat):
             inside = [one for one in walk((step,)) if len(one.path) == 4]
             children = [self.expected_s(Placed(one.path, one.step, (step,)), start_k) for one in inside]
             return max(children) if isinstance(step, Parallel) else step.times * sum(children)
         return longest_s(step)
+
+    def exposure(self, step: Expose) -> tuple[float, float]:
+        """Return seconds and frames of an exposure; one that ends on counts is taken to need its timeout."""
+        until, frame_s = step.until, self.frame_s.get(step.detector)
+        ends = [step.timeout_s]
+        if until.duration_s is not None:
+            ends.append(until.duration_s)
+        if until.frames is not None and frame_s is not None:
+            ends.append(until.frames * frame_s)
+        seconds = min(ends)
+        frames = math.inf if until.frames is None else float(until.frames)
+        return seconds, 0.0 if frame_s is None else min(frames, seconds / frame_s)
 
     def passes(self, placed: Placed) -> float:
         """Return the expected number of passes of a scan (not whole where time ends it)."""

@@ -1,8 +1,10 @@
 import math
+import tomllib
 
 import pytest
 
 from controller.config import experiment_from, from_text
+from controller.config.exposures import Expose
 from controller.config.timing import Timing, longest_s, pass_time, planned_charge_coulomb
 
 from .conftest import changed
@@ -144,3 +146,27 @@ def test_other_steps():
     assert planned_charge_coulomb(steps["step[11]"], sample, 0.036) == pytest.approx(0.1 * 0.072)
     assert planned_charge_coulomb(steps["step[12]"], sample) is None  # a voltage alone bounds no charge
     assert planned_charge_coulomb(steps["step[1]"], sample) is None
+
+
+def expose(until):
+    keys = {"do": "expose", "name": "a", "detector": "radiography", "timeout": "10 min"}
+    return Expose.model_validate({**keys, "until": tomllib.loads(f"until = {{ {until} }}")["until"]})
+
+
+@pytest.mark.parametrize(
+    ("until", "seconds", "frames"),
+    [
+        ("frames = 30", 60.0, 30.0),
+        ('duration = "20 s"', 20.0, 10.0),
+        ('frames = 30, duration = "20 s"', 20.0, 10.0),
+        ("frames = 100000", 600.0, 300.0),
+    ],
+)
+def test_an_exposure_takes_its_frames_or_its_time(until, seconds, frames):
+    timing = Timing(experiment_of().sample, 0.002, 1.0, frame_s={"radiography": 2.0})
+    assert timing.exposure(expose(until)) == pytest.approx((seconds, frames))
+
+
+def test_of_a_detector_that_is_not_known_nothing_but_the_time_is():
+    timing = Timing(experiment_of().sample, 0.002, 1.0)
+    assert timing.exposure(expose("frames = 30")) == (600.0, 0.0)
