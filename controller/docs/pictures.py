@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from controller.config.calibrations import BUILT_IN
 from controller.guard_heater import Interval
@@ -51,20 +52,27 @@ def a_pass() -> Figure:
         nx=8, ny=3, width_um=100.0, height_um=90.0, dwell_s=0.02, centre_x_um=0.0, centre_y_um=0.0
     )
     planned = plan(raster, SCANNER)
-    x_v, y_v, clock, blank = [], [], [], []
+    x_v: list[float] = []
+    y_v: list[float] = []
+    clock: list[float] = []
+    blank: list[float] = []
     for line in range(raster.ny):
         one = planned.buffers(line)
         length = max(len(one.x_v), len(one.y_v), len(one.bits)) + 6  # and its last value, repeated
-        for values, into in ((one.x_v, x_v), (one.y_v, y_v)):
-            into += [values[min(n * len(values) // (length - 6), len(values) - 1)] for n in range(length)]
+        for volts, into in ((one.x_v, x_v), (one.y_v, y_v)):
+            into += [volts[min(n * len(volts) // (length - 6), len(volts) - 1)] for n in range(length)]
         bits = [one.bits[min(n, len(one.bits) - 1)] for n in range(length)]
         clock += [float(bit & 1) for bit in bits]
         blank += [float(bit >> 1 & 1) for bit in bits]
     time_s = np.arange(len(x_v) + 1) / planned.scan_rate_hz
     figure = new_figure(8.0, 4.6)
     lanes = figure.subplots(4, 1, sharex=True, height_ratios=(1.2, 0.9, 0.7, 0.7))
-    named = (("x deflection / V", x_v, LINE), ("y / V", y_v, PALETTE[2]), ("pixel clock", clock, DATA),
-             ("blanked", blank, FIT))  # fmt: skip
+    named = (
+        ("x deflection / V", x_v, LINE),
+        ("y / V", y_v, PALETTE[2]),
+        ("pixel clock", clock, DATA),
+        ("blanked", blank, FIT),
+    )
     dark = np.array(blank) > 0.5
     for axes, (label, values, colour) in zip(lanes, named, strict=True):
         axes.stairs(values, time_s, color=colour, linewidth=1.3, baseline=None)
@@ -80,7 +88,7 @@ def a_pass() -> Figure:
     return figure
 
 
-def _spans(dark: np.ndarray) -> list[tuple[int, int]]:
+def _spans(dark: NDArray[np.bool_]) -> list[tuple[int, int]]:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], dark.astype(int), [0]])))
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
