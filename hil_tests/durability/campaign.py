@@ -132,7 +132,7 @@ def site_journey(world: World, station: Path, folder: Path, site: str, when: str
     began = time.monotonic()
     journey = Journey(world, folder, station)
     resumed = site.startswith(
-        ("host.py:Host._resume", "host.py:Host._take_over", "resumption.py", "resume_policy.py")
+        ("host.py:Host._resume", "host.py:Host.take_over", "resumption.py", "resume_policy.py")
     )
     if resumed:
         journey.go()
