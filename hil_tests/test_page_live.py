@@ -181,6 +181,8 @@ def readings(live: Live) -> None:
         ) -> bool:
             rows = live.rows("sample", module)
             new = [r["body"].get(key) for r in rows if rows[-1]["wall_s"] - r["wall_s"] < SOUGHT_S]
+            if module == "cell":  # the circuit was opened for the pause, and counted until then
+                new += [r["body"].get(key) for r in live.rows("cell_event", "cell")]
             return live.reading(name) in {f"{v / scale:.{digits}f}" for v in new if v is not None}
 
         eventually(measured, f"{name} is what was measured", tell=lambda n=name: live.reading(n))
