@@ -228,3 +228,26 @@ def test_what_was_generated_is_checked_as_files(tmp_path):
     station, experiment = check_files(tmp_path / "station.toml", tmp_path / "experiment.toml")
     assert (station.name, experiment.name) == ("bench-3", "warm")
     assert [step.step.do for step in experiment.walk()] == ["ocv", "heat", "charge", "rest", "cool"]
+
+
+def test_a_third_party_driver_gets_its_tables_and_its_own_keys(monkeypatch):
+    """Its class may say which lines it speaks on, and describe its keys as a model."""
+    from pydantic import BaseModel, Field
+
+    from controller.starter import station
+
+    class Settings(BaseModel):
+        zero_mbar: float = Field(default=0.0, description="reading at vacuum, from the display")
+
+    class Gauge:
+        line_kinds = ("tcp",)
+        settings_model = Settings
+
+    monkeypatch.setattr(station, "known_drivers", lambda: frozenset({"acme_gauge", "labjack_t7"}))
+    monkeypatch.setattr(station, "driver_class", lambda name: Gauge)
+    text = station_text(plan({"gauge": "acme_gauge"}))
+    table = tomllib.loads(text)
+    assert table["device"]["gauge"]["driver"] == "acme_gauge"
+    assert table["line"]["gauge"]["kind"] == "tcp"
+    assert "# Reading at vacuum, from the display." in text
+    assert "#zero_mbar = 0" in text
