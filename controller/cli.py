@@ -351,7 +351,8 @@ def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     calibrate_options.add_arguments(
         _add(
-            commands, "calibrate", _calibrate, "energy scale of a detector from known lines, as a station's table",
+            commands, "calibrate", _calibrate,
+            "energy scale of a detector from known lines, as a station's table",
             calibrate_options.EXAMPLE,
         )
     )  # fmt: skip

@@ -137,7 +137,7 @@ class Reads:
         """Return the runs that have not ended: after a crash, those to be resumed or closed."""
         return self.runs(only_open=True)
 
-    def retained(self, pattern: str) -> list[str]:
+    def retained_topics(self, pattern: str) -> list[str]:
         """Return the topics that hold a retained message, by a GLOB pattern such as ``question/*``."""
         sql = "SELECT topic FROM topics WHERE topic GLOB ? AND length(payload) > 0 ORDER BY topic"
         return [str(row[0]) for row in self._rows(sql, (pattern,))]

@@ -302,7 +302,7 @@ class Journal(Reads):
             self._insert(
                 Record("trip_cleared", "guard", told, None, lab_s, f"alarm/{id_}", retain=True, payload=b"")
             )
-            if asked in self.retained("question/*"):  # what a person was to look at has been answered
+            if asked in self.retained_topics("question/*"):  # what a person was to look at has been answered
                 self._insert(Record("answer", "guard", told, None, lab_s, asked, retain=True, payload=b""))
         return True
 

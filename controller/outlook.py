@@ -217,9 +217,7 @@ class Outlook:
 
     def _steps(self) -> list[dict[str, Any]]:
         sequence = self._host.sequence
-        return followed(
-            self._plan, sequence.timeline, done=sequence.done, ended=sequence.state == "ended"
-        )
+        return followed(self._plan, sequence.timeline, done=sequence.done, ended=sequence.state == "ended")
 
     def _say(
         self, module: str, name: str, value: Any, *, e: float | None = None, unit: str | None = None,

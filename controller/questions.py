@@ -197,7 +197,7 @@ async def withdraw_old(journal: AsyncJournal, latched: Iterable[str]) -> None:
     keep = {f"question/{id_}" for id_ in latched}
 
     def retained(reads: Reads) -> list[str]:
-        return reads.retained("question/*")
+        return reads.retained_topics("question/*")
 
     for topic in await journal.read(retained):
         if topic not in keep:

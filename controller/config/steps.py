@@ -1,8 +1,8 @@
 """What an experiment can do, one model for each kind of step.
 
-Every wait has a timeout and says what happens then (``on_timeout``: continue, pause, abort or ask; abort unless
-the file says otherwise). A step of fixed duration is its own timeout. Inside ``parallel`` a scan may leave
-out ``until``: it then follows the other steps and ends, after the line it is on, when they have all ended.
+Every wait has a timeout and says what happens then (``on_timeout``: continue, pause, abort or ask; abort
+unless the file says otherwise). A step of fixed duration is its own timeout. Inside ``parallel`` a scan may
+leave out ``until``: it then follows the other steps and ends, after the line it is on, when all have ended.
 """
 
 from __future__ import annotations

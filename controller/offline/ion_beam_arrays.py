@@ -10,6 +10,7 @@ import numpy as np
 from controller.offline.ion_beam_residual import Residuals
 from controller.offline.technique import Array, Axis
 from controller.reduce import pictures
+from controller.reduce.spectra import spectra
 from edge.ion_beam import IonBeamReducer
 from edge.placement import Placement
 from edge.scan_data import ScanData
@@ -27,7 +28,7 @@ def arrays(reducer: IonBeamReducer, residuals: Residuals) -> Iterator[Array]:
         if not scan.blocks:
             continue
         head = f"scan{number:03d}"
-        for name, entry in pictures.spectra(analysis, scan).items():
+        for name, entry in spectra(analysis, scan).items():
             axis = Axis("energy", np.asarray(entry["energy_kev"], np.float64), "keV")
             title = f"{scan.start.name}: {name}, beam on"
             yield Array(f"{head}_spectrum_{name}", entry["values"], "counts", None, (axis,), title)

@@ -27,7 +27,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[AsyncJournal]:
 
 
 async def retained(journal: AsyncJournal) -> list[str]:
-    return await journal.read(lambda reads: reads.retained("question/*"))
+    return await journal.read(lambda reads: reads.retained_topics("question/*"))
 
 
 def a_trip() -> Trip:
