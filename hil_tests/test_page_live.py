@@ -307,6 +307,7 @@ def health(live: Live) -> None:
 
 def test_what_is_old_never_looks_good(live: Live) -> None:
     """Link is frozen: nothing comes although everything is connected. Then it goes on."""
+    live.seen.until(f"{LIVE} && document.querySelector('#safe-word').textContent === 'Safe'")
     live.run.signal("link", signal.SIGSTOP)
     try:
         # In one look: control ends a frozen link after 10 s, and then all is well again.

@@ -157,7 +157,12 @@ def test_the_report_needs_nothing_from_outside(quickstart: Quickstart) -> None:
     assert not page.tags & {"script", "iframe", "object", "embed", "link"}
     assert not [what for what in page.fetched if not what.startswith(("#", "data:"))]
     beside = [what for what in page.links if not what.startswith("#")]
-    assert set(beside) <= set(quickstart.summary["files"].values())
+    assert set(quickstart.summary["files"].values()) & set(beside)
+    for what in beside:  # all of them files of the run, which goes with its report
+        assert (quickstart.run.run_dir / what).resolve().is_relative_to(quickstart.run.run_dir.resolve()), (
+            what
+        )
+        assert (quickstart.run.run_dir / what).is_file(), what
     assert "@import" not in text
     for start in text.split("url(")[1:]:
         assert start.lstrip("\"'").startswith(("#", "data:")), start[:60]

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.config.quantities import QuantityError, parse_as
+from controller.config.unfilled import blank
 from drivers.registry import UnknownDriver, driver_class
 from drivers.roles import Role
 
@@ -83,7 +84,7 @@ def complaint_of(name: str, channels: Channels) -> str | None:
     for channel, unit in channels.items():
         if not _NAME.fullmatch(channel):
             return f"has a driver whose channel {channel!r} is no name (small letters, digits, _)"
-        if unit:
+        if unit and not blank(unit):  # which is told in other words
             try:
                 parse_as(f"1 {unit}", unit)
             except QuantityError:

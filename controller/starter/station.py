@@ -22,7 +22,8 @@ from drivers.registry import UnknownDriver, driver_class
 
 IO, IO_DRIVER = "io", "labjack_t7"
 LINES: Mapping[str, type[BaseModel]] = {
-    "serial": SerialLine, "tcp": NetworkLine, "udp": NetworkLine, "zmq": NetworkLine, "folder": FolderLine,
+    "serial": SerialLine, "tcp": NetworkLine, "udp": NetworkLine, "zmq": NetworkLine, "epics": NetworkLine,
+    "folder": FolderLine,
 }  # fmt: skip
 HEAD = f"""\
 # A station: what stands on the bench, how it is wired, and the limits that no experiment can widen.

@@ -98,6 +98,7 @@ def make(kind: type[Quiet], folder: Path, monkeypatch: pytest.MonkeyPatch, **mor
         pass
 
     monkeypatch.setattr(host_module, "connect", no_instruments)
+    monkeypatch.setattr(host_module, "agree", no_instruments)  # a cell that nobody can read is asked about
     monkeypatch.setattr(host_module, "carry_out", carry_out)
     monkeypatch.setattr("controller.heating.Heating.poll", no_poll)
     return host

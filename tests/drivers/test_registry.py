@@ -47,7 +47,7 @@ def test_built_in_drivers_are_found():
 
 def test_unknown_name_lists_what_exists():
     with pytest.raises(
-        UnknownDriver, match=r"'keithly' is not installed; there are .*amptek_dp5, eurotherm_3200"
+        UnknownDriver, match=r"'keithly' is not installed; there are .*amptek_dp5, epics_pv, eurotherm_3200"
     ):
         driver_class("keithly")
 

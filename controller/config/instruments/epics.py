@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -43,6 +44,7 @@ class EpicsPv(Device):
     """PVs read over Channel Access or PVAccess, searched for at the host and port of the line."""
 
     line_kinds: ClassVar[tuple[str, ...]] = ("epics",)
+    begins_with: ClassVar[Mapping[str, tuple[str, ...]]] = {"": ("channels.ring_current.unit",)}
 
     driver: Literal["epics_pv"]
     protocol: Literal["ca", "pva"] = "ca"

@@ -1,7 +1,7 @@
 // A quantity over time: bounded, in order, without repeats, whatever comes late. Long stretches are thinned, not lost:
-// where two neighbours are merged their lowest and highest stay.
+// where neighbours are merged their lowest and highest stay, and the beginning is drawn as finely as the rest.
 
-const MOST = 6000; // points kept; beyond that neighbours in the older half are merged
+const MOST = 6000; // points kept; beyond that neighbours are merged
 const GAP_S = 30;
 
 export class Series {
@@ -94,17 +94,20 @@ export class Series {
     return this.t[at] === t ? at + 1 : at;
   }
 
+  /** Merge what is closer together than a resolution that the whole stretch is given; the newest tenth stays. */
   thin() {
-    const half = this.t.length >> 1;
+    const rest = this.t.length - Math.floor(MOST / 10);
+    const width = (this.t.at(-1) - this.t[0]) / (MOST / 2);
     const kept = { t: [], v: [], low: [], high: [] };
-    for (let i = 0; i + 1 < half; i += 2) {
-      kept.t.push(this.t[i + 1]);
-      const unknown = this.v[i] == null || this.v[i + 1] == null;
-      kept.v.push(unknown ? null : (this.v[i] + this.v[i + 1]) / 2);
-      kept.low.push(unknown ? null : Math.min(this.low[i], this.low[i + 1]));
-      kept.high.push(unknown ? null : Math.max(this.high[i], this.high[i + 1]));
+    for (let i = 0, next; i < rest; i = next) {
+      for (next = i + 1; next < rest && this.t[next] - this.t[i] < width; ) next += 1;
+      const part = (name) => this[name].slice(i, next);
+      const unknown = part("v").includes(null);
+      kept.t.push(this.t[next - 1]);
+      kept.v.push(unknown ? null : part("v").reduce((sum, v) => sum + v, 0) / (next - i));
+      kept.low.push(unknown ? null : Math.min(...part("low")));
+      kept.high.push(unknown ? null : Math.max(...part("high")));
     }
-    const rest = half - (half % 2);
     for (const name of ["t", "v", "low", "high"]) this[name] = kept[name].concat(this[name].slice(rest));
   }
 }

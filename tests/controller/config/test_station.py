@@ -140,7 +140,7 @@ WRONG = [
     ),
     (
         ('kind = "tcp"', 'kind = "usb"'),
-        'line.io.kind = "usb" is not known; known are folder, serial, tcp, udp, zmq',
+        'line.io.kind = "usb" is not known; known are epics, folder, serial, tcp, udp, zmq',
     ),
     (
         ('cell = "cell"', 'cell = "sell"'),

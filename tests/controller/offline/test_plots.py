@@ -226,7 +226,7 @@ def test_a_figure_takes_the_colours_of_its_page() -> None:
     assert LINE not in drawn.svg
     assert "<style" not in drawn.svg
     assert "font-family" not in drawn.svg
-    assert "max-width: 288px" in drawn.svg  # 3 inches at 96 dots
+    assert "--width: 288px" in drawn.svg  # 3 inches at 96 dots
 
 
 def test_names_inside_two_figures_do_not_meet() -> None:

@@ -48,6 +48,8 @@ STATION = {
     r"output\.register$": "1904",
     r"(process_value|setpoint)\.unit$": "degC",
     r"output\.unit$": "%",
+    r"channels\..*\.pv$": "SR:current",
+    r"channels\..*\.unit$": "mA",
     r"process_value\.low$": "-50",
     r"process_value\.high$": "400",
     r"process_value\.invalid$": "[32770]",
