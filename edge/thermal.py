@@ -1,14 +1,17 @@
 """Identification of a heated body from a record of its power and temperature: a step, a relay test, any run.
 
-The plant is that of ``thermal_plant``. All parameters enter by their logarithm, so they stay positive; the
-fit is by least squares of the whole course, not of one step ahead, because a model that cannot run free is no
-use to a guard. In such a fit a warmer room and a smaller loss look alike. Where the room was not measured and
-the record begins with a plateau, the plateau's room (``thermal_rest``) is joined to the fit, each with its
-own error: the parameters move by cov e (e' cov e + sigma^2)^-1 (room - fitted).
+The plant is a chain of heat capacities with one loss, seen by a sensor that lags and is late::
 
-Errors are one sigma, from disturbances that the residuals themselves show (``thermal_errors``): noise, late
-readings, late powers, and heat that is not accounted for. Errors of the scales of power and temperature are
-not in them.
+    C  dT/dt  = u - G (T - T_room) - J (T - T2)
+    C2 dT2/dt = J (T - T2)                                (two bodies)
+    tau dS/dt = T - S,   reading(t) = S(t - dead)
+
+u is the power in W (or whatever unit the record has: then C and G are per that unit). All parameters enter by
+their logarithm, so they stay positive; the fit is by least squares of the whole course, not of one step
+ahead, because a model that cannot run free is no use to a guard. The power of a sample holds until the next.
+
+Errors are one sigma from the curvature, widened for residuals that follow each other (lag-one correlation r
+of the residuals: factor sqrt((1 + r) / (1 - r))); the error of the model itself is not in them.
 
 Source: L. Ljung, System Identification (2nd ed., 1999), chapters 4 and 9; JCGM 100:2008 for the errors.
 """
@@ -16,29 +19,20 @@ Source: L. Ljung, System Identification (2nd ed., 1999), chapters 4 and 9; JCGM 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
-
-from edge import thermal_errors
-from edge.thermal_plant import Oscillation, ThermalRecord, oscillation, simulate
-from edge.thermal_rest import plateau
-
-__all__ = [
-    "Oscillation", "Structure", "ThermalFit", "ThermalRecord", "identify", "identify_best", "oscillation",
-    "simulate",
-]  # fmt: skip
+from scipy.signal import detrend, lfilter
 
 Floats = NDArray[np.float64]
 
-CORRELATED = 0.999  # of neighbouring residuals, at most
-LOG_STEP, KELVIN_STEP = 1e-4, 1e-3  # for derivatives
-FINE = 8000  # steps at most, for the response to one joule
+FEWEST = 30  # samples from which a plant is identified at all
+TURNS = 4  # an oscillation repeats as often in what is looked at
+CORRELATED = 0.999  # correlation of neighbouring residuals above which the record says nothing about errors
 
 
 class Structure(StrEnum):
@@ -47,6 +41,39 @@ class Structure(StrEnum):
     ONE = "one body"  # first order with dead time
     LAGGED = "one body, sensor lag"  # second order with dead time
     TWO = "two bodies, sensor lag"  # third order with one zero, with dead time
+
+
+@dataclass(frozen=True)
+class ThermalRecord:
+    """A record in time order; ``power`` holds from its sample to the next. Ambient None: it is fitted."""
+
+    time_s: Floats
+    temperature_k: Floats
+    power: Floats
+    ambient_k: Floats | None = None
+    at_rest: bool = True  # everything had the same temperature when it began
+
+    @classmethod
+    def of(
+        cls, time_s: ArrayLike, temperature_k: ArrayLike, power: ArrayLike,
+        ambient_k: ArrayLike | None = None, *, at_rest: bool = True,
+    ) -> ThermalRecord:  # fmt: skip
+        """Return a record from anything array-like; samples without a temperature are left out.
+
+        Raises:
+            ValueError: the lengths differ, times do not rise, a power is no number, or there are too few.
+        """
+        t, y, u = (np.asarray(one, np.float64) for one in (time_s, temperature_k, power))
+        room = None if ambient_k is None else np.broadcast_to(np.asarray(ambient_k, np.float64), t.shape)
+        if not t.ndim == y.ndim == u.ndim == 1 or not t.size == y.size == u.size:
+            raise ValueError("time, temperature and power must be three columns of one length")
+        if not (np.all(np.isfinite(t)) and np.all(np.diff(t) > 0.0)):
+            raise ValueError("the times of the record do not rise")
+        if not np.all(np.isfinite(u)) or (room is not None and not np.all(np.isfinite(room))):
+            raise ValueError("a power or a room temperature of the record is no number")
+        if np.count_nonzero(np.isfinite(y)) < FEWEST:
+            raise ValueError(f"a plant needs at least {FEWEST} samples with a temperature")
+        return cls(t, y, u, room, at_rest)
 
 
 @dataclass(frozen=True)
@@ -64,7 +91,7 @@ class ThermalFit:
     sigma: dict[str, float]  # by the names above
     correlation_capacity_loss: float
     rms_k: float  # of the residuals
-    disturbances: thermal_errors.Disturbances  # what the errors come from
+    lag_one: float  # correlation of neighbouring residuals
     samples: int
     bic: float  # Bayesian information criterion, for comparing structures
     predicted_k: Floats  # free run, one value per sample of the record
@@ -96,6 +123,30 @@ class ThermalFit:
             return -late_s, -late_s
         behind_s = self.second_capacity**2 / (self.joint * self.total_capacity)
         return -late_s, behind_s - late_s
+
+
+def simulate(
+    record: ThermalRecord, *, capacity: float, loss: float, ambient_k: float, lag_s: float = 0.0,
+    dead_s: float = 0.0, second_capacity: float = 0.0, joint: float = 0.0, start_k: tuple[float, ...],
+) -> Floats:  # fmt: skip
+    """Return the reading that a plant would give at the times of a record, in K.
+
+    Args:
+        record: times and powers; its room temperature, if it has one, replaces ``ambient_k``.
+        capacity: C in J/K.
+        loss: G in W/K.
+        ambient_k: T_room.
+        lag_s: tau; 0: no sensor lag.
+        dead_s: dead time.
+        second_capacity: C2; 0: one body.
+        joint: J in W/K.
+        start_k: temperatures at the first sample: of the body, the second body, the sensor, as many as are.
+    """
+    grid, power, room = _gridded(record, ambient_k)
+    matrix, inputs = _rates(capacity, loss, lag_s, second_capacity, joint)
+    reading = _last_state(matrix, inputs, grid[1] - grid[0], power, room, np.array(start_k))
+    result: Floats = np.interp(record.time_s - dead_s, grid, reading)
+    return result
 
 
 def identify(record: ThermalRecord, structure: Structure) -> ThermalFit:
@@ -146,16 +197,6 @@ class _Problem:
             raise ValueError("neither power nor temperature changes: nothing can be learnt from the record")
 
     def solve(self) -> ThermalFit:
-        vector, residuals = self._least_squares()
-        course = self._course(vector, residuals)
-        found = thermal_errors.disturbances(course)
-        covariance = thermal_errors.covariance(course, found)
-        if self.free_ambient and self.record.at_rest:
-            vector, covariance = self._joined(vector, covariance, found.heat_w_root_s)
-        return self._fit_of(vector, covariance, found, residuals)
-
-    def _least_squares(self) -> tuple[Floats, Floats]:
-        """Return the best parameters from any first guess, and what is left."""
         best = None
         for start in self._first_guesses():
             low, high = self._bounds(start)
@@ -167,56 +208,7 @@ class _Problem:
                 best = found
         if best is None:  # pragma: no cover - there is always a first guess
             raise ValueError("no first guess")
-        return best.x, best.fun
-
-    def _joined(self, vector: Floats, covariance: Floats, heat: float) -> tuple[Floats, Floats]:
-        """Join what the plateau says of the room to a fit; both with their errors."""
-        numbers = {name: math.exp(value) for name, value in zip(self.names, vector, strict=False)}
-        capacity = numbers["capacity"] + numbers.get("second_capacity", 0.0)
-        rest = plateau(self.record, heat / capacity)
-        if rest is None:
-            return vector, covariance
-        gradient = np.zeros(vector.size)  # of the logarithm of the time constant
-        for name in ("capacity", "second_capacity"):
-            if name in numbers:
-                gradient[self.names.index(name)] = numbers[name] / capacity
-        gradient[self.names.index("loss")] = -1.0
-        constant_s = capacity / numbers["loss"]
-        sigma_s = constant_s * math.sqrt(float(gradient @ covariance @ gradient))
-        room_k, room_sigma_k = rest.room_k(constant_s, sigma_s)
-        place = len(self.names) + self.starts
-        gain = covariance[:, place] / (covariance[place, place] + room_sigma_k**2)
-        moved = vector + gain * (room_k - vector[place])
-        return moved, covariance - np.outer(gain, covariance[place])
-
-    def _course(self, vector: Floats, residuals: Floats) -> thermal_errors.Course:
-        """Return what the errors of these parameters are made of."""
-        record = self.record
-        columns = []
-        for index in range(vector.size):
-            step = np.zeros(vector.size)
-            step[index] = LOG_STEP if index < len(self.names) else KELVIN_STEP
-            columns.append(
-                (self._residuals(vector + step) - self._residuals(vector - step)) / (2 * step[index])
-            )
-        changed = np.diff(record.power, prepend=record.power[0])
-        switched = np.flatnonzero(changed)
-        return thermal_errors.Course(
-            record.time_s[self.good], -residuals, np.stack(columns, axis=1), self.measured + residuals,
-            record.time_s[switched], changed[switched], self._response(vector),
-        )  # fmt: skip
-
-    def _response(self, vector: Floats) -> Callable[[Floats], Floats]:
-        """Return what a reading shows of one joule, by the seconds since."""
-        record = self.record
-        span_s = float(record.time_s[-1] - record.time_s[0])
-        step_s = max(float(np.median(np.diff(record.time_s))) / 4.0, span_s / FINE)
-        at_s = np.arange(0.0, span_s + 2.0 * step_s, step_s)
-        pulse = np.zeros(at_s.size)
-        pulse[0] = 1.0 / step_s
-        values = {**self.parameters(vector), "ambient_k": 0.0, "start_k": (0.0,) * self.bodies}
-        shown = simulate(ThermalRecord(at_s, at_s, pulse), **values)  # type: ignore[arg-type]
-        return lambda lag_s: np.where(lag_s > 0.0, np.interp(lag_s, at_s, shown), 0.0)
+        return self._fit_of(best.x, np.asarray(best.jac, np.float64), best.fun)
 
     def parameters(self, vector: Floats) -> dict[str, object]:
         """Return the arguments of ``simulate``."""
@@ -287,9 +279,15 @@ class _Problem:
         scales[: len(self.names)] = 0.3
         return scales
 
-    def _fit_of(
-        self, vector: Floats, covariance: Floats, found: thermal_errors.Disturbances, plain: Floats
-    ) -> ThermalFit:
+    def _fit_of(self, vector: Floats, jacobian: Floats, residuals: Floats) -> ThermalFit:
+        count = residuals.size
+        freedom = max(count - vector.size, 1)
+        variance = float(residuals @ residuals) / freedom
+        lag_one = _lag_one(residuals)
+        widening = (1.0 + lag_one) / (1.0 - lag_one)
+        covariance: Floats = np.asarray(
+            np.linalg.pinv(jacobian.T @ jacobian) * variance * widening, np.float64
+        )
         values = self.parameters(vector)
         predicted = simulate(self.record, **values)  # type: ignore[arg-type]
         numbers = {name: float(values[name]) for name in self.names}  # type: ignore[arg-type]
@@ -301,22 +299,15 @@ class _Problem:
         if self.free_ambient:
             place = len(self.names) + self.starts
             sigma["ambient_k"] = math.sqrt(covariance[place, place])
-        residuals = predicted[self.good] - self.measured
+        independent = max(count / widening, 2.0)
+        bic = independent * math.log(max(variance, 1e-12)) + vector.size * math.log(independent)
         return ThermalFit(
             self.structure, numbers["capacity"], numbers["loss"],
             float(values["ambient_k"]) if room is None else float(np.mean(room)),  # type: ignore[arg-type]
             numbers.get("lag_s", 0.0), numbers["dead_s"], numbers.get("second_capacity", 0.0),
-            numbers.get("joint", 0.0), sigma, correlation, math.sqrt(float(np.mean(residuals**2))),
-            found, residuals.size, _information(plain, vector.size), predicted,
+            numbers.get("joint", 0.0), sigma, correlation, math.sqrt(float(residuals @ residuals) / count),
+            lag_one, count, bic, predicted,
         )  # fmt: skip
-
-
-def _information(residuals: Floats, parameters: int) -> float:
-    """Return the Bayesian information criterion of a plain fit, for as many readings as are independent."""
-    variance = float(residuals @ residuals) / max(residuals.size - parameters, 1)
-    lag_one = _lag_one(residuals)
-    independent = max(residuals.size * (1.0 - lag_one) / (1.0 + lag_one), 2.0)
-    return independent * math.log(max(variance, 1e-12)) + parameters * math.log(independent)
 
 
 def _sum_error(names: list[str], numbers: dict[str, float], covariance: Floats) -> tuple[float, float]:
@@ -340,3 +331,90 @@ def _lag_one(residuals: Floats) -> float:
     if total == 0.0:
         return 0.0
     return min(max(float(centred[1:] @ centred[:-1]) / total, 0.0), CORRELATED)
+
+
+def _gridded(record: ThermalRecord, ambient_k: float) -> tuple[Floats, Floats, Floats]:
+    """Return even times, the mean power of each interval (no energy is lost), and the room temperature."""
+    t = record.time_s
+    step_s = float(np.median(np.diff(t)))
+    count = math.ceil((t[-1] - t[0]) / step_s - 1e-9) + 1
+    grid = t[0] + step_s * np.arange(count)
+    energy = np.concatenate([[0.0], np.cumsum(record.power[:-1] * np.diff(t))])
+    ends = np.interp(np.append(grid, grid[-1] + step_s), t, energy)
+    power = np.diff(ends) / step_s
+    room = np.full(count, ambient_k) if record.ambient_k is None else np.interp(grid, t, record.ambient_k)
+    return grid, power, room
+
+
+def _rates(
+    capacity: float, loss: float, lag_s: float, second_capacity: float, joint: float
+) -> tuple[Floats, Floats]:
+    """Return A and B of dx/dt = A x + B (power, room) for body, second body, sensor, as far as they are."""
+    two, lagged = second_capacity > 0.0, lag_s > 0.0
+    size = 1 + two + lagged
+    matrix, inputs = np.zeros((size, size)), np.zeros((size, 2))
+    matrix[0, 0] = -loss / capacity
+    inputs[0] = 1.0 / capacity, loss / capacity
+    if two:
+        matrix[0, 0] -= joint / capacity
+        matrix[0, 1] = joint / capacity
+        matrix[1, 0], matrix[1, 1] = joint / second_capacity, -joint / second_capacity
+    if lagged:
+        matrix[-1, 0], matrix[-1, -1] = 1.0 / lag_s, -1.0 / lag_s
+    elif two:  # the reading is the last state: without a lag it is the first body's
+        matrix, inputs = matrix[::-1, ::-1].copy(), inputs[::-1].copy()
+    return matrix, inputs
+
+
+def _last_state(
+    rates: Floats, inputs: Floats, step_s: float, power: Floats, room: Floats, start: Floats
+) -> Floats:
+    """Return the last component of dx/dt = A x + B (power, room) at the end of every step, exactly.
+
+    By the modes of A, each of which is a filter of one pole: no matrix larger than 3 x 3 is ever multiplied.
+    """
+    values, vectors = np.linalg.eig(rates)
+    if np.linalg.cond(vectors) > 1e9:  # two time constants that are equal: moved apart by a millionth
+        rates = rates * (1.0 + 1e-6 * np.arange(rates.shape[0]))[:, None]
+        values, vectors = np.linalg.eig(rates)
+    inverse = np.linalg.inv(vectors)
+    poles = np.exp(values * step_s)
+    safe = np.where(np.abs(values) * step_s > 1e-12, values, 1.0)  # a loss of nothing: the limit is the step
+    held = np.where(np.abs(values) * step_s > 1e-12, np.expm1(safe * step_s) / safe, step_s)
+    into = (inverse @ inputs) * held[:, None]
+    begin = inverse @ start
+    total = np.zeros(power.size, np.complex128)
+    for index, pole in enumerate(poles):
+        driven = np.empty(power.size, np.complex128)
+        driven[0] = begin[index]
+        driven[1:] = into[index, 0] * power[:-1] + into[index, 1] * room[:-1]
+        total += vectors[-1, index] * lfilter([1.0], [1.0, -pole], driven)
+    result: Floats = total.real
+    return result
+
+
+@dataclass(frozen=True)
+class Oscillation:
+    """The second half of a record: where it is and how it swings."""
+
+    mean: float
+    deviation: float  # standard deviation, population
+    period_s: float  # of the largest peak of the Fourier transform
+
+
+def oscillation(time_s: ArrayLike, values: ArrayLike) -> Oscillation:
+    """Return mean, deviation and dominant period of the second half of an evenly sampled record.
+
+    A straight line is taken away for the period; what does not fit in ``TURNS`` times is drift, too.
+
+    Raises:
+        ValueError: fewer than 8 samples.
+    """
+    t, y = np.asarray(time_s, np.float64), np.asarray(values, np.float64)
+    half, half_t = y[y.size // 2 :], t[t.size // 2 :]
+    if half.size < 8:
+        raise ValueError("an oscillation needs at least 8 samples in its second half")
+    power = np.abs(np.fft.rfft(detrend(half)))
+    peak = TURNS + int(np.argmax(power[TURNS:]))
+    step_s = float(np.median(np.diff(half_t)))
+    return Oscillation(float(half.mean()), float(half.std()), half.size * step_s / peak)
