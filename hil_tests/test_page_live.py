@@ -37,7 +37,8 @@ from hil_tests.harness import (
     warm_scenario,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.soak  # a whole run and a browser, held against each other: needs a quiet machine
+
 SPEED, RATES = 4.0, 30.0
 ARRAYS = {64: "<u1", 69: "<u2", 70: "<u4", 77: "<i2", 78: "<i4", 85: "<f4", 86: "<f8"}
 SOUGHT_S = 12.0  # a reading may be this old when it is shown

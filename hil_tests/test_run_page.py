@@ -28,6 +28,8 @@ from controller.paths import StateDir
 from controller.web.address import page_address
 from hil_tests.harness import EXPERIMENTS, Run, a_bench, edited_station, ending, eventually
 
+pytestmark = pytest.mark.soak  # a whole run and a browser, held against each other: needs a quiet machine
+
 SPEED = 10.0
 EMPTY = {"run/step", "run/title", "heater/target", "scan/now"}  # may be null at the end
 SEEN = {

@@ -156,7 +156,17 @@ def manual(work: Workshop) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+def page_runs(work: Workshop) -> str:
+    """Hold what the live page tells of whole runs against the journal, as messages and as drawn."""
+    places = [ROOT / "hil_tests" / name for name in ("test_run_page.py", "test_page_live.py")]
+    done = work.run([sys.executable, "-m", "pytest", "-q", "-n0", "-m", "soak", *places], limit_s=1200.0)
+    if done.returncode:
+        raise Failed(done.stdout.strip()[-2500:])
+    return done.stdout.strip().splitlines()[-1]
+
+
 ITEMS: dict[str, Item] = {
+    "page-runs": page_runs,
     "stage": stage,
     "manual": manual,
     "wheels": wheels,
