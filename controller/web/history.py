@@ -45,7 +45,7 @@ class Series:
             self._merge(at, t, v, e)
         else:
             self._insert(at, cell, t, v, e)
-            if len(self._cell) > self._most:
+            while len(self._cell) > self._most:  # one doubling need not bring any two together
                 self._coarsen()
 
     def columns(self) -> Columns:
