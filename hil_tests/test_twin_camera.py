@@ -19,14 +19,27 @@ STEP_S = 0.25
 EXPOSURE_S = 2.0
 
 
+class Shutter:
+    """Counts as the I/O box does."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.shutter_openings = 0
+        self.shutter_open_s = 0.0
+
+    def move(self, opens: bool) -> None:
+        self.shutter_openings += opens and not self.is_open
+        self.is_open = opens
+
+
 class Station:
     """A camera, its folder, whoever watches it, and the shutter between them."""
 
     def __init__(self) -> None:
         world = scenario.build(scenario.read("quickstart"), seed=2)
-        self.shutter = False
+        self.shutter = Shutter()
         radiograph = Radiograph(world.sample, np.random.default_rng(1), {"exposure_s": EXPOSURE_S})
-        self.camera = FolderCamera(radiograph, lambda: self.shutter)
+        self.camera = FolderCamera(radiograph, self.shutter)
         asyncio.run(self.camera.start())
         settings = WatchSettings(
             self.camera.folder, "neutrons_*.tif", settle_s=0.5, patience_s=6.0, hold_s=EXPOSURE_S + 1.0
@@ -39,6 +52,7 @@ class Station:
         found = []
         for _ in range(round(seconds / STEP_S)):
             self.now_s += STEP_S
+            self.shutter.shutter_open_s += STEP_S if self.shutter.is_open else 0.0
             self.camera.advance(self.now_s)
             found += self.watch.look(self.now_s)
         return found
@@ -56,7 +70,7 @@ def station() -> Iterator[Station]:
 
 def test_an_exposure_holds_only_images_taken_after_its_start(station: Station) -> None:
     station.pass_time(5.0)
-    station.shutter = True  # in the middle of an image: half of it is dark
+    station.shutter.move(True)  # in the middle of an image: half of it is dark
     station.expose()
     found = station.pass_time(16.0)
     lit = [float(taken.image[:, :50].mean()) for taken in found]
@@ -66,11 +80,11 @@ def test_an_exposure_holds_only_images_taken_after_its_start(station: Station) -
 
 
 def test_the_first_opening_sees_the_open_beam_the_next_one_the_cell(station: Station) -> None:
-    station.shutter = True
+    station.shutter.move(True)
     open_beam = station.pass_time(8.0)[-1].image
-    station.shutter = False
+    station.shutter.move(False)
     dark = station.pass_time(8.0)[-1].image
-    station.shutter = True
+    station.shutter.move(True)
     cell = station.pass_time(8.0)[-1].image
     inside, air = np.s_[90:150, 80:180], np.s_[90:150, 4:50]
     assert dark.mean() == pytest.approx(100.0, abs=1.0)
@@ -78,6 +92,15 @@ def test_the_first_opening_sees_the_open_beam_the_next_one_the_cell(station: Sta
     seen = (cell[inside].mean() - 100.0) / (open_beam[inside].mean() - 100.0)
     told = station.camera.counters()["layers"]["cathode"]["lithium6_per_cm2"]
     assert -np.log(seen) == pytest.approx(940e-24 * told, rel=0.03)  # 940 b at 1.798 Angstrom
+
+
+def test_a_shutter_that_was_closed_between_two_looks_of_the_camera_was_closed(station: Station) -> None:
+    station.shutter.move(True)
+    open_beam = station.pass_time(8.0)[-1].image
+    station.shutter.move(False)
+    station.shutter.move(True)
+    cell = station.pass_time(8.0)[-1].image
+    assert cell[90:150, 80:180].mean() < 0.9 * open_beam[90:150, 80:180].mean()
 
 
 @pytest.mark.parametrize(

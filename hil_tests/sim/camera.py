@@ -15,9 +15,9 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tifffile
@@ -30,23 +30,28 @@ KINDS = ("half", "lost", "doubled", "wrong", "late", "silence", "sample")
 MOST_BEHIND = 3  # images that a bench which was held up still draws
 
 
+class Shutter(Protocol):
+    """What stands before the camera. It counts by itself: closed for less than a tick, it was closed."""
+
+    shutter_openings: int
+    shutter_open_s: float  # lab time, in all
+
+
 class Camera:
     """A free-running camera; how an image leaves it is up to ``deliver``.
 
     Args:
         radiograph: draws images.
-        shutter: whether the shutter is open now.
+        shutter: of the I/O box.
     """
 
-    def __init__(self, radiograph: Radiograph, shutter: Callable[[], bool]) -> None:
+    def __init__(self, radiograph: Radiograph, shutter: Shutter) -> None:
         self.radiograph = radiograph
         self._shutter = shutter
         self._exposure_s = radiograph.settings["exposure_s"]
         self._now_s = 0.0
         self._ends_s: float | None = None
-        self._open_s = 0.0
-        self._was_open = False
-        self._openings = 0
+        self._open_before_s = 0.0
         self._sample_in: bool | None = None
         self._number = 0
         self._fault: dict[str, Any] = {}
@@ -54,21 +59,18 @@ class Camera:
         self._counts = dict.fromkeys(("images", "lit", *KINDS), 0)
 
     def advance(self, now_s: float) -> None:
-        """Let lab time pass: the shutter as it is now held since the last call."""
-        step_s, self._now_s = max(0.0, now_s - self._now_s), now_s
-        opened = self._shutter()
-        self._openings += opened and not self._was_open
-        self._was_open = opened
+        """Let lab time pass."""
+        self._now_s = now_s
         if self._ends_s is None:
             self._ends_s = now_s + self._exposure_s
-        self._open_s += step_s if opened else 0.0
         if now_s >= self._ends_s:
-            sample_in = self._openings > 1 if self._sample_in is None else self._sample_in
-            image = self.radiograph.image(min(self._open_s, self._exposure_s), sample_in=sample_in)
-            self._counts["lit"] += self._open_s > 0.0
-            self._open_s = 0.0
+            sample_in = self._shutter.shutter_openings > 1 if self._sample_in is None else self._sample_in
+            open_s = min(self._shutter.shutter_open_s - self._open_before_s, self._exposure_s)
+            image = self.radiograph.image(open_s, sample_in=sample_in)
+            self._counts["lit"] += open_s > 0.0
             behind = now_s - self._ends_s > MOST_BEHIND * self._exposure_s
             self._ends_s = (now_s if behind else self._ends_s) + self._exposure_s
+            self._open_before_s = self._shutter.shutter_open_s if behind else self._open_before_s + open_s
             self._number += 1
             if now_s >= self._silent_until_s:
                 self._counts["images"] += 1
@@ -104,7 +106,7 @@ class Camera:
 class FolderCamera(Camera):
     """Writes TIFF files."""
 
-    def __init__(self, radiograph: Radiograph, shutter: Callable[[], bool]) -> None:
+    def __init__(self, radiograph: Radiograph, shutter: Shutter) -> None:
         super().__init__(radiograph, shutter)
         self.folder = Path()
         self._rest: list[tuple[float, Path, bytes]] = []  # when, where, what is still to be written
@@ -155,7 +157,7 @@ class FolderCamera(Camera):
 class StreamCamera(Camera):
     """Publishes what areaDetector's NDPluginZMQ does, by the ZeroMQ library."""
 
-    def __init__(self, radiograph: Radiograph, shutter: Callable[[], bool]) -> None:
+    def __init__(self, radiograph: Radiograph, shutter: Shutter) -> None:
         super().__init__(radiograph, shutter)
         self._socket: Any = None
 

@@ -67,6 +67,8 @@ class LabJackT7Twin:
         self.permit = True
         self.switches = {"vacuum": True, "window": True}  # contacts that are closed while all is well
         self.shutter_open = False
+        self.shutter_openings = 0
+        self.shutter_open_s = 0.0  # lab time, in all
         self.reboots = 0
         self.stalls = 0
         self.relay_switched = 0
@@ -197,6 +199,7 @@ class LabJackT7Twin:
             "relay_switched": self.relay_switched,
             "relay_closed": self.relay_closed(),
             "shutter_open": self.shutter_open,
+            "shutter_openings": self.shutter_openings,
             "blanked": self.blanked(),
             "wire_faults": dict(self.faults.counts),
         }
@@ -257,6 +260,7 @@ class LabJackT7Twin:
 
     def _run_to(self, until_s: float) -> None:
         """Do the scans that are due and tell the beam where it was."""
+        began_s = self._time_s
         count = self.stream.due(until_s)
         while count:
             scans = self.stream.run(count)
@@ -276,6 +280,7 @@ class LabJackT7Twin:
             self.beam.process(until_s - self._time_s)
             self.deflector.rest(self._time_s, until_s, self.analogue.dac_v, shutter_open=self.shutter_open)
             self._time_s = until_s
+        self.shutter_open_s += self._time_s - began_s if self.shutter_open else 0.0
 
     def _lines_changed(self) -> None:
         """Follow the lines after a command or scans: pixel clock, shutter, relay."""
@@ -291,7 +296,9 @@ class LabJackT7Twin:
     def _move_shutter(self) -> None:
         self._shutter_due_s = math.inf
         stuck = self._stuck["shutter"]
-        self.shutter_open = self._shutter_command if stuck is None else stuck
+        opens = self._shutter_command if stuck is None else stuck
+        self.shutter_openings += opens and not self.shutter_open
+        self.shutter_open = opens
 
     def _stick(self, what: str, state: object) -> None:
         if state not in ("closed", "open", None):

@@ -355,7 +355,7 @@ def camera(live: bool) -> Entry:
         world, kind = around.world, StreamCamera if live else FolderCamera
         rng = np.random.default_rng([world.seed, 7])
         radiograph = Radiograph(world.sample, rng, world.file.get("camera", {}))
-        twin = kind(radiograph, lambda: around.io.shutter_open)
+        twin = kind(radiograph, around.io)
         told = radiograph.settings
 
         def tables(ports: Mapping[str, str]) -> str:
