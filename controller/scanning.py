@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from controller.clock import Ticker
 from controller.guard import Action
+from controller.shutter import Shutter
 from drivers.amptek_listmode import UNKNOWN_FRAME, ListModeDecoder, first_frame
 from drivers.errors import BadReply, DriverError, NoReply, Refused
-from drivers.roles import Role
 
 if TYPE_CHECKING:
     from controller.guard import Guard
@@ -35,7 +35,6 @@ DRAIN_READS = 64
 LEASE_LINES = 3  # lines that the beam lease covers; every line that was played renews it
 LEASE_MARGIN_S = 10.0
 BENCH_LEASE_WALL_S = 10.0  # a computer too slow for fast lab time plays fewer lines: no reason to trip
-SHUTTER_LEASE_S = 60.0  # longer than a pass takes to be closed and the next one to be opened
 COUNTER_MODULUS = 1 << 32
 
 
@@ -82,7 +81,7 @@ class PassOutcome:
 
 
 class Scanning:
-    """Owner of the scanner and the detectors while a scan or a background runs, and of the shutter."""
+    """Owner of the scanner, the shutter and the detectors while a scan or a background runs."""
 
     def __init__(
         self,
@@ -101,7 +100,7 @@ class Scanning:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._scanner = scanner
-        self._io = io
+        self.shutter = Shutter(io, guard, clock)
         self.feeds = feeds
         self._guard = guard
         self._clock = clock
@@ -145,29 +144,6 @@ class Scanning:
             shape = asdict(raster)
         self._reduction.send({"k": "scan", "scan": scan, "name": name, "purpose": purpose, "raster": shape})
 
-    async def open_shutter(self) -> None:
-        """Open the shutter, where there is one, under a lease that lines, waits and passes renew."""
-        refusal = self._guard.refuses()
-        if refusal:
-            raise Refused(f"the shutter stays closed: {refusal}", device="io")
-        if (io := self._with_shutter()) is not None:
-            self.keep_shutter()
-            await io.set_shutter(open_=True)
-
-    def keep_shutter(self) -> None:
-        """Renew the lease of the shutter: the scan is alive."""
-        if self._with_shutter() is not None:
-            self._guard.lease("shutter", SHUTTER_LEASE_S * max(1.0, self._clock.speed), Action.SHUTTER)
-
-    async def close_shutter(self) -> None:
-        """Close the shutter and give its lease back."""
-        if (io := self._with_shutter()) is None:
-            return
-        try:
-            await io.set_shutter(open_=False)
-        finally:
-            self._guard.release("shutter")
-
     def end_scan(self) -> None:
         """Tell reduce that no more passes follow."""
         self._reduction.send({"k": "scan_end", "scan": self._scan})
@@ -175,7 +151,7 @@ class Scanning:
     async def run_pass(self, raster: Raster, n: int, *, should_end: Callable[[], bool]) -> PassOutcome:
         """Play one pass; pauses inside it on beam loss or request; ends between lines when told."""
         scanner = self._needed()
-        self.keep_shutter()
+        self.shutter.keep()
         before = await self._open_pass(n)
         over = self._over(should_end)
         self._lines = []
@@ -217,7 +193,7 @@ class Scanning:
         finally:
             self._guard.release("beam")
             await self._end_readers(readers)
-            self.keep_shutter()
+            self.shutter.keep()
         self._needs_room()
         if broken:
             self._recorder.fault("io", broken)
@@ -231,6 +207,7 @@ class Scanning:
     ) -> PassOutcome:
         """Count with the beam blanked and the shutter closed for ``duration_s`` lab seconds."""
         await self._needed().blank()
+        await self.shutter.close()
         self.line, self.lines_total = 0, 0
         before = await self._open_pass(n)
         over = self._over(should_end)
@@ -257,10 +234,6 @@ class Scanning:
             raise Refused("this station has no scanner", device="scanner")
         return self._scanner
 
-    def _with_shutter(self) -> BeamlineIo | None:
-        """Return the box that moves the shutter, None where no shutter is wired to it."""
-        return self._io if self._io is not None and Role.SHUTTER in self._io.roles else None
-
     def _over(self, should_end: Callable[[], bool]) -> Callable[[], bool]:
         """Return what says that a pass must end: told to, or its events cannot be written any more."""
         return lambda: should_end() or self._no_room is not None
@@ -281,7 +254,7 @@ class Scanning:
             if self.beam_lost() and not said:
                 said = True
                 self._recorder.gap("beam", "the beam is away: the scan waits, blanked", self._clock.now_s())
-            self.keep_shutter()
+            self.shutter.keep()
             await self._clock.sleep(0.5)
         if said:
             self._recorder.gap("beam", "the beam is back: the scan goes on", self._clock.now_s(), end=True)
@@ -292,7 +265,7 @@ class Scanning:
     def _on_line(self, report: LineReport) -> None:
         self._lines.append(report)
         self.line = report.line + 1
-        self.keep_shutter()
+        self.shutter.keep()
         self._guard.lease("beam", self._lease_s, Action.BLANK)
 
     async def _open_pass(self, n: int) -> dict[str, DetectorStatus]:

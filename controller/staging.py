@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from controller.shutter import until_read_back
 from drivers.errors import DriverError, Refused
 from drivers.roles import Role
 
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
     from controller.guard import Guard
     from controller.record import Recorder
     from drivers.clock import Clock
+    from drivers.readings import IoReading
     from drivers.roles import BeamlineIo, BeamScanner, Stage
-
-CLOSING_S, CLOSING_LOOKS = 0.1, 20  # the shutter takes its time; wall seconds between two looks
 
 
 class Staging:
@@ -105,13 +105,13 @@ class Staging:
         io = self._io
         if io is None:
             return
-        if Role.SHUTTER in getattr(io, "roles", frozenset()):
+        shutter = Role.SHUTTER in getattr(io, "roles", frozenset())
+        if shutter:
             await io.set_shutter(open_=False)
-        for _ in range(CLOSING_LOOKS):
-            reading = await io.read()
-            self._guard.io(reading)  # its last one may be of a moment when the beam was still on
-            closed = reading.shutter_open is False or Role.SHUTTER not in getattr(io, "roles", frozenset())
-            if (reading.blanked or self._scanner is None) and closed:
-                return
-            await self._clock.sleep(CLOSING_S * self._clock.speed)
-        raise Refused("the stage does not move: the beam is not seen blanked and shut", device="stage")
+
+        def dark(reading: IoReading) -> bool:
+            blanked = reading.blanked or self._scanner is None
+            return blanked and (reading.shutter_open is False or not shutter)
+
+        if not await until_read_back(io, self._guard, self._clock, dark):
+            raise Refused("the stage does not move: the beam is not seen blanked and shut", device="stage")

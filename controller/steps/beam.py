@@ -71,10 +71,10 @@ async def one_scan(
     try:
         if goal.reached(good, dose_per_cm2) is None:
             await begin()
-            await context.scanning.open_shutter()
+            await context.scanning.shutter.open()
         while (reason := goal.reached(good, dose_per_cm2)) is None:
             if context.paused:
-                context.scanning.keep_shutter()
+                context.scanning.shutter.keep()
                 await context.clock.sleep(PAUSE_LOOK_S)
                 continue  # it may have been told to end meanwhile
             n += 1
@@ -97,7 +97,7 @@ async def one_scan(
     finally:
         context.scan = None
         context.scanning.end_scan()
-        await context.scanning.close_shutter()
+        await context.scanning.shutter.close()
     if quarantined:
         host.recorder.line(f'scan "{name}": {quarantined} of {n} passes quarantined and repeated')
     if reason.startswith("time limit"):

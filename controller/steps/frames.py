@@ -28,21 +28,20 @@ async def expose(context: Context, step: Expose) -> str:
             reason = goal.reached()
             continue
         keep = max(0, step.keep_frames - goal.frames)
-        if step.purpose != "dark":
-            await context.scanning.open_shutter()
+        lit, shutter = step.purpose != "dark", context.scanning.shutter
+        await (shutter.open() if lit else shutter.close())
         try:
             n = await exposing.begin(role, step.name, step.purpose, keep)
             try:
                 while (reason := goal.reached()) is None and not context.paused:
-                    if step.purpose != "dark":
-                        context.scanning.keep_shutter()
+                    if lit:
+                        shutter.keep()
                     await asyncio.sleep(LOOK_S)
                     goal.take(await exposing.look(role), exposing.progress.get(n, {}))
             finally:
                 found = await exposing.end(role, n)
         finally:
-            if step.purpose != "dark":
-                await context.scanning.close_shutter()
+            await shutter.close()
         goal.next_part(found)
     context.recorder.line(goal.said())
     if reason.startswith("time limit"):

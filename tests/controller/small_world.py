@@ -275,6 +275,12 @@ class Io(Instrument):
             world.monotonic(), beam, world.permit, world.relay, world.shutter, not world.unblanked
         )
 
+    async def prepare(self) -> list[str]:
+        """Everything off, the watchdog armed."""
+        await self.off()
+        await self.feed_watchdog()
+        return []
+
     async def feed_watchdog(self) -> None:
         """Renew everything."""
         await self.answer()

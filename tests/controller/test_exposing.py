@@ -102,13 +102,13 @@ class Shutter:
     def __init__(self) -> None:
         self.is_open, self.openings = False, 0
 
-    async def open_shutter(self) -> None:
+    async def open(self) -> None:
         self.is_open, self.openings = True, self.openings + 1
 
-    async def close_shutter(self) -> None:
+    async def close(self) -> None:
         self.is_open = False
 
-    def keep_shutter(self) -> None:
+    def keep(self) -> None:
         assert self.is_open
 
 
@@ -129,7 +129,8 @@ class World:
         self.shutter = Shutter()
         self.context: Any = SimpleNamespace(
             host=SimpleNamespace(exposing=self.exposing, sequence=SimpleNamespace(timed_out=timed_out)),
-            scanning=self.shutter, recorder=self.recorder, clock=clock, paused=False, finishing=False,
+            scanning=SimpleNamespace(shutter=self.shutter),
+            recorder=self.recorder, clock=clock, paused=False, finishing=False,
             sleep=lambda _s: asyncio.sleep(0),
         )  # fmt: skip
 

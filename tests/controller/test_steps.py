@@ -34,11 +34,26 @@ class Recorder(FakeRecorder):
         self.posts.append((kind, body))
 
 
+class Shutter:
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    async def open(self) -> None:
+        await self.host.set_shutter(open_=True)
+
+    async def close(self) -> None:
+        await self.host.set_shutter(open_=False)
+
+    def keep(self) -> None:
+        pass
+
+
 class Scanning:
     """Passes of 100 s, in lines of 10 s; a pause holds between two lines."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.shutter = Shutter(host)
         self.line = 0
         self.passes = self.last_n = 0
 
@@ -46,15 +61,6 @@ class Scanning:
         pass
 
     def end_scan(self) -> None:
-        pass
-
-    async def open_shutter(self) -> None:
-        await self.host.set_shutter(open_=True)
-
-    async def close_shutter(self) -> None:
-        await self.host.set_shutter(open_=False)
-
-    def keep_shutter(self) -> None:
         pass
 
     async def run_pass(self, raster: Any, n: int, *, should_end: Callable[[], bool]) -> PassOutcome:
