@@ -1,8 +1,9 @@
-"""The ``operando`` command: argument parsing only. Every command imports what it needs itself."""
+"""The ``operando`` command: argument parsing only. What a command needs is imported when it was typed."""
 
 from __future__ import annotations
 
 import argparse
+import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,10 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["reduce"]:  # a program of its own: every option and --help are its business
         words, handed_on = words[:1], words[1:]
-    args = _parser().parse_args(words)
+    args = command_line().parse_args(words)
     if words == ["reduce"]:
         args.rest = handed_on
-    command: Command = args.run
+    command: Command = pkgutil.resolve_name(f"controller.{args.command}")
     try:
         return command(args)
     except KeyboardInterrupt:
@@ -32,15 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def command_line() -> argparse.ArgumentParser:
+    """Return what can be typed."""
+    made = argparse.ArgumentParser(
         prog="operando",
         description="Runs autonomous operando battery experiments at a beamline.",
         epilog=EXIT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    made.add_argument("--version", action="version", version=_version())
+    commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_check(commands)
     _add_bench(commands)
@@ -53,13 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_remote(commands)
     _add_notify(commands)
     _add_offline(commands)
-    return parser
+    return made
 
 
 def _add(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
-    run: Command,
+    command: str,
     text: str,
     example: str,
 ) -> argparse.ArgumentParser:
@@ -67,13 +69,13 @@ def _add(
         name, help=text, description=text, epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.set_defaults(run=run)
+    parser.set_defaults(command=command)
     return parser
 
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = _add(
-        commands, "run", _run, "run an experiment to its end",
+        commands, "run", "launch:run", "run an experiment to its end",
         "operando run experiment.toml --station station.toml --out runs",
     )  # fmt: skip
     run.add_argument("experiment", type=Path, help="the experiment file")
@@ -95,7 +97,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     bench.add_argument("--truth", type=Path, metavar="FILE", help="where the bench writes what was true")
     _add_rack(bench)
     resume = _add(
-        commands, "resume", _resume, "go on with a run after a crash or a power cut",
+        commands, "resume", "launch:resume", "go on with a run after a crash or a power cut",
         "operando resume runs/20260101-120000-quickstart",
     )  # fmt: skip
     resume.add_argument("run_dir", type=Path, nargs="?", metavar="RUN", help="the folder of the run")
@@ -111,7 +113,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = _add(
-        commands, "check", _check, "validate files, read every instrument, energise nothing, estimate",
+        commands, "check", "check:main", "validate files, read every instrument, energise nothing, estimate",
         "operando check station.toml experiment.toml",
     )  # fmt: skip
     check.add_argument("station", type=Path)
@@ -127,7 +129,7 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bench = _add(
-        commands, "bench", _bench, "start the virtual bench and print the station file it wrote",
+        commands, "bench", "launch:bench", "start the virtual bench and print the station file it wrote",
         "operando bench --scenario quickstart --speed 10",
     )  # fmt: skip
     bench.add_argument("--dir", type=Path, default=Path("bench"), help="where station.toml is written")
@@ -153,7 +155,7 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     kinds = init.add_subparsers(title="what to write", metavar="KIND", required=True)
     _add_starters(kinds)
     broker = _add(
-        kinds, "mosquitto", _init_mosquitto, "a broker of one's own: TLS, passwords, rights", example
+        kinds, "mosquitto", "mosquitto_files:main", "a broker of one's own: TLS, passwords, rights", example
     )
     broker.add_argument("dir", type=Path, metavar="DIR", help="the folder to write, private to its owner")
     broker.add_argument("--station-name", default="bench", help="name of the station (default bench)")
@@ -173,7 +175,7 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     broker.add_argument("--days", type=int, default=730, help="for which the certificate is valid")
     broker.add_argument("--renew", action="store_true", help="only a new certificate for the same names")
     units = _add(
-        kinds, "systemd", _init_systemd, "units that make safe, run, resume and watch over a station",
+        kinds, "systemd", "systemd_files:main", "units that make safe, run, resume and watch over a station",
         "operando init systemd units --station /etc/operando/station.toml --user operando",
     )  # fmt: skip
     units.add_argument("dir", type=Path, metavar="DIR", help="the folder to write the units to")
@@ -185,7 +187,7 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     _add_state(units, "/var/lib/operando/NAME/state")
     udev = _add(
-        kinds, "udev", _init_udev, "rules that give the serial ports of a station stable names",
+        kinds, "udev", "udev_rules:main", "rules that give the serial ports of a station stable names",
         "operando init udev station.toml --out 99-operando-lab.rules",
     )  # fmt: skip
     udev.add_argument("station", type=Path)
@@ -194,7 +196,7 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _add_starters(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     station = _add(
-        kinds, "station", _init_station, "a commented station file for the instruments at hand",
+        kinds, "station", "starter.command:station", "a commented station file for the instruments at hand",
         "operando init station station.toml --with heater=eurotherm_3200 --with cell=palmsens_emstat4",
     )  # fmt: skip
     station.add_argument("file", type=Path, metavar="FILE", help="the file to write, or a folder for it")
@@ -205,7 +207,8 @@ def _add_starters(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )  # fmt: skip
     station.add_argument("--station-name", metavar="NAME", help="name of the station (default lab)")
     experiment = _add(
-        kinds, "experiment", _init_experiment, "a commented experiment file for what a station can do",
+        kinds, "experiment", "starter.command:experiment",
+        "a commented experiment file for what a station can do",
         "operando init experiment experiment.toml --station station.toml",
     )  # fmt: skip
     experiment.add_argument("file", type=Path, metavar="FILE", help="the file to write, or a folder for it")
@@ -215,7 +218,8 @@ def _add_starters(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     doctor = _add(
-        commands, "doctor", _doctor, "say what is wrong with this machine (exit code 3 if something is)",
+        commands, "doctor", "doctor.examine:main",
+        "say what is wrong with this machine (exit code 3 if something is)",
         "operando doctor station.toml",
     )  # fmt: skip
     doctor.add_argument("station", type=Path, nargs="?", help="the station file, to look at its ports")
@@ -226,7 +230,8 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     tune = _add(
-        commands, "tune", _tune, "identify the heater and find gains, with capped power and a small swing",
+        commands, "tune", "tune:main",
+        "identify the heater and find gains, with capped power and a small swing",
         "operando tune station.toml --at 60degC --power-cap 20W",
     )  # fmt: skip
     tune.add_argument("station", type=Path)
@@ -242,7 +247,7 @@ def _add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _add_off(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     off = _add(
-        commands, "off", _off, "drive every output off while no host runs (with one: operando safe)",
+        commands, "off", "off:main", "drive every output off while no host runs (with one: operando safe)",
         "operando off station.toml",
     )  # fmt: skip
     off.add_argument("station", type=Path)
@@ -259,7 +264,8 @@ def _add_off(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _add_backup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     backup = _add(
-        commands, "backup", _backup, "copy the journal, also during a run, and list the runs with sha256",
+        commands, "backup", "backup:main",
+        "copy the journal, also during a run, and list the runs with sha256",
         "operando backup /media/disk/lab-2026-11-21 --station-name lab",
     )  # fmt: skip
     backup.add_argument("destination", type=Path, metavar="DEST", help="a folder that does not exist yet")
@@ -282,13 +288,13 @@ def _add_talk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "watch": "follow a running host in this terminal",
     }
     for verb, text in talk.items():
-        parser = _add(commands, verb, _talk, text, f"operando {verb} --station-name bench")
+        parser = _add(commands, verb, "talk:talk", text, f"operando {verb} --station-name bench")
         parser.set_defaults(verb=verb)
         parser.add_argument("--station-name", default="bench", help="name of the station")
         _add_state(parser)
         parser.add_argument("--json", action="store_true")
     answer = _add(
-        commands, "answer", _talk, "answer a question of the running host (status and watch show it)",
+        commands, "answer", "talk:talk", "answer a question of the running host (status and watch show it)",
         "operando answer continue\n  operando answer q2 \"sample B\"",
     )  # fmt: skip
     answer.set_defaults(verb="answer")
@@ -300,7 +306,11 @@ def _add_talk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     answer.add_argument("--json", action="store_true")
     _add_state(answer)
     clear = _add(
-        commands, "clear", _talk, "clear a latched trip after its cause is gone", "operando clear permit"
+        commands,
+        "clear",
+        "talk:talk",
+        "clear a latched trip after its cause is gone",
+        "operando clear permit",
     )
     clear.set_defaults(verb="clear")
     clear.add_argument("id", help="the id of the trip, as status shows it")
@@ -317,7 +327,7 @@ def _add_talk(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _add_remote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     remote = _add(
-        commands, "remote", _remote, "send a signed command from another machine, through the broker",
+        commands, "remote", "remote:main", "send a signed command from another machine, through the broker",
         "operando remote safe --url mqtts://broker.lab:8883 --ca ca.crt --credentials operator.credentials "
         "--key desk.key",
     )  # fmt: skip
@@ -335,7 +345,8 @@ def _add_remote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _add_notify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     notify = _add(
-        commands, "notify", _notify, "send a test message to everybody whom [notify] of a station names",
+        commands, "notify", "notices.trial:main",
+        "send a test message to everybody whom [notify] of a station names",
         "operando notify station.toml",
     )  # fmt: skip
     notify.add_argument("station", type=Path)
@@ -344,27 +355,28 @@ def _add_notify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _add(
-        commands, "reduce", _reduce, "reduce recorded or foreign files: reduce TECHNIQUE FILES...",
+        commands, "reduce", "apart:reduce", "reduce recorded or foreign files: reduce TECHNIQUE FILES...",
         "operando reduce gamma spectrum.Spe --out results",
     )  # fmt: skip
     from controller.offline import calibrate_options
 
     calibrate_options.add_arguments(
         _add(
-            commands, "calibrate", _calibrate,
+            commands, "calibrate", "apart:calibrate",
             "energy scale of a detector from known lines, as a station's table",
             calibrate_options.EXAMPLE,
         )
     )  # fmt: skip
     report = _add(
-        commands, "report", _finish, "write report.html of a finished run, with --pdf also report.pdf",
+        commands, "report", "apart:finish", "write report.html of a finished run, with --pdf also report.pdf",
         "operando report runs/20260101-q --pdf",
     )  # fmt: skip
     report.add_argument(
         "--pdf", action="store_true", help="print it to report.pdf, with this machine's Chromium"
     )
     export = _add(
-        commands, "export", _finish, "write a finished run for other programs: NeXus, CSV, TIFF, documents",
+        commands, "export", "apart:finish",
+        "write a finished run for other programs: NeXus, CSV, TIFF, documents",
         "operando export runs/20260101-q --format maps",
     )  # fmt: skip
     export.add_argument(
@@ -376,7 +388,8 @@ def _add_offline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         parser.set_defaults(part=name)
         parser.add_argument("run_dir", type=Path, metavar="RUN")
     schema = _add(
-        commands, "schema", _schema, "print a JSON Schema: station, experiment, summary, payloads, asyncapi",
+        commands, "schema", "schemas:main",
+        "print a JSON Schema: station, experiment, summary, payloads, asyncapi",
         "operando schema experiment",
     )  # fmt: skip
     schema.add_argument("kind", choices=("station", "experiment", "summary", "payloads", "asyncapi"))
@@ -409,128 +422,6 @@ def _version() -> str:
     from importlib.metadata import version
 
     return f"operando {version('operando')}"
-
-
-def _run(args: argparse.Namespace) -> int:
-    from controller.launch import run
-
-    return run(args)
-
-
-def _resume(args: argparse.Namespace) -> int:
-    from controller.launch import resume
-
-    return resume(args)
-
-
-def _check(args: argparse.Namespace) -> int:
-    from controller.check import main as check
-
-    return check(args)
-
-
-def _bench(args: argparse.Namespace) -> int:
-    from controller.launch import bench
-
-    return bench(args)
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    from controller.doctor.examine import main as doctor
-
-    return doctor(args)
-
-
-def _tune(args: argparse.Namespace) -> int:
-    from controller.tune import main as tune
-
-    return tune(args)
-
-
-def _off(args: argparse.Namespace) -> int:
-    from controller.off import main as off
-
-    return off(args)
-
-
-def _backup(args: argparse.Namespace) -> int:
-    from controller.backup import main as backup
-
-    return backup(args)
-
-
-def _init_station(args: argparse.Namespace) -> int:
-    from controller.starter.command import station
-
-    return station(args)
-
-
-def _init_experiment(args: argparse.Namespace) -> int:
-    from controller.starter.command import experiment
-
-    return experiment(args)
-
-
-def _init_mosquitto(args: argparse.Namespace) -> int:
-    from controller.mosquitto_files import main as init
-
-    return init(args)
-
-
-def _init_systemd(args: argparse.Namespace) -> int:
-    from controller.systemd_files import main as init
-
-    return init(args)
-
-
-def _init_udev(args: argparse.Namespace) -> int:
-    from controller.udev_rules import main as init
-
-    return init(args)
-
-
-def _talk(args: argparse.Namespace) -> int:
-    from controller.talk import talk
-
-    return talk(args)
-
-
-def _remote(args: argparse.Namespace) -> int:
-    from controller.remote import main as remote
-
-    return remote(args)
-
-
-def _notify(args: argparse.Namespace) -> int:
-    from controller.notices.trial import main as notify
-
-    return notify(args)
-
-
-def _reduce(args: argparse.Namespace) -> int:
-    from controller.launch import module
-
-    return module("controller.offline.reduce", args.rest)
-
-
-def _calibrate(args: argparse.Namespace) -> int:
-    from controller.launch import module
-    from controller.offline.calibrate_options import words
-
-    return module("controller.offline.calibrate", words(args))
-
-
-def _finish(args: argparse.Namespace) -> int:
-    from controller.launch import module
-
-    more = ["--format", args.format] if args.part == "export" else ["--pdf"] if args.pdf else []
-    return module("controller.offline.finish", [str(args.run_dir), "--only", args.part, *more])
-
-
-def _schema(args: argparse.Namespace) -> int:
-    from controller.schemas import print_schema
-
-    return print_schema(args.kind)
 
 
 if __name__ == "__main__":

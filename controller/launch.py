@@ -1,10 +1,9 @@
-"""Starting things from the command line: a run under its supervisor, the bench, offline modules."""
+"""Start things from the command line: a run under its supervisor, a run that was interrupted, the bench."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import os
 import shutil
@@ -12,25 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from controller.apart import module
 from controller.config import ConfigErrors, Experiment, check_files, load_experiment
-from controller.finishing import FINISH_S, missing
+from controller.following import follow_run, note_stops, orphaned
 from controller.journal_rows import JournalError
-from controller.local import LocalError, ask, watch
 from controller.notify import Notifier
 from controller.offline.files_out import write_text
 from controller.paths import StateDir, StationBusy, StationLock
-from controller.progress import Steps
-
-START_S = 60.0
-LISTENS_S = 15.0  # a supervisor that has just been started may take this long to answer
-ANSWER_S = 1.0
-SILENT_S = 20.0  # a supervisor that is silent for so long is frozen; the slowest disk lets it answer before
-ORPHAN_S = 15.0  # what a control without its supervisor needs to make everything safe and to end
-EXIT_FILES, EXIT_INSTRUMENT, EXIT_ABORTED = 2, 3, 5
+from controller.verdict import EXIT_ABORTED, EXIT_FILES, EXIT_INSTRUMENT
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     except StationBusy as error:
         print(error, file=sys.stderr)
         return EXIT_INSTRUMENT
-    early = _note_stops()
+    early = note_stops()
     run_dir = _new_run_dir(args.out, experiment.experiment.name)
     state = StateDir(run_dir / "state") if own_state else StateDir.of(name, args.state)
     copy = run_dir / "experiment.toml"
@@ -111,7 +103,7 @@ def resume(args: argparse.Namespace) -> int:
     except StationBusy as error:
         print(error, file=sys.stderr)
         return EXIT_INSTRUMENT
-    early = _note_stops()
+    early = note_stops()
     command = ["--experiment", str(run_dir / "experiment.toml"), "--name", told["name"]]
     command += ["--station", str(station), "--broker", told["broker"], "--resume"]
     command += _trace_arguments(args)
@@ -132,29 +124,6 @@ def bench(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             process.terminate()
             return process.wait()
-
-
-def module(
-    name: str,
-    arguments: Sequence[str],
-    *,
-    limit_s: float | None = None,
-    late: Callable[[], str] | None = None,
-) -> int:
-    """Run an offline module in a process of its own: this one never loads the numerical libraries.
-
-    Args:
-        name: of the module.
-        arguments: its command line.
-        limit_s: wall seconds it may take; then it is ended.
-        late: returns what to tell when it was.
-    """
-    try:
-        done = subprocess.run([sys.executable, "-m", name, *arguments], check=False, timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        print(late() if late is not None else f"{name} took longer than {limit_s} s", file=sys.stderr)
-        return EXIT_INSTRUMENT
-    return done.returncode
 
 
 # --- inside --------------------------------------------------------------------------------------------
@@ -268,9 +237,9 @@ def _supervise(
         process = subprocess.Popen(
             full, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-    code = _follow(process, run_dir, state, early, as_json=as_json)
+    code = follow_run(process, run_dir, state, early, as_json=as_json)
     if code < 0:
-        code = _orphaned(state, run_dir, signal.Signals(-code).name)
+        code = orphaned(state, run_dir, signal.Signals(-code).name)
     resumed = "--resume" in command
     if code == EXIT_ABORTED and not resumed and not (run_dir / "logs" / "control.log").is_file():
         print("aborted before anything was begun: nothing was written", file=sys.stderr)
@@ -288,151 +257,7 @@ def _supervise(
     return code
 
 
-def _follow(
-    process: subprocess.Popen[bytes], run_dir: Path, state: StateDir, early: Sequence[str], *, as_json: bool
-) -> int:
-    """Show the run until its supervisor has ended; Ctrl-C and SIGTERM end the run, however often they come.
-
-    A terminal that hangs up takes only this view with it: the run goes on, and ``operando watch`` shows it.
-    """
-    watch_file: Path | None = run_dir / "watch.txt"
-    asked, armed = "", False
-    while True:
-        try:
-            if not armed:
-                _on_stop(_stopped)
-                armed = True
-                asked = early[0] if early else ""
-            if asked:
-                told, asked = asked, ""
-                _interrupt(state, process, told)
-            if not as_json:
-                _show(_events(state, process), watch_file)
-                watch_file = None
-            with Steps("control has ended: the results are written", 0):
-                return _ended(process, state)
-        except KeyboardInterrupt as error:
-            asked = str(error)
-
-
-def _ended(process: subprocess.Popen[bytes], state: StateDir) -> int:
-    """Wait for the supervisor to end; one that lives and answers nobody is ended from here.
-
-    Control has made everything safe by then, or the watchdog of the I/O box has: a frozen supervisor neither
-    beats nor feeds. It holds the station's lock, so it must not stay.
-    """
-    heard = time.monotonic()
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(ANSWER_S)
-        try:
-            ask(state.socket("supervisor"), {"do": "status"}, timeout_s=ANSWER_S)
-            heard = time.monotonic()
-        except LocalError:
-            if time.monotonic() - heard > SILENT_S:
-                text = f"the supervisor has not answered for {SILENT_S:g} s: it is frozen, and is ended"
-                print(text, file=sys.stderr)
-                process.kill()
-                return process.wait()
-
-
 def _remove(run_dir: Path) -> None:
     shutil.rmtree(run_dir)
     with contextlib.suppress(OSError):
         run_dir.parent.rmdir()  # only if it is empty
-
-
-def _events(state: StateDir, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any] | None]:
-    """Yield the events of control as soon as it listens, until the supervisor has ended."""
-    began = time.monotonic()
-    while process.poll() is None:
-        with contextlib.suppress(LocalError):
-            heard = time.monotonic()
-            for event in watch(state.socket("control"), timeout_s=1.0):
-                if event is not None:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > SILENT_S:
-                    return  # frozen: its supervisor would have ended it, if that were not frozen, too
-                yield event
-            return
-        if time.monotonic() - began > START_S:
-            return
-        time.sleep(0.1)
-        yield None
-
-
-def _show(events: Iterator[dict[str, Any] | None], watch_file: Path | None) -> None:
-    """Show the run on the terminal; a terminal or pipe that is gone ends the view, not the run."""
-    from rich.console import Console
-
-    from controller.display import follow
-
-    try:
-        with Steps("starting the host", 0):
-            first = next((event for event in events if event is not None), None)
-        if first is not None:
-            if watch_file is not None and watch_file.is_file():
-                print(f"from elsewhere:\n  {watch_file.read_text().strip()}", flush=True)
-            follow(itertools.chain([first], events), Console())
-    except (OSError, SystemExit):  # rich makes a SystemExit of a broken pipe
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as this process lives
-
-
-def _note_stops() -> list[str]:
-    """From here on something would be left behind: note Ctrl-C and SIGTERM until there is someone to tell."""
-    early: list[str] = []
-    _on_stop(lambda number, _: early.append(signal.Signals(number).name))
-    return early
-
-
-def _on_stop(handler: Callable[[int, Any], None]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell starts what is in the background
-            signal.signal(number, handler)
-
-
-def _stopped(number: int, _frame: Any) -> None:
-    """SIGTERM is Ctrl-C by another program: it ends the run, not only this view of it."""
-    raise KeyboardInterrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
-
-
-def _interrupt(state: StateDir, process: subprocess.Popen[bytes], what: str) -> None:
-    """Ctrl-C: everything off and the run ended in order; when control does not take it, SIGTERM."""
-    print("\naborting: everything off ...", file=sys.stderr)
-    try:
-        ask(state.socket("control"), {"do": "abort", "by": f"{what} of {os.environ.get('USER', 'a person')}"})
-    except LocalError:
-        _terminate(state, process)
-
-
-def _terminate(state: StateDir, process: subprocess.Popen[bytes]) -> None:
-    """Send SIGTERM to the supervisor as soon as it answers: before that it would just die of it."""
-    deadline = time.monotonic() + LISTENS_S
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(LocalError):
-            ask(state.socket("supervisor"), {"do": "status"}, timeout_s=1.0)
-            break
-        time.sleep(0.05)
-    process.terminate()
-
-
-def _orphaned(state: StateDir, run_dir: Path, how: str) -> int:
-    """The supervisor was killed: wait for control, which makes everything safe, and write the summary."""
-    print(f"the supervisor was killed ({how}); waiting for control to make everything safe", file=sys.stderr)
-    deadline = time.monotonic() + ORPHAN_S
-    while time.monotonic() < deadline:
-        try:
-            ask(state.socket("control"), {"do": "status"}, timeout_s=1.0)
-        except LocalError:
-            break
-        time.sleep(0.1)
-    if not (run_dir / "record.json").is_file():
-        print(
-            "control did not say that everything is off. The watchdog of the I/O box opens the relay, blanks "
-            "the beam and closes the shutter; the cell's program ends by its own limits. Look at them.",
-            file=sys.stderr,
-        )
-    module(
-        "controller.offline.finish", [str(run_dir)], limit_s=FINISH_S, late=lambda: missing(run_dir, FINISH_S)
-    )
-    return EXIT_INSTRUMENT

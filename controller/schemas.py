@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -21,12 +22,12 @@ def schema(kind: str) -> Schema:
     return _MAKERS[kind]()
 
 
-def print_schema(kind: str) -> int:
-    """Print a schema as JSON; return the exit code."""
-    if kind not in _MAKERS:
-        print(f"there is no schema {kind!r}: choose from {', '.join(_MAKERS)}", file=sys.stderr)
+def main(args: argparse.Namespace) -> int:
+    """``operando schema``: print one as JSON; return the exit code."""
+    if args.kind not in _MAKERS:
+        print(f"there is no schema {args.kind!r}: choose from {', '.join(_MAKERS)}", file=sys.stderr)
         return EXIT_ARGUMENTS
-    print(json.dumps(schema(kind), indent=2, ensure_ascii=False))
+    print(json.dumps(schema(args.kind), indent=2, ensure_ascii=False))
     return EXIT_DONE
 
 

@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.apart import module
 from controller.autotune import SWING_HIGH_K, SWING_LOW_K
 from controller.clock import BenchError, bench_clock
 from controller.config import ConfigErrors, check_files, load_station
 from controller.config.quantities import QuantityError, parse
 from controller.journal import AsyncJournal, JournalError
-from controller.launch import module
 from controller.local import LocalError, ask
 from controller.offline.files_out import write_json
 from controller.paths import StateDir, StationBusy, StationLock

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from controller.asyncapi import asyncapi
-from controller.cli import EXIT, _parser
+from controller.cli import EXIT, command_line
 from controller.config.devices import BUILT_IN, ForeignDevice
 from controller.config.experiment import Experiment
 from controller.config.keys import Key, all_models, keys_of, tag_of
@@ -79,7 +79,7 @@ def _otherwise(key: Key) -> str:
 
 def _commands() -> str:
     lines = [MADE, "# Every command", "", "```", EXIT, "```", ""]
-    for name, parser in _children(_parser()):
+    for name, parser in _children(command_line()):
         below = list(_children(parser))
         lines += [f"## operando {name}", "", sentence(parser.description or ""), ""]
         lines += _options(parser) if not below else []

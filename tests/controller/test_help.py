@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.cli import _parser
+from controller.cli import command_line
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "controller").rglob("*.md")),
@@ -21,7 +22,7 @@ OTHERS = re.compile(r"\.\.\.|[<\[]|\bURL\b|\bmakes\b|·|\(|…")  # an abbreviat
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Yield every command, and the kinds of those that have some."""
-    waiting = [("operando", _parser())]
+    waiting = [("operando", command_line())]
     while waiting:
         name, parser = waiting.pop()
         for action in parser._actions:
@@ -35,10 +36,16 @@ def accepted(command: str) -> bool:
     if words[:1] == ["reduce"] or words in (["--help"], ["--version"]):
         return True
     try:
-        _parser().parse_args(words)
+        command_line().parse_args(words)
     except SystemExit as end:
         return end.code == 0  # --help
     return True
+
+
+def test_every_command_has_a_program() -> None:
+    for name, parser in parsers():
+        if not any(isinstance(action, argparse._SubParsersAction) for action in parser._actions):
+            assert callable(pkgutil.resolve_name(f"controller.{parser.get_default('command')}")), name
 
 
 @pytest.mark.parametrize("name", [name for name, _ in parsers() if name != "operando"])

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from controller.schemas import KINDS, print_schema, schema
+from controller.schemas import KINDS, main, schema
 from controller.summary import SCHEMA
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_printed_as_json(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert print_schema(kind) == 0
+    assert main(Namespace(kind=kind)) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(schema(kind)))
 
 
@@ -32,7 +33,7 @@ def test_the_summary_schema_is_the_one_that_is_written() -> None:
 
 
 def test_an_unknown_kind_is_refused_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    assert print_schema("stations") == 2
+    assert main(Namespace(kind="stations")) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert "stations" in said.err

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from controller import launch, offpath, supervise, talk
-from controller.launch import _ended
+from controller import following, offpath, supervise, talk
+from controller.following import ended
 from controller.local import LocalServer
 from controller.paths import StateDir, StationBusy, StationLock
 from controller.safety import Outputs, drive_all_off
@@ -82,22 +82,22 @@ async def test_an_export_that_hangs_is_ended_and_what_is_missing_is_told(
 def test_a_frozen_supervisor_does_not_keep_the_command_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(launch, "SILENT_S", 0.5)
-    monkeypatch.setattr(launch, "ANSWER_S", 0.1)
+    monkeypatch.setattr(following, "SILENT_S", 0.5)
+    monkeypatch.setattr(following, "ANSWER_S", 0.1)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         os.kill(process.pid, signal.SIGSTOP)
-        assert _ended(process, StateDir(tmp_path)) == -signal.SIGKILL
+        assert ended(process, StateDir(tmp_path)) == -signal.SIGKILL
     assert "has not answered for 0.5 s: it is frozen" in capsys.readouterr().err
 
 
 def test_a_supervisor_that_answers_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last exports may take longer than any silence is tolerated."""
-    monkeypatch.setattr(launch, "SILENT_S", 0.3)
-    monkeypatch.setattr(launch, "ANSWER_S", 0.1)
+    monkeypatch.setattr(following, "SILENT_S", 0.3)
+    monkeypatch.setattr(following, "ANSWER_S", 0.1)
     state = StateDir(tmp_path)
     serving = _Answers(state.socket("supervisor"), {"ok": True})
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"]) as process:
-        assert _ended(process, state) == 0
+        assert ended(process, state) == 0
     serving.stop()
 
 
