@@ -53,6 +53,7 @@ def command_line() -> argparse.ArgumentParser:
     _add_backup(commands)
     _add_talk(commands)
     _add_remote(commands)
+    _add_web(commands)
     _add_notify(commands)
     _add_offline(commands)
     return made
@@ -341,6 +342,15 @@ def _add_remote(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     remote.add_argument("--key", type=Path, required=True, metavar="FILE", help="name, role and key")
     remote.add_argument("--station-name", default="bench")
     remote.add_argument("--why", default="", help="the reason, for the station's journal")
+
+
+def _add_web(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    page = _add(
+        commands, "web", "web.standing:main", "the live page of a station, which stays from run to run",
+        "operando web station.toml",
+    )  # fmt: skip
+    page.add_argument("station", type=Path, help="the station file: [web] says where, and who may look")
+    _add_state(page)
 
 
 def _add_notify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

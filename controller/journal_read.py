@@ -133,6 +133,16 @@ class Reads:
         rows = self._rows(f"SELECT {_RUN} FROM runs {where} ORDER BY started_seq")  # noqa: S608
         return [Run(**_named(_RUN, row)) for row in rows]
 
+    def run(self, run: str) -> Run | None:
+        """Return one run of the index, None if there is no such run."""
+        rows = self._rows(f"SELECT {_RUN} FROM runs WHERE run = ?", (run,))  # noqa: S608
+        return Run(**_named(_RUN, rows[0])) if rows else None
+
+    def last_run(self) -> Run | None:
+        """Return the run that was begun last, None before the first."""
+        rows = self._rows(f"SELECT {_RUN} FROM runs ORDER BY started_seq DESC LIMIT 1")  # noqa: S608
+        return Run(**_named(_RUN, rows[0])) if rows else None
+
     def open_runs(self) -> list[Run]:
         """Return the runs that have not ended: after a crash, those to be resumed or closed."""
         return self.runs(only_open=True)

@@ -1,7 +1,7 @@
 """Writes the systemd units of one station; ``operando init systemd DIR`` calls it.
 
-Three units: one drives every output off when the board starts, one runs an experiment that a person names,
-one goes on with what was interrupted. Only the last is ever started by itself, and it begins nothing.
+One drives every output off when the board starts, one runs an experiment that a person names, one goes on
+with what was interrupted, and with ``[web]`` one serves the live page. What starts by itself begins no run.
 """
 
 from __future__ import annotations
@@ -79,6 +79,21 @@ RestartPreventExitStatus=2 3 4 5 6
 WantedBy=multi-user.target
 """
 
+WEB = """# Station {name}, written by operando init systemd: the live page, before, in and after every run.
+# It only looks: no port of an instrument, no command, and the host goes first.
+[Unit]
+Description=operando {name}: live page
+After=network.target
+
+[Service]
+ExecStart={operando} web {station} --state {state}
+Restart=always
+RestartSec=10
+{web_sandbox}
+[Install]
+WantedBy=multi-user.target
+"""
+
 SERVICE = """Type=notify
 NotifyAccess=main
 TimeoutStartSec={start}
@@ -96,20 +111,15 @@ ExecStopPost={operando} off {station} --state {state}
 
 SANDBOX = """User={user}
 Group={group}
-SupplementaryGroups={groups}
-UMask=0077
+{more_groups}UMask=0077
 WorkingDirectory={runs}
 Environment=PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 Environment=NUMBA_CACHE_DIR={state}/numba MPLCONFIGDIR={state}/matplotlib
-# What control asks for, so that nothing else makes it late.
-LimitRTPRIO=1
-LimitNICE=-5
-LimitNOFILE=4096
-OOMScoreAdjust=-500
-# It sees the system read-only, and writes into its two folders only.
+{rank}LimitNOFILE=4096
+# It sees the system read-only, and writes into its own folders only.
 ProtectSystem=strict
 ProtectHome={protect_home}
-ReadWritePaths={state} {runs}
+ReadWritePaths={folders}
 PrivateTmp=yes
 DevicePolicy=closed
 {devices}NoNewPrivileges=yes
@@ -130,9 +140,22 @@ RemoveIPC=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
-# Not MemoryDenyWriteExecute and not RestrictRealtime: the reduction is compiled when it starts, and control
-# asks for a real-time class.
+{last}"""
+
+HOST_RANK = """# What control asks for, so that nothing else makes it late.
+LimitRTPRIO=1
+LimitNICE=-5
+OOMScoreAdjust=-500
 """
+HOST_LAST = """# Not MemoryDenyWriteExecute and not RestrictRealtime: the reduction is compiled when it
+# starts, and control asks for a real-time class.
+"""
+WEB_RANK = """# The first to go when memory is short, and the last to get the processor.
+Nice=5
+OOMScoreAdjust=500
+MemoryMax=400M
+"""
+WEB_LAST = "RestrictRealtime=yes\n"
 
 
 class InitError(Exception):
@@ -179,20 +202,26 @@ def units(
     at_home = any(path.parts[1:2] in (("home",), ("root",)) for path in paths)
     given = {
         "name": name, "station": station_file, "operando": operando, "state": state, "runs": runs,
-        "user": user, "group": _group_of(user), "groups": " ".join(groups), "devices": devices,
+        "user": user, "group": _group_of(user), "devices": devices,
         "protect_home": "read-only" if at_home else "yes",
         "off": f"operando-{name}-off", "run": f"operando-{name}", "resume": f"operando-{name}-resume",
         "watchdog": WATCHDOG_S, "start": START_S, "stop": round(FINISH_S) + 180, "off_wait": OFF_WAIT_S,
         "off_start": OFF_WAIT_S + 60, "restarts": RESTARTS, "window": RESTARTS_IN_S,
         "window_min": RESTARTS_IN_S // 60,
     }  # fmt: skip
-    given["sandbox"] = SANDBOX.format(**given)
+    given["more_groups"] = f"SupplementaryGroups={' '.join(groups)}\n"
+    given["sandbox"] = SANDBOX.format(**given, rank=HOST_RANK, folders=f"{state} {runs}", last=HOST_LAST)
+    page = {**given, "more_groups": "", "devices": ""}
+    given["web_sandbox"] = SANDBOX.format(**page, rank=WEB_RANK, folders=state, last=WEB_LAST)
     given["service"] = SERVICE.format(**given)
-    return {
+    written = {
         f"{given['off']}.service": OFF.format(**given),
         f"{given['run']}@.service": RUN.format(**given),
         f"{given['resume']}.service": RESUME.format(**given),
     }
+    if station.web is not None:
+        written[f"operando-{name}-web.service"] = WEB.format(**given)
+    return written
 
 
 def _group_of(user: str) -> str:
@@ -244,7 +273,12 @@ def main(args: argparse.Namespace) -> int:
     except (InitError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print("\n".join(_to_do(args.dir, name, user, state, runs)))
+    lines = _to_do(args.dir, name, user, state, runs)
+    if station.web is not None:
+        lines.insert(
+            3, f"the live page: systemctl enable --now operando-{name}-web     (stays from run to run)"
+        )
+    print("\n".join(lines))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from controller.mirror import Mirror
 from controller.mqtt import load_address
 from controller.web import address
 from controller.web.access import Access, AccessError
+from controller.web.from_journal import JournalMirror
 from controller.web.hub import Hub
 from controller.web.refill import Refill
 from controller.web.server import Server
@@ -32,25 +34,52 @@ PORT_KEPT_S = 3.0  # a port that another process of ours has just left
 log = logging.getLogger("web")
 
 
+class PortBusy(AccessError):
+    """Another process listens there."""
+
+
 class Page:
     """Mirror, view, hub, history and server together."""
 
     def __init__(
-        self, table: Web, station: str, broker: str, state: Path, run_dir: Path | None, beside: Path
-    ) -> None:
-        """Make a page; see ``main`` for the arguments. Raises AccessError."""
+        self, table: Web, station: str, broker: str, state: Path, run_dir: Path | None, beside: Path,
+        *, standing: bool = False,
+    ) -> None:  # fmt: skip
+        """Make a page. Raises AccessError.
+
+        Args:
+            table: ``[web]``.
+            station: its name.
+            broker: as JSON, or ``none``: the journal is followed instead.
+            state: state folder of the station.
+            run_dir: folder of the run; None: any run, one after the other.
+            beside: folder of the station file.
+            standing: whether it outlives runs.
+        """
         self._table = table
         self._state = state
-        told = json.loads(broker)
-        self.mirror = Mirror(
-            lambda: load_address(told, role="viewer"), station, self._heard, on_connection=self._connection
-        )
+        self._standing = standing
+        journal = state / "journal.sqlite"
+        self.mirror = self._mirror(station, broker, journal)
         self.view = View(self.mirror)
         self.hub = Hub(self.view)
-        self.refill = Refill(state / "journal.sqlite", self.view, self.hub, run_dir)
+        self.refill = Refill(journal, self.view, self.hub, run_dir, follow=broker == "none")
         self.access = Access(table, beside)
         self.server = Server(self.access, self.hub, viewers=table.viewers)
         self.address = ""
+
+    def _mirror(self, station: str, broker: str, journal: Path) -> Mirror:
+        if broker == "none":
+            return JournalMirror(
+                journal, station, self._heard, on_connection=self._connection, on_rows=self._rows
+            )
+        told = json.loads(broker)
+        return Mirror(
+            lambda: load_address(told, role="viewer"), station, self._heard, on_connection=self._connection
+        )
+
+    def _rows(self) -> None:
+        self.refill.wanted()
 
     def _heard(self, heard: object) -> None:
         self.view.take(heard)  # type: ignore[arg-type]  # the mirror's own
@@ -73,7 +102,7 @@ class Page:
             await site.start()
             port = listening.getsockname()[1]
             self.address = f"{self.access.scheme}://{self._shown(port)}/"
-            address.write(self._state, self.address, port)
+            address.write(self._state, self.address, port, standing=self._standing)
             log.info("the page is on %s", self.address)
             works = (self.mirror.run(), self.hub.run(), self.refill.run())
             tasks += [asyncio.create_task(work) for work in works]
@@ -107,7 +136,8 @@ class Page:
                 listening.close()
                 if port == ports[-1]:
                     text = f"[web] cannot listen on {host} port {port}: {error.strerror or error}"
-                    raise AccessError(text) from error
+                    busy = error.errno == errno.EADDRINUSE
+                    raise (PortBusy if busy else AccessError)(text) from error
             else:
                 listening.listen(64)
                 return listening
@@ -139,11 +169,17 @@ async def _orphaned(end: asyncio.Event) -> None:
     end.set()
 
 
-async def _main(args: argparse.Namespace) -> int:
+def told_to_end() -> asyncio.Event:
+    """Return what is set by SIGTERM and Ctrl-C."""
     end = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
+    return end
+
+
+async def _main(args: argparse.Namespace) -> int:
+    end = told_to_end()
     try:
         page = Page(
             Web.model_validate_json(args.table),
@@ -173,12 +209,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run-dir", type=Path, help="folder of the run")
     parser.add_argument("--table", default="{}", help="[web] as JSON")
     parser.add_argument("--beside", type=Path, default=Path(), help="folder of the station file")
+    args = parser.parse_args(argv)
+    modest()
+    return asyncio.run(_main(args))
+
+
+def modest() -> None:
+    """Log what matters, and let the host go first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("mqtt").setLevel(logging.ERROR)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
     with contextlib.suppress(OSError):
         os.nice(5)
-    return asyncio.run(_main(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

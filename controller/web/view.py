@@ -43,6 +43,7 @@ class View:
         self._since = wall()
         self.changed: dict[str, Any] = {}  # kind -> what is new since it was last taken
         self.broken_products = 0
+        self.ended: dict[str, Any] | None = None  # how the run that is shown has ended, where that is known
 
     # --- what comes in ---------------------------------------------------------------------------------
 
@@ -96,6 +97,7 @@ class View:
             self._kept.clear()
             self._product_order.clear()
             self._kept_bytes = 0
+            self.ended = None
             self.changed = {"snapshot": True}
         self.run = run
 
@@ -219,15 +221,20 @@ class View:
 
     def host(self) -> dict[str, Any]:
         """Return how broker and host are."""
-        status, away = self._mirror.status, self._mirror.away()
-        if away.startswith("the host has been silent"):
-            away = "the host has been silent for too long"
+        status, away = self._mirror.status, self.away()
         return {
             "broker": self._mirror.connected, "error": self._mirror.last_error,
             "state": str(status.get("state", "")), "away": away, "since": self._since,
             "version": str(status.get("version", "")), "backlog": status.get("backlog", 0),
             "boot": str(status.get("boot", "")), "hist": self._monotonic() - self._late_s < HIST_S,
+            "ended": self.ended if away else None,
         }  # fmt: skip
+
+    def away(self) -> str:
+        """Return in words why nothing is of the present; empty when it is."""
+        away = self._mirror.away()
+        silent = away.startswith("the host has been silent")
+        return "the host has been silent for too long" if silent else away
 
     def age_s(self) -> float | None:
         """Return how long ago the host was last heard, seconds; None before the first time."""

@@ -13,14 +13,21 @@ from controller import cli
 from controller.finishing import FINISH_S
 from controller.systemd_files import device_groups
 
-STATION = Path(__file__).parent / "config" / "station.toml"
+PLAIN = Path(__file__).parent / "config" / "station.toml"
 OPERANDO = Path(sys.executable).parent / "operando"
 analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
 
 
-def init(folder: Path, *more: str) -> int:
-    command = ["init", "systemd", str(folder / "units"), "--station", str(STATION)]
+def init(folder: Path, *more: str, page: bool = True) -> int:
+    station = station_of(folder)
+    if not station.exists():
+        station.write_text(PLAIN.read_text() + ("\n[web]\n" if page else ""))
+    command = ["init", "systemd", str(folder / "units"), "--station", str(station)]
     return cli.main([*command, "--state", str(folder / "state"), "--out", str(folder / "runs"), *more])
+
+
+def station_of(folder: Path) -> Path:
+    return folder / "station.toml"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +68,7 @@ def test_an_end_in_order_is_final_and_a_restart_does_not_loop(folder: Path) -> N
 def test_everything_is_driven_off_at_the_start_and_after_every_end(folder: Path) -> None:
     off = unit(folder, "-off")
     assert off["Service"]["Type"] == "oneshot"
-    assert f" off {STATION} " in off["Service"]["ExecStart"]
+    assert f" off {station_of(folder)} " in off["Service"]["ExecStart"]
     for part in ("@", "-resume"):
         found = unit(folder, part)
         assert off["Service"]["ExecStart"].startswith(found["Service"]["ExecStopPost"])
@@ -89,6 +96,25 @@ def test_the_sandbox(folder: Path) -> None:
         assert service["LimitRTPRIO"] == "1"
         assert "RestrictRealtime" not in service
         assert "MemoryDenyWriteExecute" not in service
+
+
+def test_the_page_stays_from_run_to_run_and_touches_no_instrument(folder: Path) -> None:
+    page = unit(folder, "-web")
+    service = page["Service"]
+    assert f" web {station_of(folder)} --state " in service["ExecStart"]
+    assert service["Restart"] == "always"
+    assert page["Install"]["WantedBy"] == "multi-user.target"
+    assert service["ReadWritePaths"] == str(folder / "state")
+    assert "DeviceAllow" not in service
+    assert "SupplementaryGroups" not in service
+    assert int(service["OOMScoreAdjust"]) > 0, "short of memory, it goes before the host"
+    for part in ("@", "-resume", "-off"):
+        assert "-web" not in str(dict(unit(folder, part)["Unit"])), "no run waits for the page"
+
+
+def test_without_a_page_in_the_station_file_there_is_no_unit_for_it(tmp_path: Path) -> None:
+    assert init(tmp_path, "--user", "daemon", page=False) == 0
+    assert len(list((tmp_path / "units").iterdir())) == 3
 
 
 def test_ports_are_allowed_by_kind_for_they_come_back_under_other_numbers(tmp_path: Path) -> None:
@@ -129,7 +155,7 @@ def test_a_path_that_a_unit_cannot_hold_is_refused(tmp_path: Path) -> None:
 @analyze
 def test_systemd_finds_nothing_wrong(folder: Path) -> None:
     files = [str(path) for path in (folder / "units").iterdir()]
-    assert len(files) == 3
+    assert len(files) == 4
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *files],
         capture_output=True,

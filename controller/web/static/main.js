@@ -54,17 +54,24 @@ function connection() {
   const draw = () => {
     const lost = model.lost();
     const begins = lost && !model.link.ever && !model.host;
-    const ended = lost && model.state("run/state").v === "ended";
-    setAttr(document.documentElement, "data-link", !lost ? "live" : begins ? "waiting" : "lost");
-    setAttr(byId("link"), "data-state", !lost ? "live" : begins ? "waiting" : "lost");
+    const closed = model.ended();
+    const ended = lost && (closed || model.state("run/state").v === "ended");
+    const kind = !lost ? "live" : begins ? "waiting" : closed ? "ended" : "lost";
+    setAttr(document.documentElement, "data-link", kind);
+    setAttr(byId("link"), "data-state", kind);
     const late = model.host?.hist ? ", filling in what was missed" : model.complete ? "" : ", loading";
-    setText(byId("link-text"), !lost ? `live${late}` : begins ? "connecting" : "not live");
+    setText(byId("link-text"), !lost ? `live${late}` : begins ? "connecting" : closed ? "run ended" : "not live");
     banner.hidden = !lost || begins;
     if (banner.hidden) return;
+    setAttr(banner, "data-calm", Boolean(ended));
+    if (closed) {
+      setText(what, `This run ended at ${format.clock(closed.t)}. Below is its last state.`);
+      setText(since, `${capital(format.age(Math.max(3, 10 * Math.floor((model.now() - closed.t) / 10))))} ago. The next run appears here by itself.`);
+      return;
+    }
     setText(what, `${capital(lost.text)}${lost.since_s ? ` (since ${format.clock(lost.since_s)})` : ""}. Nothing below is the present.`);
     const tail = ended ? "The run had ended before." : lost.link ? "The page tries again by itself. At the station: operando status" : "At the station: operando status";
     setText(since, `${lost.since_s ? `For ${format.age(Math.floor(model.now() - lost.since_s))}. ` : ""}${tail}`);
-    setAttr(banner, "data-calm", ended);
   };
   model.when(["link", "host", "state:run/state"], draw);
   setInterval(draw, 1000);

@@ -4,6 +4,7 @@ import { Series } from "./series.js";
 
 const KEEP_EVENTS = 2000;
 const KEEP_PASSES = 2000;
+export const AT_THE_END = "when the run ended"; // why a value is not of the present
 const DRAW_MS = 200; // at most five drawings a second, whatever comes
 
 export class Model {
@@ -46,6 +47,7 @@ export class Model {
     const found = this.states.get(name);
     if (!found) return { v: null, t: null, e: null, q: "unknown", unit: "", why: "not heard" };
     const lost = this.lost();
+    if (lost?.ended && found.q !== "bad") return { ...found, q: "stale", why: AT_THE_END };
     return lost && found.q !== "stale" ? { ...found, q: "stale", why: lost.text } : found;
   }
 
@@ -59,7 +61,24 @@ export class Model {
   lost() {
     if (!this.link.up) return { text: this.link.why, since_s: this.link.since_s, link: true };
     if (!this.host) return { text: "nothing has been heard yet", since_s: null, link: true };
-    return this.host.away ? { text: this.host.away, since_s: this.host.since, link: false } : null;
+    return this.host.away ? { text: this.host.away, since_s: this.host.since, link: false, ended: this.host.ended ?? null } : null;
+  }
+
+  /** Return how the run that is shown has ended, {run, t, outcome, code, text, began}; null while it runs and when that is not known. */
+  ended() {
+    return this.lost()?.ended ?? null;
+  }
+
+  /** Whether results are those of a moment that is past, and newer ones may exist: not after the end of the run. */
+  old() {
+    const lost = this.lost();
+    return Boolean(lost && !lost.ended);
+  }
+
+  /** Return a value that is the present or, after the end of the run, its last one; null otherwise. */
+  last(name) {
+    const known = this.states.get(name);
+    return this.ended() && known && known.q !== "bad" ? known.v : this.value(name);
   }
 
   seriesOf(name) {

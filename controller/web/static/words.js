@@ -13,25 +13,25 @@ const CHANNELS = { // what a person calls them
 /** Return what each output does: [{name, text, on: true | false | null}]. */
 export function outputs(model) {
   const told = [];
-  const bool = (name) => model.value(name);
+  const value = (name) => model.last(name); // after the end: as they were left
   const add = (name, on, text) => told.push({ name, on, text: on == null ? "not known" : text });
   if (model.states.has("beam/relay") || model.states.has("heater/output")) {
-    const relay = bool("beam/relay");
-    const output = model.value("heater/output");
+    const relay = value("beam/relay");
+    const output = value("heater/output");
     const on = model.states.has("beam/relay") ? relay : output == null ? null : output > 0;
     add("Heater", on, on ? `on${output == null ? "" : `, ${format.fixed(output * 100, 0)} %`}` : "off");
   }
   if (model.states.has("cell/phase")) {
-    const phase = model.value("cell/phase");
+    const phase = value("cell/phase");
     const open = phase === "open circuit" || phase === "ocv";
     add("Cell", phase == null ? null : !open, open ? "open circuit" : String(phase).toUpperCase());
   }
   if (model.states.has("beam/blanked")) {
-    const blanked = bool("beam/blanked");
+    const blanked = value("beam/blanked");
     add("Beam", blanked == null ? null : !blanked, blanked ? "blanked" : "on sample");
   }
   if (model.states.has("beam/shutter")) {
-    const open = bool("beam/shutter");
+    const open = value("beam/shutter");
     add("Shutter", open, open ? "open" : "closed");
   }
   return told;
@@ -62,6 +62,7 @@ export function safe(model) {
   const lost = model.lost();
   const latched = model.alarms.filter((alarm) => alarm.latch !== false);
   const held = model.alarms.filter((alarm) => alarm.latch === false);
+  if (lost?.ended) return after(model, lost.ended, latched);
   if (lost) {
     const last = latched.length ? `Tripped when last heard: ${latched[0].text}.` : "";
     return {
@@ -87,6 +88,19 @@ export function safe(model) {
     return { level: "warn", icon: "warn", word: "An interlock cannot be read", text: sentence(met.map((row) => row.text || row.name).join(", ")), alarms: [] };
   const near = nearestLimit(model);
   return { level: "ok", icon: "ok", word: "Safe", text: `Nothing has tripped. ${near?.text ?? ""}`.trim(), alarms: [] };
+}
+
+/** Is it safe, after the end of the run? Nobody has looked since: never "ok". */
+function after(model, { t }, latched) {
+  const known = outputs(model);
+  const on = known.filter((output) => output.on !== false);
+  const when = `when the run ended at ${format.clock(t)}`;
+  const off = known.length > 0 && on.length === 0;
+  const text = off
+    ? `Everything was off, read back, ${when}. Nothing is measured or watched since.`
+    : `Not off, or not known, ${when}: ${on.map((o) => `${o.name.toLowerCase()} ${o.text}`).join(", ") || "every output"}. Make sure of it, at the station: operando off`;
+  if (latched.length) return { level: "alarm", icon: "alarm", word: "Tripped", text, alarms: latched };
+  return off ? { level: "info", icon: "done", word: "Everything off", text, alarms: [] } : { level: "warn", icon: "warn", word: "Not known to be off", text, alarms: [] };
 }
 
 /** Return the readings about safety that are there and not good. */
@@ -132,6 +146,7 @@ export function running(model) {
   const top = (plan?.steps ?? []).filter((step) => !step.depth);
   const where = number != null && top.length ? `Step ${number} of ${top.length}${title ? `: ${title}` : ""}` : title ?? "";
   if (lost) {
+    if (lost.ended) return closed(lost.ended, top);
     if (state === "ended") return { ...ended(model, top), level: "unknown" };
     const heard = state ? `When last heard: ${state}. ${where}` : "Nothing has been heard yet.";
     return { level: "unknown", icon: "unknown", word: "Not known", text: heard.trim() };
@@ -158,6 +173,20 @@ function paused(model) {
   return why ? `${sentence(why.text.replace(/^pause: */, ""))} Go on with: operando proceed` : "Go on with: operando proceed";
 }
 
+const ENDINGS = { // by exit code
+  0: ["ok", "Finished"], 2: ["warn", "Refused"], 3: ["alarm", "Ended by an instrument"], 4: ["alarm", "Ended by the guard"], 5: ["warn", "Aborted"], 6: ["warn", "Finished, with gaps"],
+};
+
+/** How a run has ended, when the journal says so. */
+function closed({ t, began, code, text }, top) {
+  const [level, word] = ENDINGS[code] ?? ["warn", "Ended"];
+  const done = top.filter((step) => step.state === "done").length;
+  const steps = !top.length ? "" : done === top.length ? ` All ${format.plural(done, "step")} are done.` : ` ${done} of ${format.plural(top.length, "step")} are done.`;
+  const took = began ? `, after ${format.duration(t - began)}` : "";
+  const said = text && !/^(done|finished)\b/i.test(text) ? `${sentence(text)} ` : "";
+  return { level, icon: "done", word, text: `${said}Ended at ${format.clock(t)}${took}.${steps}` };
+}
+
 function ended(model, top) {
   const undone = top.filter((step) => step.state !== "done");
   if (model.alarms.length) return { level: "alarm", icon: "done", word: "Ended by a trip", text: `${top.length - undone.length} of ${format.plural(top.length, "step")} are done. When the trip is cleared: operando resume ${model.state("run/id").v ?? ""}` };
@@ -176,11 +205,11 @@ export function lithium(model) {
   if (!found) {
     const text = model.passes.length
       ? "Passes come, but none can be compared with the reference scan yet." : "No pass of the beam has ended yet.";
-    return { level: "unknown", icon: lost ? "unknown" : "none", word: lost ? "Not known" : "No measurement yet", text: lost ? sentence(lost.text) : text, ...more };
+    return { level: "unknown", icon: lost ? "unknown" : "none", word: lost && !lost.ended ? "Not known" : lost ? "No measurement" : "No measurement yet", text: lost && !lost.ended ? sentence(lost.text) : text, ...more };
   }
   const amount = `its signal in the ${found.layer} changed by ${format.percent(found.value - 1, found.total).replace(/^(\d)/, "+$1")} since the reference`;
   const text = `${format.fixed(Math.abs(found.z), 1)} σ${odds(found.z)}: ${amount}. ${agreement(more)}`.trim();
-  if (lost) return { level: "unknown", icon: "unknown", word: "Not known now", text: `When last heard: ${text}`, ...more };
+  if (lost && !lost.ended) return { level: "unknown", icon: "unknown", word: "Not known now", text: `When last heard: ${text}`, ...more };
   const size = Math.abs(found.z);
   if (size >= RESOLVED_SIGMA)
     return { level: "info", icon: "move", word: found.value < 1 ? `Leaving the ${found.layer}` : `Entering the ${found.layer}`, text, ...more };

@@ -115,6 +115,7 @@ class Browser:
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if kind == "snapshot":
             self.states, self.passes = dict(body["states"]), list(body["passes"])
+            self.host, self.alarms, self.questions = body["host"], body["alarms"], body["questions"]
             self.snapshot = body
         elif kind == "states":
             self.states.update(body["states"])

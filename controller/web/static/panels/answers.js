@@ -14,7 +14,7 @@ export function answers(model) {
     outputs(model);
     limits(model);
     time(told.running);
-    gauge(byId("gauge"), told.lithium, Boolean(model.lost()));
+    gauge(byId("gauge"), told.lithium, model.old());
     said = speak(said, told);
     document.title = `${told.safe.level === "alarm" ? "⚠ " : ""}${told.safe.word} · ${told.running.word} · ${model.station || "operando"}`;
   };

@@ -17,7 +17,7 @@ export function counts(model) {
   const draw = () => {
     const goals = model.state("result/goals");
     const layers = model.state("result/counts");
-    const key = JSON.stringify([model.state("scan/now").v?.scan, goals.v, goals.q, layers.v, layers.q, model.passes.length, Boolean(model.lost())]);
+    const key = JSON.stringify([model.state("scan/now").v?.scan, goals.v, goals.q, layers.v, layers.q, model.passes.length, model.old()]);
     if (key === before) return;
     before = key;
     const parts = [];
@@ -29,7 +29,7 @@ export function counts(model) {
     root.replaceChildren(...parts);
     const bad = model.passes.filter((one) => !one.good).length;
     const text = model.passes.length ? `${format.plural(model.passes.length, "pass", "passes")}${bad ? `, ${bad} quarantined` : ", all good"}` : "";
-    setText(byId("counts-age"), `${model.lost() ? "OLD: " : ""}${text}`);
+    setText(byId("counts-age"), `${model.old() ? "OLD: " : ""}${text}`);
   };
   model.when(["state:result/*", "state:scan/now", "passes", "states", "link", "host"], draw);
 }

@@ -53,7 +53,7 @@ function instruments(model) {
     const bad = states.filter((state) => state.q === "bad").length;
     const stale = states.filter((state) => state.q === "stale").length;
     const level = lost || !states.length ? "unknown" : stale === states.length ? "alarm" : bad || stale ? "warn" : "ok";
-    const words = { unknown: "not known", alarm: "silent", warn: stale ? "partly silent" : "no valid value", ok: "yes" }[level];
+    const words = { unknown: model.ended() ? "not asked since the end" : "not known", alarm: "silent", warn: stale ? "partly silent" : "no valid value", ok: "yes" }[level];
     const device = Object.values(told).find((one) => one.role === name || one.role?.includes?.(name));
     const about = module.driver ? ` (${module.driver}${device?.identity?.serial ? `, ${device.identity.serial}` : ""})` : "";
     const problems = model.state(`${name}/problems`).v;
@@ -72,7 +72,7 @@ function wires(model) {
     const [half, most] = [value("p50_ms"), value("p99_ms")];
     return {
       name: name.slice(5), level: lost ? "unknown" : wrong.length ? "warn" : "ok",
-      text: lost ? "not known" : wrong.length ? `${wrong.join(", ")}${requests ? ` of ${requests}` : ""}` : requests ? `none in ${requests}` : "none",
+      text: lost && !model.ended() ? "not known" : wrong.length ? `${wrong.join(", ")}${requests ? ` of ${requests}` : ""}` : requests ? `none in ${requests}` : "none",
       fast: half == null ? format.DASH : `${format.significant(half, 2)} / ${format.significant(most, 2)} ms`,
     };
   });

@@ -67,11 +67,11 @@ export function maps(model) {
 
   const as_of = () => {
     const newest = [...model.products.values()].filter((one) => /^map\/|^soc$/.test(one.stream)).reduce((a, b) => (a && (a.t ?? 0) > (b.t ?? 0) ? a : b), null);
-    const lost = model.lost();
+    const lost = model.old();
     const text = newest ? describe(newest, model) : "";
     setText(byId("maps-age"), lost && newest ? `OLD: ${text}` : text);
-    setAttr(byId("maps-age"), "data-stale", Boolean(lost));
-    setAttr(byId("panel-maps"), "data-stale", Boolean(lost));
+    setAttr(byId("maps-age"), "data-stale", lost);
+    setAttr(byId("panel-maps"), "data-stale", lost);
   };
 
   const fill = asTable(byId("maps-table"), () => [table("Net counts in the whole map, and over its pixels",
@@ -104,7 +104,7 @@ export function describe(product, model) {
   const passes = product.passes ?? [];
   const count = !passes.length ? "" : product.partial ? `pass ${passes.at(-1)} still running` : format.plural(passes.length, "pass", "passes");
   const scan = product.name ? `“${product.name}”` : "";
-  const when = product.t ? `${format.age(model.now() - product.t)} ago` : "";
+  const when = product.t ? (model.ended() ? format.clock(product.t) : `${format.age(model.now() - product.t)} ago`) : "";
   return [[scan, count].filter(Boolean).join(" "), product.hist ? "came late" : "", when].filter(Boolean).join(", ");
 }
 

@@ -2,6 +2,7 @@
 
 import { byId, h, keyed, setAttr, setText } from "../dom.js";
 import * as format from "../format.js";
+import { AT_THE_END } from "../model.js";
 
 const LATE_S = 5; // a good value this old shows its age
 
@@ -46,6 +47,7 @@ function one(element, { name, unit, more }, model) {
 
 function trouble({ q, why }, old_s) {
   if (q === "bad" || q === "unknown") return `no valid value${why && why !== "not heard" ? `: ${why}` : ""}`;
+  if (why === AT_THE_END) return why;
   return `${old_s == null ? "old" : `${format.age(old_s)} old`}${why ? `: ${why}` : ""}`;
 }
 
@@ -57,7 +59,7 @@ function phase(model) {
 /** The scan as a reading of its own, as long as one runs. */
 function scan(model) {
   const now = model.state("scan/now");
-  if (!now.v) return [];
+  if (!now.v || model.ended()) return [];
   const { name, n, line, lines, quarantined } = now.v;
   const more = [lines > 1 ? `line ${line} of ${lines}` : "", quarantined ? format.plural(quarantined, "pass", "passes") + " quarantined" : ""];
   return [{ name: "scan", label: `Scan ${name}`, told: `pass ${n}`, more: more.filter(Boolean).join(" · "), quality: now.q }];

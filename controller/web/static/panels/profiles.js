@@ -34,7 +34,7 @@ export function profiles(model) {
     const order = shown.map((product) => plots.get(name(product)).plot.root);
     if (order.some((figure, i) => root.children[i] !== figure)) root.append(...order);
     const newest = shown[0];
-    const lost = Boolean(model.lost());
+    const lost = model.old();
     setText(byId("profiles-age"), newest ? `${lost ? "OLD: " : ""}${describe(newest, model)}` : "");
     setAttr(byId("profiles-age"), "data-stale", lost);
     setAttr(byId("panel-profiles"), "data-stale", lost);

@@ -27,7 +27,7 @@ export function soc(model) {
     byId("soc-empty").hidden = has;
     plot.root.hidden = !has;
     if (has) plot.show({ x, series: [on(x, charge), on(x, beam)] });
-    const lost = Boolean(model.lost());
+    const lost = model.old();
     const newest = beam.t.at(-1);
     setText(byId("soc-age"), newest ? `${lost ? "OLD: " : ""}beam as of ${format.clock(newest)}` : "");
     setAttr(byId("soc-age"), "data-stale", lost);

@@ -35,7 +35,7 @@ export function spectra(model) {
       entry.product = product;
       entry.plot.show(data_of(product, log.checked, near.checked));
     }
-    const lost = Boolean(model.lost());
+    const lost = model.old();
     setText(byId("spectra-age"), shown[0] ? `${lost ? "OLD: " : ""}${describe(shown[0], model)}` : "");
     setAttr(byId("spectra-age"), "data-stale", lost);
     setAttr(byId("panel-spectra"), "data-stale", lost);

@@ -10,8 +10,8 @@ export function steps(model) {
   const draw = () => {
     const plan = model.state("run/plan");
     const all = plan.v?.steps ?? [];
-    const lost = Boolean(model.lost());
-    const elapsed = model.value("run/elapsed");
+    const lost = model.old();
+    const elapsed = model.last("run/elapsed");
     const began = plan.v?.began_lab_s ?? 0;
     const top = all.filter((step) => !step.depth);
     const long = top.map((step) => lasts(step, began, elapsed));

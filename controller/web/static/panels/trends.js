@@ -14,20 +14,20 @@ export function trends(model) {
   const root = byId("trends");
   const span = byId("trends-span");
   let began = 0;
-  const from = () => (span.value === "run" ? 0 : model.now() - Number(span.value));
+  const from = () => (span.value === "run" ? 0 : (model.ended()?.t ?? model.now()) - Number(span.value));
   const range = (name) => (_u, low, high) => {
     if (low == null) return [0, 1];
     const room = Math.max((high - low) * ROOM, (LEAST[name] - (high - low)) / 2, LEAST[name] * 0.05);
     return [low - room, high + room];
   };
   const say = (unit, scale) => (value, sigma) => (sigma > 0 ? `${format.text(value * scale, unit)} ± ${format.text(sigma * scale, unit)}` : format.text(value * scale, unit));
-  const limits = (name, scale) => () => (model.value("guard/rules") ?? []).filter((rule) => rule.channel === name).flatMap((rule) => (
+  const limits = (name, scale) => () => (model.last("guard/rules") ?? []).filter((rule) => rule.channel === name).flatMap((rule) => (
     [["low", "trips below"], ["high", "trips above"]].filter(([edge]) => rule[edge] != null).map(([edge, text]) => (
       { y: rule[edge] * scale, colour: "--alarm", text: `${text} ${format.text(rule[edge], rule.unit)}` }))));
   const switched = () => model.events.filter((event) => event.kind === "cell" && /\bcv\b|constant voltage/i.test(`${event.what ?? ""} ${event.text}`))
     .map((event) => ({ x: event.t, colour: "--c4", text: "CC → CV" }));
   const guardBand = (scale) => () => {
-    const rules = (model.value("guard/rules") ?? []).filter((rule) => rule.channel === "heater/temperature");
+    const rules = (model.last("guard/rules") ?? []).filter((rule) => rule.channel === "heater/temperature");
     const high = Math.min(...rules.map((rule) => rule.high ?? Infinity));
     const low = Math.max(...rules.map((rule) => rule.low ?? -Infinity));
     return Number.isFinite(high) && Number.isFinite(low) ? [{ y: [low * scale, high * scale], colour: "--c3", strength: 0.06 }] : [];
@@ -53,7 +53,7 @@ export function trends(model) {
 
   const draw = () => {
     began = from();
-    const lost = Boolean(model.lost());
+    const lost = model.old();
     for (const { names, scale, plot } of plots) {
       const data = together(names.map((name) => model.seriesOf(name)), began);
       for (const part of data.series) for (const key of ["v", "low", "high"]) part[key] = part[key].map((value) => (value == null ? null : value * scale));
@@ -61,7 +61,7 @@ export function trends(model) {
     }
     const last = Math.max(...plots.map(({ names }) => model.seriesOf(names[0]).last?.t ?? 0));
     setText(byId("trends-age"), last ? `${lost ? "OLD: " : ""}last sample ${format.clock(last)}` : "no sample yet");
-    setAttr(byId("trends-age"), "data-stale", lost || (last > 0 && model.now() - last > 15));
+    setAttr(byId("trends-age"), "data-stale", lost || (!model.ended() && last > 0 && model.now() - last > 15));
     fill();
   };
 
