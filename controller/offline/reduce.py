@@ -7,8 +7,10 @@ lost; 5 aborted by a person; 6 some files were reduced and some not.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = build_parser(words[:1]).parse_args(words)
+        args, unknown = build_parser(words[:1]).parse_known_args(words)
+        if unknown:
+            return _say(WRONG, *_unknown(unknown, args))
         results = _results(args)
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -109,6 +113,26 @@ def build_parser(wanted: Sequence[str] = ()) -> argparse.ArgumentParser:
         technique.add_arguments(own)
         own.set_defaults(chosen=technique)
     return parser
+
+
+def _unknown(words: Sequence[str], args: argparse.Namespace) -> list[str]:
+    """Say what words that no option takes may have been meant to be."""
+    if not hasattr(args, "chosen"):
+        return [f"the technique comes first: operando reduce {args.technique} FILE ... {words[0]} ..."]
+    own = argparse.ArgumentParser()
+    _add_common(own, args.chosen)
+    args.chosen.add_arguments(own)
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", own.format_usage()))
+    wrong = [word.partition("=")[0] for word in words if word.startswith("-")]
+    if not wrong:
+        told = f"{' '.join(words)!r} belongs to no option: write all files before the options"
+        return [f'{told}, and a value with spaces in quotes ("1 mm")']
+    return [
+        f"{args.technique} has no option {word}"
+        + (f"; did you mean {near[0]}?" if (near := difflib.get_close_matches(word, known, n=1)) else "")
+        + f" (operando reduce {args.technique} --help)"
+        for word in wrong
+    ]
 
 
 def _add_common(own: argparse.ArgumentParser, technique: Technique) -> None:
@@ -202,7 +226,9 @@ def _print(args: argparse.Namespace, results: Sequence[Result], written: Sequenc
     if args.json:
         print(json.dumps(results_out.document(args.technique, results), indent=1, allow_nan=False))
         return
-    print(results_out.text(args, results))
+    text = results_out.text(args, results)
+    if text:
+        print(text)
     if written:
         print(f"\nwritten to {args.out}: {', '.join(path.name for path in written)}")
 

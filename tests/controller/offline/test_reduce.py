@@ -231,11 +231,28 @@ def test_options_that_make_no_sense(capsys, words: tuple[str, ...], message: str
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("words", [(), ("alchemy", "x"), ("gamma",), ("gamma", "x", "--wrong")])
+@pytest.mark.parametrize("words", [(), ("alchemy", "x"), ("gamma",)])
 def test_wrong_arguments_end_with_two(capsys, words: tuple[str, ...]):
     code, _, err = run(capsys, *words)
     assert code == 2
     assert "usage: operando reduce" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("gamma", "x", "--sauce", "Eu-152"), "gamma has no option --sauce; did you mean --source?"),
+        (("impedance", "x", "--circut=R0"), "impedance has no option --circut; did you mean --circuit?"),
+        (("gamma", "x", "--circuit", "R0"), "gamma has no option --circuit (operando reduce gamma --help)"),
+        (("gamma", "x", "--alpha", "0.1", "y"), "'y' belongs to no option: write all files before"),
+        (("--json", "gamma", "x"), "the technique comes first: operando reduce gamma FILE ... --json ..."),
+    ],
+)
+def test_an_option_that_nobody_knows_is_answered_with_the_one_that_was_meant(capsys, words, told: str):
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert len(err.splitlines()) == 1
 
 
 def test_a_run_is_handed_to_its_own_reduction(capsys, tmp_path):
