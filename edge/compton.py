@@ -37,6 +37,9 @@ FIT_HALF_WIDTH_KEV = 8.0  # up to here no line of tungsten or lead (K-beta of le
 EXACT_BELOW_COUNTS = 100.0  # core or wings: an exact interval is given beside sigma
 MIN_PROFILE_COUNTS = 10
 MIN_PEAK_SIGMAS = 3.0
+CLEAR_SIGMA = (
+    3.0  # of the wings: below, S of a pixel has no Gaussian error (one photon in a cut bin: none at all)
+)
 MAX_SHIFT_KEV = 1.0
 SECANTS = 6
 PROFILE_STEPS_AU = (0.25, 0.5, 1.0, 2.0)
@@ -115,18 +118,22 @@ def analyse(spectra: Ints, bins: EnergyBins, mask: NDArray[np.bool_], setup: Set
     shifted = EnergyBins(part.width_kev, part.count, part.low_kev - centred.shift_kev)
     if summed[0] + summed[1] >= MIN_PROFILE_COUNTS:
         found = _profile(table, shifted, setup, angles[mask])
+    clear = values.sums[:, 1] > CLEAR_SIGMA * np.sqrt(values.sums[:, 3])
+    pixel_s, pixel_sigma, map_sys = (
+        np.where(clear, part, np.nan) for part in (values.s, values.sigma, map_sys)
+    )
     total = values.sums[:, 0] + values.sums[:, 1]
     spread = np.sqrt(values.sums[:, 2] + values.sums[:, 3] + 2.0 * values.sums[:, 4])
     weight = klein_nishina_cm2(setup.energy_kev, angles[mask]) * setup.pinhole.throughput(ny, nx)[mask]
     density, density_sigma = relative_electron_density(total, spread, weight)
     lithium_map = lithium = None
     if setup.line is not None:
-        s_map, stat_map, sys_map = (_on(mask, part) for part in (values.s, values.sigma, map_sys))
+        s_map, stat_map, sys_map = (_on(mask, part) for part in (pixel_s, pixel_sigma, map_sys))
         lithium_map = stoichiometry(s_map, stat_map, sys_map, setup.line)
         lithium = stoichiometry(estimate.value, estimate.sigma_stat, sys, setup.line)
     on_map = SValues(
-        np.stack([_on(mask, values.sums[:, k]) for k in range(5)], axis=-1), _on(mask, values.s),
-        _on(mask, values.sigma),
+        np.stack([_on(mask, values.sums[:, k]) for k in range(5)], axis=-1), _on(mask, pixel_s),
+        _on(mask, pixel_sigma),
     )  # fmt: skip
     return Analysis(
         setup, bins, angles, mask, spectrum, on_map, _on(mask, map_sys), summed, estimate,

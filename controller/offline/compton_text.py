@@ -71,7 +71,7 @@ def _s(a: Analysis) -> list[str]:
     degrees = np.degrees(a.angles_rad[a.mask])
     lines = [
         f"  angles {degrees.min():.2f} to {degrees.max():.2f} deg; windows |pz| < 1, 1 to 5 a.u., per pixel",
-        f"  core {a.sums[0]:.0f}, wings {a.sums[1]:.0f} counts",
+        f"  core {_counts(a.sums[0], a.sums[2])}, wings {_counts(a.sums[1], a.sums[3])} counts",
     ]
     if not math.isfinite(a.s.value):
         return [*lines, "  S: not determined, core or wings are empty or outside the spectra"]
@@ -88,9 +88,9 @@ def _s(a: Analysis) -> list[str]:
         lines.append(f"    few counts: exact 95 % interval {low:.3f} to {high:.3f}")
     good = np.isfinite(a.map.s)
     lines.append(
-        f"  S map: {int(good.sum())} pixels, median {np.nanmedian(a.map.s):.3f}, median error "
-        f"{np.nanmedian(a.map.sigma):.3f} per pixel"
-        if good.any() else "  S map: no pixel has counts in core and wings"
+        f"  S map: {int(good.sum())} of {int(a.mask.sum())} pixels with wings above 3 sigma, "
+        f"median {np.nanmedian(a.map.s):.3f}, median error {np.nanmedian(a.map.sigma):.3f} per pixel"
+        if good.any() else "  S map: no pixel has enough counts (wings above 3 sigma)"
     )  # fmt: skip
     if a.lithium is not None and a.setup.line is not None:
         x, line = a.lithium, a.setup.line
@@ -102,6 +102,11 @@ def _s(a: Analysis) -> list[str]:
             f"{line.intercept:+.5f} ({line.source}){warning}"
         )
     return lines
+
+
+def _counts(value: float, variance: float) -> str:
+    """Return counts with their error; a sum of fractions that is 0 but for rounding is 0, never -0."""
+    return pm(value if abs(value) > 1e-6 else 0.0, math.sqrt(max(variance, 0.0)), digits=1)
 
 
 def _peak(a: Analysis) -> list[str]:

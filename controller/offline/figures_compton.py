@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from edge.compton import Analysis
     from edge.compton_frames import Counts
 
+LOG_FROM_COUNTS = 50  # in the highest bin: fewer are clearer on a linear scale
 KEV_AROUND = 14.0
 
 
@@ -96,8 +97,9 @@ def _spectrum(name: str, recorded: Recorded, a: Analysis) -> Figure:
     figure = new_figure(10.4, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
     edges = a.bins.edges_kev()
-    left.stairs(np.maximum(a.spectrum, 0.5), edges, color=DATA, lw=0.8, fill=False)
-    left.set_yscale("log")
+    many = int(a.spectrum.max(initial=0)) >= LOG_FROM_COUNTS
+    left.stairs(np.maximum(a.spectrum, 0.5) if many else a.spectrum, edges, color=DATA, lw=0.8, fill=False)
+    left.set_yscale("log" if many else "linear")
     left.set_xlabel("energy / keV")
     left.set_ylabel(f"counts per {a.bins.width_kev:g} keV")
     left.set_title(f"{name}: {int(a.mask.sum())} pixels, {counts_text(int(a.spectrum.sum()))}")

@@ -435,6 +435,21 @@ def test_unmixing_is_the_arithmetic_of_the_paper():
         Mixing(("a", "b"), ("c", "d"), np.ones((2, 2)), np.zeros((2, 2)), np.ones(2), np.zeros(2))
 
 
+def test_a_pixel_with_few_photons_has_no_s_instead_of_an_error_of_nothing():
+    """One photon in the bin that core and wings share would have S = 9 or so with sigma 0."""
+    setup, spectra = compton.Setup(), np.zeros((8, 8, 220), np.int64)
+    edges = compton.window_edges_kev(setup.energy_kev, setup.pinhole.angles_rad(8, 8))[..., 1]
+    for (y, x), edge in np.ndenumerate(edges):
+        spectra[y, x, int((edge - BINS.low_kev) / BINS.width_kev)] = 1
+    found = compton.analyse(spectra, BINS, np.ones((8, 8), bool), setup)
+    assert found.sums[0] > 1.0
+    assert found.sums[1] > 1.0
+    assert np.isnan(found.map.s).all()
+    assert np.isnan(found.map.sigma).all()
+    whole = compton.analyse(400 * spectra, BINS, np.ones((8, 8), bool), setup)
+    assert np.isfinite(whole.map.s).any()
+
+
 def test_analysis_of_a_map_gives_s_everywhere_and_nan_outside_the_mask():
     rng = np.random.default_rng(47)
     setup = compton.Setup(line=table_2())
