@@ -140,6 +140,23 @@ def measure(
     )  # fmt: skip
 
 
+def centre_of_mass_sigma(image: ArrayLike) -> tuple[float, float]:
+    """Return one sigma of ``centre_of_mass`` (y, x) in pixels from the Poisson errors of the counts.
+
+    The derivative by the counts of a pixel is (its place - centre) / total. NaN for an empty map.
+    """
+    weight = np.asarray(image, np.float64)
+    total = weight.sum()
+    if total <= 0:
+        return math.nan, math.nan
+    y, x = centre_of_mass(weight)
+    rows, columns = np.indices(weight.shape)
+    return (
+        math.sqrt(float((weight * (rows - y) ** 2).sum())) / float(total),
+        math.sqrt(float((weight * (columns - x) ** 2).sum())) / float(total),
+    )
+
+
 def centre_of_mass(image: ArrayLike) -> tuple[float, float]:
     """Return the centre of mass (y, x) of a map in pixels; NaN for an empty one. Weights are the counts."""
     weight = np.asarray(image, np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from controller.offline.plot_style import (
     new_figure,
     saved,
 )
+from controller.offline.values import pm
 from edge.binning import painted
 
 Floats = NDArray[np.float64]
@@ -56,7 +58,10 @@ def maps(report: MapReport) -> Figure:
         limit = max(float(np.nanpercentile(raw, 99.5)), top)
         _picture(figure, grid[0, k], raw, (high, wide), 0.0, limit)
         _picture(figure, grid[1, k], mean, (high, wide), min(0.0, float(np.nanmin(mean))), top)
-        grid[0, k].set_title(f"{line.name}   {counts_text(int(line.gross.sum()))}", fontsize=8.6, pad=3)
+        net = float(line.net.sum())
+        error = math.hypot(math.sqrt(float(line.variance.sum())), line.sigma_sys)
+        title = f"{line.name}   {pm(net, error, digits=0)}"
+        grid[0, k].set_title(title, fontsize=8.6, pad=3)
         grid[1, k].set_xlabel(f"x / {unit}")
     grid[0, 0].set_ylabel(f"per pixel\ny / {unit}")
     grid[1, 0].set_ylabel(f"{pixels.size} regions\ny / {unit}")

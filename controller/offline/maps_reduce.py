@@ -16,7 +16,7 @@ from controller.offline.values import finite, pm, quantity, table
 from drivers.files.foreign_maps import ForeignMap
 from edge.binning import Goal, painted
 from edge.foreign_maps import RegionTable, divide
-from edge.xrf_reduce import centre_of_mass
+from edge.xrf_reduce import centre_of_mass, centre_of_mass_sigma
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -120,6 +120,7 @@ def _data(file: str, counted: Counted, found: RegionTable, options: MapOptions, 
             "bands": None if window is None else [list(band) for band in window.bands],
             "axis_unit": counted.spectrum.unit if counted.spectrum else None,
             "centre_of_mass_y_x": [finite(y), finite(x)],
+            "centre_of_mass_sigma_y_x": [finite(one) for one in centre_of_mass_sigma(line.gross)],
             "net": quantity(
                 float(line.net.sum()), float(np.sqrt(line.variance.sum())), line.sigma_sys, "counts"
             ),
@@ -174,18 +175,20 @@ def _text(data: dict[str, Any]) -> str:
         net, window = line["net"], line["window"]
         span = "-" if window is None else f"{window[0]:.3f} to {window[1]:.3f} {line['axis_unit']}"
         bands = "-" if line["bands"] is None else str(len(line["bands"]))
-        y, x = (value if value is not None else math.nan for value in line["centre_of_mass_y_x"])
+        centre = zip(line["centre_of_mass_y_x"], line["centre_of_mass_sigma_y_x"], strict=True)
+        place = ["-" if at is None else pm(at, sigma) for at, sigma in centre]
         rows.append((
             line["name"], span, bands, str(line["gross_counts"]),
-            pm(net["value"], net["sigma_stat"], net["sigma_sys"], digits=0), f"{y:.1f}, {x:.1f}",
+            pm(net["value"], net["sigma_stat"], net["sigma_sys"], digits=0), ", ".join(place),
         ))  # fmt: skip
     wanted = [] if r["wanted_relative"] is None else [f"{100 * r['wanted_relative']:g} %"]
     wanted += [] if r["wanted_counts"] is None else [f"{r['wanted_counts']:g} counts"]
     relative = r["median_relative"]
-    heads = ("line", "window", "bands", "gross / counts", "net / counts", "centre of mass y, x")
+    plural, goal = "" if r["number"] == 1 else "s", " and ".join(wanted)
+    heads = ("line", "window", "bands", "gross / counts", "net / counts", "centre of mass y, x / pixels")
     out = [
         f"{data['file']}: map of {data['nx']} x {data['ny']} pixels", table(heads, rows),
-        f"  {r['number']} regions ({r['way']}) by {r['guide']}, wanted {' and '.join(wanted)} each: median "
+        f"  {r['number']} region{plural} ({r['way']}) by {r['guide']}, wanted {goal} each: median "
         f"{r['median_pixels']:g} pixels, error {'-' if relative is None else f'{100 * relative:.1f} %'}; "
         f"{r['not_reached']} do not reach it",
     ]  # fmt: skip

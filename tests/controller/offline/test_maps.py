@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from controller.offline.maps import parse_lines
 from controller.offline.maps_reduce import reduce_sums
 from controller.offline.maps_sums import MapOptions, sums_of
 from drivers.files.recordings_images import MassSpectrum, RecordedMassMap
+from tests.data_sets import need
 from tests.drivers.files.makers_images import npz
 
 WORDS = (
@@ -104,3 +106,19 @@ def test_mass_spectra_of_other_ranges_come_onto_common_bins():
         assert np.array_equal(ours.counts, theirs.counts)
         assert np.array_equal(ours.axis, theirs.axis)
     assert whole.counted.spectrum.counts.sum() == sum(int(s.intensity.sum()) for s in spectra)
+
+
+def test_nothing_but_the_reason_is_printed_when_nothing_was_reduced(capsys):
+    code = reduce.main(["maps", str(need("xrf/xfm_20x10_2det.npz", "command line")), "--lines", "Fe"])
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert "no energy calibration: give --gain" in err
+
+
+def test_a_centre_of_mass_has_errors_and_a_unit(capsys):
+    path = need("xrf/xfm_20x10_2det.npz", "command line")
+    words = ["maps", str(path), "--lines", "Fe", "--gain", "10 eV", "--offset", "0 eV"]
+    assert reduce.main(words) == 0
+    out = capsys.readouterr().out
+    assert "centre of mass y, x / pixels" in out
+    assert re.search(r"\d\.\d+ ± 0\.0\d+, \d+\.\d+ ± 0\.0\d+$", out, re.MULTILINE)
