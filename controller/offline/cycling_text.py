@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from controller.offline.values import pm, table
@@ -28,13 +29,13 @@ def text_of(report: CyclingReport) -> str:
         *(f"  note: {note}" for note in log.notes),
         "  errors: statistical ± systematic" + ("" if stated else "; no accuracy of the current was stated"),
         table(
-            ["step", "cycle", "what", "by", "I / A", "V first", "V last", f"Q / {unit}",
-             f"counter / {unit}", "z", "E / Wh"],
+            ["step", "cycle", "what", "by", "I / A", "first / V", "last / V", f"Q / {unit}",
+             f"counter / {unit}", "z", f"E / {unit[:-2]}Wh"],
             [_row(number, one, scale) for number, one in enumerate(report.steps, 1) if one.state],
         ),
         f"  cycles, {WORDS[report.first]} first:",
         table(
-            ["cycle", f"in / {unit}", "CC", "CV", f"out / {unit}", "coulombic", "energy",
+            ["cycle", f"in / {unit}", f"CC / {unit}", f"CV / {unit}", f"out / {unit}", "coulombic", "energy",
              "depth at switch to CV"],
             [_cycle(one, scale, report.options.capacity_ah) for one in report.cycles],
         ),
@@ -44,18 +45,23 @@ def text_of(report: CyclingReport) -> str:
         for half in report.lead
     ]
     if report.options.mass_g:
+        per_gram = 1e3 / report.options.mass_g
         lines += [
-            f"  cycle {one.number}: {1e3 * one.into.capacity.value / report.options.mass_g:.1f} mAh/g in"
-            + (f", {1e3 * one.out.capacity.value / report.options.mass_g:.1f} out" if one.out else "")
+            f"  cycle {one.number}: {_amount(one.into.capacity, per_gram, least=1)} mAh/g in"
+            + (f", {_amount(one.out.capacity, per_gram, least=1)} out" if one.out else "")
             for one in report.cycles
         ]
+        lines.append("  per gram of the mass as given, whose own error is not included")
     lines += [f"  FLAG {flag}" for flag in report.flags]
     return "\n".join(lines)
 
 
-def _amount(one: Amount, scale: float) -> str:
+def _amount(one: Amount, scale: float, least: int = 5) -> str:
+    """Return a charge or an energy with its errors, to ``least`` digits or as many as its errors need."""
     e = one.estimate("")
-    return pm(scale * e.value, scale * e.sigma_stat, scale * e.sigma_sys, digits=5)
+    sigmas = (scale * e.sigma_stat, scale * e.sigma_sys)
+    digits = max(least, 1 - math.floor(math.log10(max(sigmas)))) if max(sigmas) > 0 else least
+    return pm(scale * e.value, *sigmas, digits=digits)
 
 
 def _row(number: int, one: StepResult, scale: float) -> list[str]:
@@ -67,7 +73,7 @@ def _row(number: int, one: StepResult, scale: float) -> list[str]:
     return [
         str(number), str(one.cycle), WORDS[one.state], one.control, f"{one.current_a:+.5g}",
         f"{one.voltage_first_v:.4f}", f"{one.voltage_last_v:.4f}", _amount(one.capacity, scale), counter, z,
-        f"{one.energy.value:.5g}",
+        _amount(one.energy, scale, least=1),
     ]  # fmt: skip
 
 
@@ -75,7 +81,7 @@ def _cycle(one: Cycle, scale: float, capacity_ah: float | None) -> list[str]:
     def percent(value: Estimate | None) -> str:
         if value is None:
             return "-"
-        return pm(100 * value.value, 100 * value.sigma_stat, 100 * value.sigma_sys, digits=3) + " %"
+        return pm(100 * value.value, 100 * value.sigma_stat, 100 * value.sigma_sys) + " %"
 
     switches: list[HalfCycle] = [half for half in (one.into, one.out) if half is not None]
     depths = [

@@ -132,7 +132,9 @@ def incremental(report: CyclingReport) -> Figure:
     figure.legend(fontsize=7.5, loc="outside right center")
     grid_lines(axes)
     width = 1e3 * report.options.window_v
-    axes.set_title(f"Incremental capacity in windows of {width:g} mV; bands: one sigma")
+    beyond = any(np.nanmax(np.abs(scale * c.incremental.value)) > top for c in shown if c.incremental)
+    told = "; peaks go on beyond the axis" if beyond else ""
+    axes.set_title(f"Incremental capacity in windows of {width:g} mV; bands: one sigma{told}")
     return figure
 
 

@@ -52,7 +52,7 @@ def draw(reducer: IonBeamReducer, residuals: Residuals, fmt: str) -> Iterator[tu
         yield "profiles", saved(_profiles(reducer, scan, placement), fmt)
     for name, detector in reducer.settings.detectors.items():
         if detector.kind == "sdd" and (scan.start.scan, name) in residuals:
-            yield f"{name}-unexplained", saved(_spectrum(reducer, scan, name, residuals), fmt)
+            yield f"{name}-unexplained", saved(_spectrum(reducer, scan, name), fmt)
 
 
 def _maps(reducer: IonBeamReducer, scan: ScanData, residuals: Residuals) -> Figure:
@@ -135,7 +135,7 @@ def _profiles(reducer: IonBeamReducer, scan: ScanData, placement: Placement) -> 
     return figure
 
 
-def _spectrum(reducer: IonBeamReducer, scan: ScanData, name: str, residuals: Residuals) -> Figure:
+def _spectrum(reducer: IonBeamReducer, scan: ScanData, name: str) -> Figure:
     """Draw the X-ray spectrum of a scan and mark the lines that no known element explains."""
     entry = spectra(reducer.last_analysis, scan)[name]
     energy, counts = np.asarray(entry["energy_kev"]), np.asarray(entry["values"], np.float64)
@@ -149,10 +149,11 @@ def _spectrum(reducer: IonBeamReducer, scan: ScanData, name: str, residuals: Res
             axes.axvspan(line.window.low_kev, line.window.high_kev, color=PALETTE[0], alpha=0.18, lw=0)
             axes.text(line.window.centroid_kev, 0.98, line.element, transform=axes.get_xaxis_transform(),
                       ha="center", va="top", color=PALETTE[0])  # fmt: skip
-    for feature in residuals[scan.start.scan, name].features:
-        axes.axvline(feature.energy_kev, color=FIT, lw=0.9, ls=(0, (3, 2)))
-        label = feature.names[0] if feature.names else f"{feature.energy_kev:.2f} keV"
-        axes.text(feature.energy_kev + 0.05, 0.86, f"{label}?\n{feature.counts:.0f} ± {feature.sigma:.0f}",
+    # the numbers of the result; the residual image has a fit of its own, in coarser bins
+    for found in reducer.last_analysis.unexplained(scan).get(name, []):
+        axes.axvline(found["energy_kev"], color=FIT, lw=0.9, ls=(0, (3, 2)))
+        label = found["names"][0] if found["names"] else f"{found['energy_kev']:.2f} keV"
+        axes.text(found["energy_kev"] + 0.05, 0.86, f"{label}?\n{found['counts']:.0f} ± {found['sigma']:.0f}",
                   transform=axes.get_xaxis_transform(), va="top", color=FIT, fontsize=8.0)  # fmt: skip
     axes.set_xlim(1.0, 16.0)
     axes.set_xlabel("energy / keV")

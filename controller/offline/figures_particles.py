@@ -23,6 +23,7 @@ from controller.offline.plot_style import (
     new_figure,
     saved,
 )  # fmt: skip
+from controller.offline.values import pm
 from edge.particles_ratios import GaussianFit
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def _detail(
             textcoords="offset points", fontsize=7.5, color=color, va="center",
         )  # fmt: skip
     axes.set_yscale("symlog", linthresh=max(10.0, 2 * b.threshold))
-    axes.set_ylim(0, None)
-    axes.margins(y=0.2)
+    axes.margins(y=0.2)  # before the lower end is set, or the numbers would run into the title
+    axes.set_ylim(bottom=0)
     axes.set_xlim(at[0], at[-1])
     axes.set_title(f"{report.result.lines[k]}: single events, area in counts")
     axes.set_xlabel(f"time / {'ms' if unit == 's' else unit}")
@@ -170,8 +171,9 @@ def areas(report: ParticleReport) -> Figure:
         axes.set_ylabel("particles per bin")
         mean, width = float(fit.mean), float(fit.width)
         axes.annotate(
-            f"Gaussian {mean:.4g} ± {float(fit.sigma[0]):.2g}\n"
-            f"width {width:.3g} ± {float(fit.sigma[1]):.2g}\n{100 * float(fit.main):.0f} % inside",
+            f"Gaussian {pm(mean, float(fit.sigma[0]))} counts\n"
+            f"width {pm(width, float(fit.sigma[1]))} counts\n"
+            f"{pm(100 * float(fit.main), 100 * float(fit.sigma[2]))} % inside",
             (0.98, 0.95), xycoords="axes fraction", ha="right", va="top", fontsize=8.5, color=FIT,
         )  # fmt: skip
         grid_lines(axes)

@@ -101,13 +101,15 @@ def _estimate(e: Estimate) -> dict[str, Any]:
 
 
 def _text(report: ImpedanceReport) -> str:
-    parts = [_one(sweep, result) for sweep, result in zip(report.sweeps, report.results, strict=True)]
+    parts = [
+        _one(sweep, result, report.rules) for sweep, result in zip(report.sweeps, report.results, strict=True)
+    ]
     if len(report.results) > 1:
         parts.append(_series(report))
     return "\n".join(parts)
 
 
-def _one(sweep: RecordedSweep, result: SweepResult) -> str:
+def _one(sweep: RecordedSweep, result: SweepResult, rules: ImpedanceRules) -> str:
     test = result.test
     soc = f", state of charge {100 * result.label:g} %" if result.label is not None else ""
     number = f", sweep {sweep.number}" if sweep.number > 1 else ""
@@ -119,6 +121,8 @@ def _one(sweep: RecordedSweep, result: SweepResult) -> str:
         f"relaxations, "
         f"mu {test.mu:.2f})",
     ]
+    if not test.passed and rules.circuit is not None and not rules.despite:
+        lines.append("  no R_s and no circuit from a rejected sweep (--despite fits it all the same)")
     if test.passed:
         if result.crossing is None:
             lines.append("  R_s: the sweep does not cross the real axis at high frequency")
@@ -172,15 +176,14 @@ def _series(report: ImpedanceReport) -> str:
         if not result.test.passed or result.fit is None:
             rows.append([label, "-" if result.test.passed else "rejected", *["-"] * len(names)])
             continue
-        r_s = (
-            pm(result.crossing.resistance.value, result.crossing.resistance.total) if result.crossing else "-"
-        )
+        r_s = si(result.crossing.resistance, "ohm") if result.crossing else "-"
         cells = [
             "not resolved" if name in result.unresolved else si(e, e.unit)
             for name, e in result.fit.estimates().items()
         ]  # fmt: skip
         rows.append([label, r_s, *cells])
-    heads = ["SoC", "R_s", *names]
+    labelled = any(result.label is not None for result in report.results)
+    heads = ["SoC" if labelled else "sweep", "R_s", *names]
     return "series\n" + table(heads, rows)
 
 
@@ -209,7 +212,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--kk-limit", default="1 %", metavar="P", help='largest accepted rms residual (default "1 %%")')
     add("--soc", metavar="LIST", help='states of charge of the sweeps in order, e.g. "0 %%, 50 %%, 100 %%"')
-    add("--start", metavar="LIST", help="starting values in order of the parameters; default: from the sweep")
+    add(
+        "--start", metavar="LIST",
+        help='starting values in the order of the parameters, in ohm, F, H, s without units; for the default '
+        'circuit "29, 46, 1e-5, 1"; else found from the sweep',
+    )  # fmt: skip
     add("--weights", choices=("model", "data"), default="model", help="modulus that weighs a point")
     add(
         "--inductive",
@@ -246,7 +253,10 @@ def _rules(args: argparse.Namespace, wrong: list[str]) -> ImpedanceRules:
         try:
             start = tuple(float(word) for word in args.start.split(","))
         except ValueError:
-            wrong.append(f"--start {args.start!r} must be numbers separated by commas")
+            names = f": {', '.join(circuit.names)}" if circuit is not None else ""
+            wrong.append(
+                f"--start {args.start!r} must be numbers separated by commas, in ohm, F, H, s{names}"
+            )
         if circuit is not None and start is not None and len(start) != len(circuit.names):
             wrong.append(f"--start has {len(start)} values for {', '.join(circuit.names)}")
     return ImpedanceRules(circuit, limit, args.inductive, args.weights, start, args.despite)

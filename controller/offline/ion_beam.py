@@ -224,18 +224,22 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
                 yield f"    {name:20s}{limit} {lost['text']}"
             elif not name.endswith(("_counts", "_per_charge")):
                 shown = (quantity["value"], quantity["sigma_stat"], quantity["sigma_sys"])
-                yield "    {:20s} {:8.4f} +- {:.4f} +- {:.4f}".format(name, *shown)
+                yield "    {:20s} {:8.4f} ± {:.4f} ± {:.4f}".format(name, *shown)
         for decision in layer["detection"].values():
-            yield f"    {decision['text']}"
+            yield "    " + decision["text"].replace(" +- ", " ± ")
         if layer["z"] is not None:
             agree = "agree" if layer["agree"] else "do not agree"
             yield f"    beam and charge {agree}: z = {layer['z']:+.2f}"
     for scan in result["scans"]:
         for detector, found in scan.get("unexplained", {}).items():
             for line in found:
-                yield f"  {scan['name']}, {detector}: {line['text']}"
+                yield f"  {scan['name']}, {detector}: " + line["text"].replace(" +- ", " ± ")
     for flag in result["flags"]:
         yield f"  note: {flag}"
+    yield (
+        "  errors: one sigma, statistical ± systematic, of counts both together; lithium is relative to the "
+        "reference, soc 1 is charged: both without unit"
+    )
 
 
 def _replayed(run_dir: Path) -> Iterator[dict[str, Any]]:

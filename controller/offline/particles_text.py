@@ -25,7 +25,7 @@ def data_of(report: ParticleReport) -> dict[str, Any]:
         "dwell_s": report.dwell_s,
         "samples": result.n_samples,
         "missing_samples": result.n_missing,
-        "notes": list(report.trace.notes),
+        "notes": _notes(report),
         "rules": {
             "threshold": rules.threshold.kind, "alpha": rules.threshold.alpha,
             "epsilon": rules.threshold.epsilon,
@@ -41,6 +41,15 @@ def data_of(report: ParticleReport) -> dict[str, Any]:
         "inactive": _estimate(report.inactive),
         "capacity_mah_g": report.options.capacity_mah_g,
     }  # fmt: skip
+
+
+def _notes(report: ParticleReport) -> list[str]:
+    """Return what the reader noted, and that columns got other names: --lines may have been mistyped."""
+    theirs, ours = report.trace.lines, report.result.lines
+    renamed = (
+        [] if set(ours) <= set(theirs) else [f"{', '.join(theirs)} of the file: called {', '.join(ours)}"]
+    )
+    return [*report.trace.notes, *renamed]
 
 
 def _line(report: ParticleReport, k: int) -> dict[str, Any]:
@@ -85,10 +94,12 @@ def _false(report: ParticleReport, k: int) -> float:
 
 
 def _median(values: Any) -> dict[str, Any] | None:
-    """Return the median; its error is half the distance of the ranks n/2 -+ sqrt(n)/2."""
+    """Return the median; its error is half the distance of the ranks n/2 -+ sqrt(n)/2; not known for one."""
     n = len(values)
     if n == 0:
         return None
+    if n == 1:
+        return quantity(float(values[0]), math.nan, 0.0, "counts")
     ordered = np.sort(values)
     half = math.sqrt(n) / 2
     low, high = max(math.floor(n / 2 - half), 0), min(math.ceil(n / 2 + half), n - 1)
@@ -175,7 +186,7 @@ def text_of(report: ParticleReport) -> str:
         f"  threshold {rules.threshold.kind} ({how}), events down to the {rules.edge}, at least "
         f"{rules.min_points} "
         "samples above the threshold",
-        *(f"  note: {note}" for note in report.trace.notes),
+        *(f"  note: {note}" for note in _notes(report)),
         _lines_table(report),
     ]
     if report.ratios is not None:
@@ -196,18 +207,19 @@ def _lines_table(report: ParticleReport) -> str:
         baselines = [b for _, b in report.result.baselines[k]]
         rows.append([
             line["name"], _range(baselines, "mean_counts"), _range(baselines, "threshold"),
-            f"{line['events']} ± {math.sqrt(line['events']):.0f}", f"{line['cut_events']}",
+            f"{line['events']} ± {math.sqrt(line['events']):.0f}", _quantity(line["rate"]),
+            f"{line['cut_events']}",
             f"{line['false_events_at_most']:.2g}", _quantity(line["area_median_counts"]),
             _quantity(line["height_median_counts"]), f"{line['mean_length_samples'] or 0:.1f}",
         ])  # fmt: skip
     heads = [
-        "line", "background", "threshold", "events", "cut", "false <", "median area", "median height",
-        "length",
+        "line", "background", "threshold", "events", "rate / (1/s)", "cut", "false <", "median area",
+        "median height", "length",
     ]  # fmt: skip
     wide = [b.dispersion for k in range(len(report.result.lines)) for _, b in report.result.baselines[k]]
     text = (
-        table(heads, rows)
-        + "\n  counts per sample; area and height are counts above background; length in samples"
+        table(heads, rows) + "\n  background and threshold in counts per sample; area and height in counts "
+        "above the background; length in samples"
     )
     if max(wide) > 1.2:
         text += (
@@ -227,7 +239,16 @@ def _range(baselines: list[Baseline], name: str) -> str:
 
 
 def _quantity(value: dict[str, Any] | None) -> str:
-    return "-" if value is None else pm(value["value"], value["sigma_stat"])
+    if value is None:
+        return "-"
+    if value["sigma_stat"] is None:
+        return f"{value['value']:.3g} ± not known"
+    return pm(value["value"], value["sigma_stat"])
+
+
+def _percent(q: dict[str, Any]) -> str:
+    systematic = [100 * q["sigma_sys"]] if q["sigma_sys"] else []
+    return pm(100 * q["value"], 100 * q["sigma_stat"], *systematic)
 
 
 def _ratio_text(report: ParticleReport) -> str:
@@ -244,7 +265,7 @@ def _ratio_text(report: ParticleReport) -> str:
     if r["mean"] is not None:
         text += (
             f"\n  Gaussian of the ratio: mean {_quantity(r['mean'])}, width {_quantity(r['width'])}, "
-            f"{100 * r['in_gaussian']['value']:.1f} % of the particles inside it; counting error of one "
+            f"{_percent(r['in_gaussian'])} % of the particles inside it; counting error of one "
             f"particle "
             f"{r['median_sigma']:.2g}"
         )
@@ -275,15 +296,12 @@ def _diverging_text(report: ParticleReport) -> str:
     d = report.data["diverging"]
     f, e, o = d["fraction"], d["excess"], d["outside"]
 
-    def percent(q: dict[str, Any]) -> str:
-        return pm(100 * q["value"], 100 * q["sigma_stat"], 100 * q["sigma_sys"])
-
     text = (
-        f"  above the frame: {d['above']} of {d['particles']} particles, {percent(f)} % (68 %: "
+        f"  above the frame: {d['above']} of {d['particles']} particles, {_percent(f)} % (68 %: "
         f"{100 * d['interval_68'][0]:.1f} to {100 * d['interval_68'][1]:.1f} %); spread and counting errors "
-        f"alone put {100 * d['expected_above']:.1f} % there, so {percent(e)} % diverge; outside on both "
+        f"alone put {100 * d['expected_above']:.1f} % there, so {_percent(e)} % diverge; outside on both "
         f"sides "
-        f"{percent(o)} %"
+        f"{_percent(o)} %"
     )
     if report.held_back is not None:
         h = report.held_back

@@ -66,8 +66,7 @@ def _transport(entries: list[dict[str, Any]]) -> str:
         t, d = e["tortuosity"], e["diffusivity"]
         directional = e.get("directional_diffusion")
         rows.append((
-            e["axis"], planes, f"{t['value']:.4g} ± {t['sigma_sys']:.1g}",
-            f"{d['value']:.5f} ± {d['sigma_sys']:.1g}",
+            e["axis"], planes, pm(t["value"], t["sigma_sys"]), pm(d["value"], d["sigma_sys"]),
             f"{100 * e['flux_mismatch']:.2f} % in {e['iterations']}",
             "-" if directional is None
             else f"{directional['value']:.3g} ± {directional['sigma_stat']:.1g} {directional['unit']}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def test_the_maccor_log_with_a_stated_accuracy():
     assert charge["depth_at_switch_to_cv"]["value"] == pytest.approx(3.36871 / 4.85, abs=1e-4)
     assert any(flag.startswith("not connected: 2 of 2 sensors") for flag in report.flags)
     assert "unsigned, C and D" in report.text
+    assert "13.0455 ± 0.0000 ± 0.0051" in report.text  # energy, like charge, with both errors
+    assert "E / Wh" in report.text
     json.dumps(report.data, allow_nan=False)
 
 
@@ -63,6 +66,10 @@ def test_the_neware_log_says_what_it_means():
     assert cycle["coulombic_efficiency"]["value"] == pytest.approx(0.8354, abs=2e-4)
     assert cycle["in"]["specific_mah_g"] == pytest.approx(2250.15 + 135.49 + 59.68, rel=2e-4)
     assert "cycles, discharge first" in report.text
+    per_gram = next(line for line in report.text.splitlines() if "mAh/g in" in line)
+    assert re.search(r"2445\.\d+ ± 0\.0\d+ ± [\d.]+ mAh/g in, 204\d\.\d+ ± 0\.0\d+ ± [\d.]+ out", per_gram)
+    assert "E / mWh" in report.text  # milliwatt hours with milliampere hours
+    assert not re.search(r"± 0\.0+ ± 0\.0+ %", report.text), "an error that is known is not printed as 0"
     assert report.data["signs"]["check"].startswith("agrees")
 
 

@@ -101,6 +101,28 @@ def test_the_sweeps_of_a_run_as_a_series_over_charge(capsys, tmp_path: Path):
     assert len(saved(series(job.run()), "png")) > 10_000  # type: ignore[arg-type]
 
 
+def test_a_series_prints_r_s_with_errors_and_unit(capsys, tmp_path: Path):
+    again = tmp_path / "again.csv"
+    again.write_bytes((EIS / "test_circuit_1_fz.csv").read_bytes())
+    words = EIS / "test_circuit_1.z", again, "--circuit", "R0-p(R1,C1)", "--soc", "0 %, 50 %"
+    code, out, err = run(capsys, *words)
+    assert (code, err) == (0, "")
+    series_of_both = out[out.index("\nseries\n") :].splitlines()
+    assert series_of_both[2].split()[0] == "SoC"
+    for line in series_of_both[3:5]:
+        assert "29.0786 ± 0.0026 ± 0.0001 ohm" in line
+
+
+def test_a_rejected_sweep_says_what_is_not_given_and_how_to_have_it(capsys):
+    bad = EIS / "gamry_example.DTA"
+    code, out, _ = run(capsys, bad)
+    assert code == 0
+    assert "REJECTED" in out
+    assert "no R_s and no circuit from a rejected sweep (--despite fits it all the same)" in out
+    assert "no circuit from" not in run(capsys, bad, "--circuit", "none")[1]
+    assert "no circuit from" not in run(capsys, bad, "--circuit", "R0-p(R1,C1)", "--despite")[1]
+
+
 def test_every_wrong_option_is_named_at_once(capsys, tmp_path: Path):
     code, _, err = run(
         capsys, EIS / "test_circuit_1.z", tmp_path / "none.z", "--circuit", "R0-", "--kk-limit", "3",
@@ -115,6 +137,9 @@ def test_every_wrong_option_is_named_at_once(capsys, tmp_path: Path):
     code, _, err = run(capsys, EIS / "test_circuit_1.z", "--circuit", "R0-p(R1,C1)", "--start", "1,2")
     assert code == 2
     assert "--start has 2 values" in err
+    code, _, err = run(capsys, EIS / "test_circuit_1.z", "--circuit", "R0-p(R1,C1)", "--start", "R0=29 ohm")
+    assert code == 2
+    assert "in ohm, F, H, s: R0, R1, C1" in err
 
 
 def test_prefixed_units():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -62,6 +63,20 @@ def test_the_measured_gold_as_json(capsys):
     assert line["area_median_counts"]["value"] != line["height_median_counts"]["value"]
 
 
+def test_a_single_event_has_no_error_of_its_median_and_new_names_are_told(capsys, tmp_path: Path):
+    trace = np.random.default_rng(84).poisson(0.1, 5000)
+    trace[2000:2004] += 40
+    np.savez(tmp_path / "one.npz", Au=trace, dwell_s=1e-3)
+    code, out, err = run(capsys, tmp_path / "one.npz", "--lines", "Li")
+    assert (code, err) == (0, "")
+    assert "note: Au of the file: called Li" in out
+    assert re.search(r"Li .* 1 ± 1 +0\.20 ± 0\.20 .* 1[56]\d ± not known +\d\d[.\d]* ± not known", out)
+    code, out, _ = run(capsys, tmp_path / "one.npz", "--json")
+    (entry,) = json.loads(out)["files"]
+    assert entry["lines"][0]["area_median_counts"]["sigma_stat"] is None
+    assert not any("called" in note for note in entry["notes"])
+
+
 def test_a_calibrated_cell_from_files_to_figures(capsys, drawn: Path, tmp_path: Path):
     out_dir = tmp_path / "out"
     code, out, err = run(
@@ -70,6 +85,8 @@ def test_a_calibrated_cell_from_files_to_figures(capsys, drawn: Path, tmp_path: 
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert "above the frame" in out
+    assert re.search(r"\d ± \d+\.\d+ % of the particles inside it", out)
+    assert "rate / (1/s)" in out
     (entry,) = json.loads((out_dir / "result.json").read_text())["files"]
     d = entry["diverging"]
     assert d["excess"]["value"] == pytest.approx(0.2, abs=3 * d["excess"]["sigma_stat"] + 0.01)
