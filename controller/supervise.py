@@ -36,6 +36,7 @@ HEARTBEAT_S = 0.5
 FEED_S = 1.0  # systemd's watchdog, if there is one
 LOGS_TURNS = 10  # of it between two looks at the sizes of the logs
 CONTROL_FROZEN_S = 5.0  # no heartbeat for this long: control is as good as dead
+KILLED_S = 0.25  # a killed control that waits for its disk may end much later; its lines are not waited for
 CONFIRM_S = 0.1  # what `safe` gives control before the supervisor acts itself
 SAFE_REPLY_S = 2.5  # a little longer than an output may take to confirm
 RESTART_WINDOW_S = 60.0
@@ -79,6 +80,8 @@ class Supervisor:
         self._main: asyncio.Task[int] | None = None
         self._telling: asyncio.Task[None] | None = None
         self._station: Station | None = None  # read beforehand: `safe` must not wait for a file
+        self._ready: offpath.Prepared | None = None  # nor for an import
+        self._preparing: asyncio.Task[None] | None = None
         self._why = ""  # control was ended from here, if it was
         self._notify = Notifier()
         self._off_path = asyncio.Lock()  # two at once would talk over each other on every wire
@@ -113,6 +116,7 @@ class Supervisor:
             self.args.station = await self._start_bench(json.loads(self.args.bench))
         with contextlib.suppress(ConfigErrors, OSError):  # control refuses it in better words
             self._station = load_station(self.args.station)
+        self._preparing = asyncio.create_task(self._prepare())  # done before control has energised anything
         broker = await self._start_broker() if self.args.broker == "embedded" else self.args.broker
         self._tell_how_to_watch(broker)
         for name, command in self._helpers(broker).items():
@@ -330,19 +334,31 @@ class Supervisor:
             if time.monotonic() - self._heard > CONTROL_FROZEN_S:
                 self._acted = True  # what happened is written down when everything is off
                 self._why = f"control was silent for more than {CONTROL_FROZEN_S:g} s: killed"
-                await self._kill_control()
+                if not await self._kill_control():  # once more when it has ended, which ends this task
+                    await asyncio.shield(asyncio.ensure_future(self._make_safe(self._why)))
+                    return
 
-    async def _kill_control(self) -> None:
+    async def _kill_control(self) -> bool:
+        """Kill control; return whether it is gone. What waits for a disk dies only when the disk answers."""
         control = self._children.get("control")
         if control is not None and control.process.returncode is None:
             control.process.kill()
-            await control.process.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(control.process.wait(), KILLED_S)
+        return control is None or control.process.returncode is not None
+
+    async def _prepare(self) -> None:
+        """Build the off path beforehand: a driver that cannot be built shows itself in control."""
+        if self._station is not None:
+            with contextlib.suppress(Exception):
+                self._ready = await asyncio.to_thread(offpath.prepare, self._station)
 
     async def _make_safe(self, why: str) -> list[dict[str, Any]]:
         """Drive every output off through the preloaded path and write down what was confirmed."""
         async with self._off_path:
             began = time.monotonic()
-            results = await offpath.drive_off(self._station or self.args.station)
+            ready, self._ready = self._ready, None
+            results = await offpath.drive_off(ready or self._station or self.args.station)
             seconds = round(time.monotonic() - began, 4)
         await asyncio.to_thread(self._log, why, results=results, seconds=seconds)
         return results

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -18,13 +20,15 @@ from typing import Any
 import pytest
 
 from controller import following, offpath, supervise, talk
+from controller.config import load_station
 from controller.following import ended
 from controller.local import LocalServer
 from controller.paths import StateDir, StationBusy, StationLock
 from controller.safety import Outputs, drive_all_off
 from controller.supervise import Child, Supervisor
 from drivers.errors import BadReply
-from drivers.line import Interrupted
+from drivers.line import Interrupted, Line
+from drivers.port_serial import SerialPort
 from drivers.roles import IoReading, Role
 
 
@@ -173,8 +177,6 @@ def test_a_station_in_use_says_by_whom_in_a_sentence(tmp_path: Path) -> None:
         (tmp_path / "lock").write_bytes(written)
         holder = StationLock(state)
         fd = os.open(tmp_path / "lock", os.O_RDWR)
-        import fcntl
-
         fcntl.flock(fd, fcntl.LOCK_EX)
         with pytest.raises(StationBusy, match="did not say what it is"):
             holder.acquire({})
@@ -265,3 +267,106 @@ async def test_control_that_takes_it_and_then_hangs_is_not_believed(
     assert (await host._safe("a person"))["by"] == "supervisor"
     await asyncio.sleep(0.6)  # its handler comes to its end
     await server.stop()
+
+
+STATION = Path(__file__).parent / "config" / "station.toml"
+NOTHING_LOADED = """
+import asyncio, json, sys
+from pathlib import Path
+from controller import offpath, safety, supervise
+from controller.config import load_station
+
+EVENTS = ("import", "open")
+offpath.OPEN_TIMEOUT_S = safety.OFF_TIMEOUT_S = 0.1  # nobody is there
+ready = offpath.prepare(load_station(Path(sys.argv[1])))
+seen = []
+sys.addaudithook(lambda event, words: seen.append((event, str(words[0]))) if event in EVENTS else None)
+results = asyncio.run(offpath.drive_off(ready))
+loaded = [what for event, what in seen if event == "import" or not what.startswith("/dev/")]
+print(json.dumps([sorted(result["output"] for result in results), loaded]))
+"""
+
+
+def test_the_off_path_loads_nothing_when_it_counts() -> None:
+    """From a slow card, or beside busy processes, drivers that are imported then take seconds."""
+    words = [sys.executable, "-c", NOTHING_LOADED, str(STATION)]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    outputs, loaded = json.loads(told.stdout)
+    assert {"cell", "heater", "io"} <= set(outputs)
+    assert loaded == []
+
+
+async def test_what_was_prepared_is_used_and_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    async def drive_off(known: Any) -> list[dict[str, Any]]:
+        given.append(known)
+        return []
+
+    monkeypatch.setattr(offpath, "drive_off", drive_off)
+    host = supervisor(tmp_path)
+    host._station = load_station(STATION)
+    await host._prepare()
+    await host._make_safe("safe")
+    await host._make_safe("control ended")
+    assert isinstance(given[0], offpath.Prepared)
+    assert given[1] is host._station  # lines that were closed are not trusted to open again
+
+
+class _Unkillable:
+    """A process that waits for its disk: the signal is taken, and it ends when the disk answers."""
+
+    returncode: int | None = None
+
+    def __init__(self) -> None:
+        self.killed = False
+        self.answers = asyncio.Event()
+
+    def kill(self) -> None:
+        self.killed = True
+
+    async def wait(self) -> int:
+        await self.answers.wait()
+        self.returncode = -signal.SIGKILL
+        return self.returncode
+
+
+async def test_a_killed_control_that_waits_for_its_disk_holds_up_no_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "KILLED_S", 0.05)
+    off: list[bool] = []
+    host = supervisor(tmp_path)
+    control: Any = _Unkillable()
+    host._children["control"] = Child("control", [], control, [])
+
+    async def drive_off(_: Any) -> list[dict[str, Any]]:
+        off.append(control.killed)
+        return [{"output": "io", "confirmed": True, "seconds": 0.0, "error": ""}]
+
+    monkeypatch.setattr(offpath, "drive_off", drive_off)
+    async with asyncio.timeout(5.0):
+        reply = await host._safe("a person")
+    assert (reply["ok"], reply["by"], off) == (True, "supervisor", [True])
+    monkeypatch.setattr(supervise, "CONTROL_FROZEN_S", -30.0)
+    monkeypatch.setattr(supervise, "HEARTBEAT_S", 0.01)
+    async with asyncio.timeout(5.0):  # the same when nobody asks, and it has only been silent
+        await host._watch_frozen(host._children["control"])
+    assert off == [True, True]
+    assert "silent for more than" in host.state.supervisor_log.read_text()
+
+
+async def test_a_serial_port_that_control_still_holds_is_opened_when_it_lets_go() -> None:
+    instrument, held = pty.openpty()
+    fcntl.flock(held, fcntl.LOCK_EX)  # as pyserial does for a port of one's own
+    asyncio.get_running_loop().call_later(0.1, fcntl.flock, held, fcntl.LOCK_UN)
+    line = Line("serial", SerialPort(os.ttyname(held)))
+    await offpath._open(line)
+    try:
+        assert line.openings == 1
+    finally:
+        await line.close()
+        os.close(instrument)
+        os.close(held)
