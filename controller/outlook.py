@@ -115,6 +115,11 @@ class Outlook:
         if self._due("health", HEALTH_S):
             self._health()
 
+    def end(self) -> None:
+        """Tell what has become of everything: the last look may be two seconds old."""
+        self._due_s.clear()
+        self.tell()
+
     def progress(self, message: Mapping[str, Any]) -> None:
         """Tell what reduce has found in a scan."""
         self._say("result", "quantities", message.get("quantities", {}))

@@ -142,8 +142,11 @@ class Viewer:
                 await self._wake.wait()
 
     def _next(self) -> str | bytes | None:
-        """Take the next frame; a product that was put off comes when no other waits."""
-        if self._late and not self._product_bytes:
+        """Take the next frame; a product that was put off comes when no other waits, after the snapshot.
+
+        A page that learns of another run by a snapshot forgets all products.
+        """
+        if self._late and not self._product_bytes and "snapshot" not in self._waiting:
             stream, _ = self._late.popitem(last=False)
             newest = self._view.products.get(stream)
             if newest is not None:

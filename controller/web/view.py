@@ -6,6 +6,7 @@ import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from importlib.metadata import version as package_version
 from typing import Any
 
 import cbor2
@@ -15,6 +16,7 @@ from controller.payloads import ENVELOPE
 from controller.web import frames
 from controller.web.history import History
 
+VERSION = package_version("operando")
 NEWEST = 500  # passes, and events
 KEPT_BYTES = 48 << 20  # of products of earlier passes
 HIST_S = 3.0  # after the last late message it is over
@@ -251,8 +253,8 @@ class View:
     def snapshot(self) -> dict[str, Any]:
         """Return everything but history and products."""
         return {
-            "k": "snapshot", "protocol": 1, "station": self._mirror.describe.get("station", ""),
-            "t": self._wall(), "run": self.run, "host": self.host(),
+            "k": "snapshot", "protocol": 1, "version": VERSION,
+            "station": self._mirror.describe.get("station", ""), "t": self._wall(), "run": self.run, "host": self.host(),
             "describe": without_envelope(self._mirror.describe),
             "states": shown(self.states), "alarms": self.alarms(), "questions": self.questions(),
             "passes": list(self.passes.values()), "events": list(self.events),

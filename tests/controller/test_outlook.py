@@ -65,3 +65,12 @@ def test_a_pass_gives_the_rates_of_its_detectors(outlook):
 def test_without_a_result_there_is_no_state_of_charge():
     assert soc_by_beam({}) is None
     assert soc_by_beam({"cathode.x": FOUND["cathode.x"]}) is None
+
+
+def test_at_the_end_nothing_waits_for_its_turn(outlook, monkeypatch):
+    outlook._due_s, outlook._monotonic = {"slow": 100.0}, lambda: 100.1
+    looked = []
+    monkeypatch.setattr(Outlook, "tell", lambda self: looked.append(self._due("slow", 2.0)))
+    outlook.tell()
+    outlook.end()
+    assert looked == [False, True]

@@ -114,6 +114,8 @@ class Browser:
         kind = body["k"]
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if kind == "snapshot":
+            if body["run"] != getattr(self, "snapshot", {}).get("run"):
+                self.products.clear()  # as the page does: whatever came before it was of another run
             self.states, self.passes = dict(body["states"]), list(body["passes"])
             self.host, self.alarms, self.questions = body["host"], body["alarms"], body["questions"]
             self.snapshot = body
