@@ -106,7 +106,9 @@ def _s(a: Analysis) -> list[str]:
 
 def _counts(value: float, variance: float) -> str:
     """Return counts with their error; a sum of fractions that is 0 but for rounding is 0, never -0."""
-    return pm(value if abs(value) > 1e-6 else 0.0, math.sqrt(max(variance, 0.0)), digits=1)
+    if variance <= 0.0:
+        return "0"
+    return pm(value if abs(value) > 1e-6 else 0.0, math.sqrt(variance), digits=1)
 
 
 def _peak(a: Analysis) -> list[str]:

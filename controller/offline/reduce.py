@@ -189,7 +189,9 @@ def _merged(args: argparse.Namespace) -> Result:
                 shown.begin(file.name)
                 answers.append(_part(args, file))
     problems = [
-        f"{file}: {one.why}" for file, one in zip(args.files, answers, strict=True) if one.product is None
+        one.why if one.why.startswith(f"{file}:") else f"{file}: {one.why}"  # a reader names its file itself
+        for file, one in zip(args.files, answers, strict=True)
+        if one.product is None
     ]
     if problems:
         raise Problems(problems)

@@ -255,6 +255,13 @@ def test_an_option_that_nobody_knows_is_answered_with_the_one_that_was_meant(cap
     assert len(err.splitlines()) == 1
 
 
+def test_a_file_of_a_merge_that_is_not_there_is_named_once(capsys, tmp_path):
+    code, out, err = run(capsys, "maps", tmp_path / "a.npz", tmp_path / "b.npz", "--merge", "--lines", "Fe")
+    assert (code, out) == (2, "")
+    for line, name in zip(err.splitlines(), "ab", strict=True):
+        assert line.count(f"{name}.npz") == 1
+
+
 def test_a_run_is_handed_to_its_own_reduction(capsys, tmp_path):
     code, out, err = run(capsys, "ion-beam", tmp_path / "no-run")
     assert (code, out) == (2, "")
