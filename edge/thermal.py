@@ -1,17 +1,17 @@
 """Identification of a heated body from a record of its power and temperature: a step, a relay test, any run.
 
-The plant is a chain of heat capacities with one loss, seen by a sensor that lags and is late::
+The plant is that of ``thermal_plant``. Capacities and conductances enter by their logarithm, so they stay
+positive; the fit is by least squares of the whole course, not of one step ahead, because a model that cannot
+run free is no use to a guard.
 
-    C  dT/dt  = u - G (T - T_room) - J (T - T2)
-    C2 dT2/dt = J (T - T2)                                (two bodies)
-    tau dS/dt = T - S,   reading(t) = S(t - dead)
+In such a fit a warmer room and a smaller loss look alike: the record must say which it is, by how it begins
+and how it cools, and the errors of both are those of the joint covariance. What is known of the room from
+elsewhere enters with its own error (``ThermalRecord.room_k``).
 
-u is the power in W (or whatever unit the record has: then C and G are per that unit). All parameters enter by
-their logarithm, so they stay positive; the fit is by least squares of the whole course, not of one step
-ahead, because a model that cannot run free is no use to a guard. The power of a sample holds until the next.
-
-Errors are one sigma from the curvature, widened for residuals that follow each other (lag-one correlation r
-of the residuals: factor sqrt((1 + r) / (1 - r))); the error of the model itself is not in them.
+Errors are one sigma, from the disturbances that the residuals themselves show (``thermal_errors``). Errors
+of the scales of power and temperature are not in them. Where neighbouring residuals are alike (``lag_one``)
+there is more than noise: the errors are wider for it, but how wrong a plant is that lacks a body, they
+cannot say.
 
 Source: L. Ljung, System Identification (2nd ed., 1999), chapters 4 and 9; JCGM 100:2008 for the errors.
 """
@@ -19,20 +19,30 @@ Source: L. Ljung, System Identification (2nd ed., 1999), chapters 4 and 9; JCGM 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.optimize import least_squares
-from scipy.signal import detrend, lfilter
+
+from edge import thermal_errors
+from edge.thermal_plant import Oscillation, ThermalRecord, oscillation, simulate
+
+__all__ = [
+    "Oscillation", "Structure", "ThermalFit", "ThermalRecord", "identify", "identify_best", "oscillation",
+    "simulate",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
-FEWEST = 30  # samples from which a plant is identified at all
-TURNS = 4  # an oscillation repeats as often in what is looked at
-CORRELATED = 0.999  # correlation of neighbouring residuals above which the record says nothing about errors
+CORRELATED = 0.999  # of neighbouring residuals, at most
+LOG_STEP, KELVIN_STEP, SECOND_STEP = 1e-4, 1e-3, 5e-3  # for derivatives; the last of a step of the record
+SECONDS = ("lag_s", "dead_s")  # parameters that enter as they are, the others by their logarithm
+BEYOND = 1e2  # K for every unit beyond a bound
+FINE = 8000  # steps at most, for the response to one joule
 
 
 class Structure(StrEnum):
@@ -41,39 +51,6 @@ class Structure(StrEnum):
     ONE = "one body"  # first order with dead time
     LAGGED = "one body, sensor lag"  # second order with dead time
     TWO = "two bodies, sensor lag"  # third order with one zero, with dead time
-
-
-@dataclass(frozen=True)
-class ThermalRecord:
-    """A record in time order; ``power`` holds from its sample to the next. Ambient None: it is fitted."""
-
-    time_s: Floats
-    temperature_k: Floats
-    power: Floats
-    ambient_k: Floats | None = None
-    at_rest: bool = True  # everything had the same temperature when it began
-
-    @classmethod
-    def of(
-        cls, time_s: ArrayLike, temperature_k: ArrayLike, power: ArrayLike,
-        ambient_k: ArrayLike | None = None, *, at_rest: bool = True,
-    ) -> ThermalRecord:  # fmt: skip
-        """Return a record from anything array-like; samples without a temperature are left out.
-
-        Raises:
-            ValueError: the lengths differ, times do not rise, a power is no number, or there are too few.
-        """
-        t, y, u = (np.asarray(one, np.float64) for one in (time_s, temperature_k, power))
-        room = None if ambient_k is None else np.broadcast_to(np.asarray(ambient_k, np.float64), t.shape)
-        if not t.ndim == y.ndim == u.ndim == 1 or not t.size == y.size == u.size:
-            raise ValueError("time, temperature and power must be three columns of one length")
-        if not (np.all(np.isfinite(t)) and np.all(np.diff(t) > 0.0)):
-            raise ValueError("the times of the record do not rise")
-        if not np.all(np.isfinite(u)) or (room is not None and not np.all(np.isfinite(room))):
-            raise ValueError("a power or a room temperature of the record is no number")
-        if np.count_nonzero(np.isfinite(y)) < FEWEST:
-            raise ValueError(f"a plant needs at least {FEWEST} samples with a temperature")
-        return cls(t, y, u, room, at_rest)
 
 
 @dataclass(frozen=True)
@@ -91,7 +68,8 @@ class ThermalFit:
     sigma: dict[str, float]  # by the names above
     correlation_capacity_loss: float
     rms_k: float  # of the residuals
-    lag_one: float  # correlation of neighbouring residuals
+    lag_one: float  # correlation of neighbouring residuals: near 0 if nothing but noise is left
+    disturbances: thermal_errors.Disturbances  # what the errors come from
     samples: int
     bic: float  # Bayesian information criterion, for comparing structures
     predicted_k: Floats  # free run, one value per sample of the record
@@ -107,6 +85,11 @@ class ThermalFit:
         return self.sigma["total_capacity"]
 
     @property
+    def late_s(self) -> float:
+        """Sensor lag and dead time together, s: known better than either."""
+        return self.lag_s + self.dead_s
+
+    @property
     def time_constant_s(self) -> float:
         """Total capacity over loss, s."""
         return self.total_capacity / self.loss
@@ -118,35 +101,10 @@ class ThermalFit:
         At its start the reading is late by tau and dead time; in a steady ramp of rate k the second body
         follows k C2 / J behind the first, its share of the mean is C2 / (C + C2).
         """
-        late_s = self.lag_s + self.dead_s
         if self.second_capacity == 0.0:
-            return -late_s, -late_s
+            return -self.late_s, -self.late_s
         behind_s = self.second_capacity**2 / (self.joint * self.total_capacity)
-        return -late_s, behind_s - late_s
-
-
-def simulate(
-    record: ThermalRecord, *, capacity: float, loss: float, ambient_k: float, lag_s: float = 0.0,
-    dead_s: float = 0.0, second_capacity: float = 0.0, joint: float = 0.0, start_k: tuple[float, ...],
-) -> Floats:  # fmt: skip
-    """Return the reading that a plant would give at the times of a record, in K.
-
-    Args:
-        record: times and powers; its room temperature, if it has one, replaces ``ambient_k``.
-        capacity: C in J/K.
-        loss: G in W/K.
-        ambient_k: T_room.
-        lag_s: tau; 0: no sensor lag.
-        dead_s: dead time.
-        second_capacity: C2; 0: one body.
-        joint: J in W/K.
-        start_k: temperatures at the first sample: of the body, the second body, the sensor, as many as are.
-    """
-    grid, power, room = _gridded(record, ambient_k)
-    matrix, inputs = _rates(capacity, loss, lag_s, second_capacity, joint)
-    reading = _last_state(matrix, inputs, grid[1] - grid[0], power, room, np.array(start_k))
-    result: Floats = np.interp(record.time_s - dead_s, grid, reading)
-    return result
+        return -self.late_s, behind_s - self.late_s
 
 
 def identify(record: ThermalRecord, structure: Structure) -> ThermalFit:
@@ -182,6 +140,7 @@ class _Problem:
     def __init__(self, record: ThermalRecord, structure: Structure) -> None:
         self.record = record
         self.structure = structure
+        self.step_s = float(np.median(np.diff(record.time_s)))
         self.good = np.isfinite(record.temperature_k)
         self.measured = record.temperature_k[self.good]
         self.names = ["capacity", "loss", "dead_s"]
@@ -197,23 +156,84 @@ class _Problem:
             raise ValueError("neither power nor temperature changes: nothing can be learnt from the record")
 
     def solve(self) -> ThermalFit:
-        best = None
-        for start in self._first_guesses():
-            low, high = self._bounds(start)
+        vector = self._least_squares(self._first_guesses(), 0.0)
+        course = self._course(vector)
+        blocks = thermal_errors.Blocks(course)
+        curvature = _inverse(course.jacobian.T @ course.jacobian)
+        found, covariance = thermal_errors.disturbances(blocks, curvature)
+        if self.free_ambient and self.record.room_k is not None:
+            vector, covariance = self._with_room(vector, covariance, curvature, found)
+        return self._fit_of(vector, covariance, found)
+
+    def _with_room(
+        self, vector: Floats, covariance: Floats, curvature: Floats, found: thermal_errors.Disturbances
+    ) -> tuple[Floats, Floats]:
+        """Fit again with what is known of the room, weighed as the errors of both ask for."""
+        place, (_, sigma_k) = self._place("ambient_k"), self.record.room_k or (0.0, 1.0)
+        weight = covariance[place, place] / curvature[place, place] / sigma_k**2
+        vector = self._least_squares([vector], weight)
+        course = self._course(vector)
+        normal = course.jacobian.T @ course.jacobian
+        moved = thermal_errors.disturbed(thermal_errors.Blocks(course), found)
+        normal[place, place] += weight
+        moved[place, place] += (weight * sigma_k) ** 2
+        return vector, _inverse(normal) @ moved @ _inverse(normal)
+
+    def _least_squares(self, guesses: list[Floats], weight: float) -> Floats:
+        """Return the best parameters from any guess; ``weight`` is that of what is known of the room."""
+        best, cost = None, math.inf
+        for start in guesses:
+            low, high = self._bounds(self._first_guesses()[0])
             found = least_squares(  # MINPACK: without bounds, and without threads that only wait
-                partial(self._bounded, low=low, high=high),
-                start, method="lm", x_scale=self._scales(start), max_nfev=1500, ftol=1e-7, xtol=1e-6,
+                partial(self._bounded, low=low, high=high, weight=weight),
+                start, method="lm", x_scale=self._scales(), max_nfev=1500, ftol=1e-9, xtol=1e-8,
             )  # fmt: skip
-            if best is None or found.cost < best.cost:
-                best = found
-        if best is None:  # pragma: no cover - there is always a first guess
+            if found.cost < cost:
+                best, cost = np.clip(found.x, low, high), found.cost
+        if best is None:  # pragma: no cover - there is always a guess
             raise ValueError("no first guess")
-        return self._fit_of(best.x, np.asarray(best.jac, np.float64), best.fun)
+        return best
+
+    def _place(self, name: str) -> int:
+        return len(self.names) + self.starts if name == "ambient_k" else self.names.index(name)
+
+    def _course(self, vector: Floats) -> thermal_errors.Course:
+        """Return what the errors of these parameters are made of."""
+        record = self.record
+        steps = np.full(vector.size, KELVIN_STEP)
+        steps[: len(self.names)] = [
+            SECOND_STEP * self.step_s if name in SECONDS else LOG_STEP for name in self.names
+        ]
+        columns = [
+            (self._residuals(vector + move) - self._residuals(vector - move)) / (2.0 * step)
+            for step, move in zip(steps, np.diag(steps), strict=True)
+        ]
+        residuals = self._residuals(vector)
+        changed = np.diff(record.power, prepend=record.power[0])
+        switched = np.flatnonzero(changed)
+        return thermal_errors.Course(
+            record.time_s[self.good], -residuals, np.stack(columns, axis=1), self.measured + residuals,
+            record.time_s[switched], changed[switched], self._response(vector),
+            math.exp(vector[self._place("loss")]),
+        )  # fmt: skip
+
+    def _response(self, vector: Floats) -> Callable[[Floats], Floats]:
+        """Return what a reading shows of one joule, by the seconds since."""
+        record = self.record
+        span_s = float(record.time_s[-1] - record.time_s[0])
+        step_s = max(float(np.median(np.diff(record.time_s))) / 4.0, span_s / FINE)
+        at_s = np.arange(0.0, span_s + 2.0 * step_s, step_s)
+        pulse = np.zeros(at_s.size)
+        pulse[0] = 1.0 / step_s
+        values = {**self.parameters(vector), "ambient_k": 0.0, "start_k": (0.0,) * self.bodies}
+        shown = simulate(ThermalRecord(at_s, at_s, pulse), **values)  # type: ignore[arg-type]
+        return lambda lag_s: np.where(lag_s > 0.0, np.interp(lag_s, at_s, shown), 0.0)
 
     def parameters(self, vector: Floats) -> dict[str, object]:
         """Return the arguments of ``simulate``."""
         values: dict[str, object] = {
-            name: math.exp(value) for name, value in zip(self.names, vector, strict=False)
+            name: float(value) if name in SECONDS else math.exp(value)
+            for name, value in zip(self.names, vector, strict=False)
         }
         rest = vector[len(self.names) :]
         starts = rest[: self.starts]
@@ -226,10 +246,15 @@ class _Problem:
         result: Floats = predicted[self.good] - self.measured
         return result
 
-    def _bounded(self, vector: Floats, low: Floats, high: Floats) -> Floats:
-        """Return the residuals of what is within bounds; outside every kelvin more counts in each of them."""
-        beyond = float(np.sum(np.maximum(low - vector, 0.0) + np.maximum(vector - high, 0.0)))
-        return self._residuals(np.clip(vector, low, high)) + beyond
+    def _bounded(self, vector: Floats, low: Floats, high: Floats, weight: float) -> Floats:
+        """Return the residuals of what is within bounds, and beside them how far it is beyond.
+
+        Beside them: added to each, it would be a shift of all readings, which the temperatures make up for.
+        """
+        inside = np.clip(vector, low, high)
+        room, _ = self.record.room_k or (0.0, 1.0)
+        known = math.sqrt(weight) * (inside[-1] - room) if weight > 0.0 else 0.0
+        return np.concatenate([self._residuals(inside), [known], BEYOND * (vector - inside)])
 
     def _first_guesses(self) -> list[Floats]:
         """Begin from the energy balance; once fast, once slow, for the valley is long."""
@@ -245,7 +270,7 @@ class _Problem:
                 "capacity": capacity, "loss": loss, "dead_s": 0.5 * step_s, "lag_s": 2.0 * step_s,
                 "second_capacity": 0.4 * capacity, "joint": 0.4 * capacity / (5.0 * step_s + 0.02 * span_s),
             }  # fmt: skip
-            vector = [math.log(values[name]) for name in self.names]
+            vector = [values[name] if name in SECONDS else math.log(values[name]) for name in self.names]
             vector += [start_k] * self.starts
             if self.free_ambient:
                 vector.append(ambient_k)
@@ -264,65 +289,74 @@ class _Problem:
         return 1.0 / scale, constant_s / scale
 
     def _bounds(self, start: Floats) -> tuple[Floats, Floats]:
-        step_s = float(np.median(np.diff(self.record.time_s)))
         span_s = float(self.record.time_s[-1] - self.record.time_s[0])
         low, high = start - 12.0, start + 12.0
         for index, name in enumerate(self.names):
-            if name in ("dead_s", "lag_s"):
-                low[index], high[index] = math.log(1e-3 * step_s), math.log(0.3 * span_s)
+            if name in SECONDS:
+                low[index], high[index] = 0.0 if name == "dead_s" else 1e-2 * self.step_s, 0.3 * span_s
         temperatures = slice(len(self.names), None)
         low[temperatures], high[temperatures] = start[temperatures] - 60.0, start[temperatures] + 60.0
         return low, high
 
-    def _scales(self, start: Floats) -> Floats:
-        scales = np.ones(start.size)
-        scales[: len(self.names)] = 0.3
-        return scales
+    def _scales(self) -> Floats:
+        scales = [self.step_s if name in SECONDS else 0.3 for name in self.names]
+        return np.array(scales + [1.0] * (self.starts + self.free_ambient))
 
-    def _fit_of(self, vector: Floats, jacobian: Floats, residuals: Floats) -> ThermalFit:
-        count = residuals.size
-        freedom = max(count - vector.size, 1)
-        variance = float(residuals @ residuals) / freedom
-        lag_one = _lag_one(residuals)
-        widening = (1.0 + lag_one) / (1.0 - lag_one)
-        covariance: Floats = np.asarray(
-            np.linalg.pinv(jacobian.T @ jacobian) * variance * widening, np.float64
-        )
+    def _fit_of(self, vector: Floats, covariance: Floats, found: thermal_errors.Disturbances) -> ThermalFit:
         values = self.parameters(vector)
         predicted = simulate(self.record, **values)  # type: ignore[arg-type]
         numbers = {name: float(values[name]) for name in self.names}  # type: ignore[arg-type]
-        sigma = {
-            name: numbers[name] * math.sqrt(covariance[index, index]) for index, name in enumerate(self.names)
-        }
-        sigma["total_capacity"], correlation = _sum_error(self.names, numbers, covariance)
+        # By the parameters themselves, which are partly logarithms: what each is by them.
+        by = np.diag([1.0 if name in SECONDS else numbers[name] for name in self.names])
+        count = len(self.names)
+        inner = by @ covariance[:count, :count] @ by
+        sigma = {name: math.sqrt(max(inner[index, index], 0.0)) for index, name in enumerate(self.names)}
+        sums, correlation = _sum_errors(self.names, numbers, inner)
+        sigma |= sums
         room = self.record.ambient_k
         if self.free_ambient:
-            place = len(self.names) + self.starts
-            sigma["ambient_k"] = math.sqrt(covariance[place, place])
-        independent = max(count / widening, 2.0)
-        bic = independent * math.log(max(variance, 1e-12)) + vector.size * math.log(independent)
+            sigma["ambient_k"] = math.sqrt(covariance[self._place("ambient_k"), self._place("ambient_k")])
+        residuals = predicted[self.good] - self.measured
         return ThermalFit(
             self.structure, numbers["capacity"], numbers["loss"],
             float(values["ambient_k"]) if room is None else float(np.mean(room)),  # type: ignore[arg-type]
             numbers.get("lag_s", 0.0), numbers["dead_s"], numbers.get("second_capacity", 0.0),
-            numbers.get("joint", 0.0), sigma, correlation, math.sqrt(float(residuals @ residuals) / count),
-            lag_one, count, bic, predicted,
+            numbers.get("joint", 0.0), sigma, correlation, math.sqrt(float(np.mean(residuals**2))),
+            _lag_one(residuals), found, residuals.size, _information(residuals, vector.size), predicted,
         )  # fmt: skip
 
 
-def _sum_error(names: list[str], numbers: dict[str, float], covariance: Floats) -> tuple[float, float]:
-    """Return sigma of C + C2, and the correlation of that sum with G."""
-    gradient = np.zeros(covariance.shape[0])
-    for name in ("capacity", "second_capacity"):
-        if name in numbers:
-            gradient[names.index(name)] = numbers[name]
-    loss = np.zeros(covariance.shape[0])
-    loss[names.index("loss")] = numbers["loss"]
-    total = float(gradient @ covariance @ gradient)
-    other = float(loss @ covariance @ loss)
-    both = float(gradient @ covariance @ loss)
-    scale = math.sqrt(total * other)
-    return math.sqrt(total), both / scale if scale > 0.0 else 0.0
+def _information(residuals: Floats, parameters: int) -> float:
+    """Return the Bayesian information criterion of a plain fit, for as many readings as are independent."""
+    variance = float(residuals @ residuals) / max(residuals.size - parameters, 1)
+    lag_one = _lag_one(residuals)
+    independent = max(residuals.size * (1.0 - lag_one) / (1.0 + lag_one), 2.0)
+    return independent * math.log(max(variance, 1e-12)) + parameters * math.log(independent)
+
+
+def _sum_errors(
+    names: list[str], numbers: dict[str, float], covariance: Floats
+) -> tuple[dict[str, float], float]:
+    """Return sigma of C + C2, of lag and dead time together, and of the time constant; C + C2 with G."""
+    total, late, loss = (
+        np.array([float(name in parts) for name in names])
+        for parts in (("capacity", "second_capacity"), SECONDS, ("loss",))
+    )
+    capacity = numbers["capacity"] + numbers.get("second_capacity", 0.0)
+    constant = total / numbers["loss"] - loss * capacity / numbers["loss"] ** 2
+    sigma = {
+        name: math.sqrt(max(float(one @ covariance @ one), 0.0))
+        for name, one in (("total_capacity", total), ("late_s", late), ("time_constant_s", constant))
+    }
+    scale = sigma["total_capacity"] * math.sqrt(max(float(loss @ covariance @ loss), 0.0))
+    return sigma, float(total @ covariance @ loss) / scale if scale > 0.0 else 0.0
+
+
+def _inverse(normal: Floats) -> Floats:
+    """Return the inverse of normal equations, whatever the units of their parameters."""
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(normal), 1e-300))
+    result: Floats = np.linalg.pinv(normal * np.outer(scale, scale), rcond=1e-12) * np.outer(scale, scale)
+    return result
 
 
 def _lag_one(residuals: Floats) -> float:
@@ -331,90 +365,3 @@ def _lag_one(residuals: Floats) -> float:
     if total == 0.0:
         return 0.0
     return min(max(float(centred[1:] @ centred[:-1]) / total, 0.0), CORRELATED)
-
-
-def _gridded(record: ThermalRecord, ambient_k: float) -> tuple[Floats, Floats, Floats]:
-    """Return even times, the mean power of each interval (no energy is lost), and the room temperature."""
-    t = record.time_s
-    step_s = float(np.median(np.diff(t)))
-    count = math.ceil((t[-1] - t[0]) / step_s - 1e-9) + 1
-    grid = t[0] + step_s * np.arange(count)
-    energy = np.concatenate([[0.0], np.cumsum(record.power[:-1] * np.diff(t))])
-    ends = np.interp(np.append(grid, grid[-1] + step_s), t, energy)
-    power = np.diff(ends) / step_s
-    room = np.full(count, ambient_k) if record.ambient_k is None else np.interp(grid, t, record.ambient_k)
-    return grid, power, room
-
-
-def _rates(
-    capacity: float, loss: float, lag_s: float, second_capacity: float, joint: float
-) -> tuple[Floats, Floats]:
-    """Return A and B of dx/dt = A x + B (power, room) for body, second body, sensor, as far as they are."""
-    two, lagged = second_capacity > 0.0, lag_s > 0.0
-    size = 1 + two + lagged
-    matrix, inputs = np.zeros((size, size)), np.zeros((size, 2))
-    matrix[0, 0] = -loss / capacity
-    inputs[0] = 1.0 / capacity, loss / capacity
-    if two:
-        matrix[0, 0] -= joint / capacity
-        matrix[0, 1] = joint / capacity
-        matrix[1, 0], matrix[1, 1] = joint / second_capacity, -joint / second_capacity
-    if lagged:
-        matrix[-1, 0], matrix[-1, -1] = 1.0 / lag_s, -1.0 / lag_s
-    elif two:  # the reading is the last state: without a lag it is the first body's
-        matrix, inputs = matrix[::-1, ::-1].copy(), inputs[::-1].copy()
-    return matrix, inputs
-
-
-def _last_state(
-    rates: Floats, inputs: Floats, step_s: float, power: Floats, room: Floats, start: Floats
-) -> Floats:
-    """Return the last component of dx/dt = A x + B (power, room) at the end of every step, exactly.
-
-    By the modes of A, each of which is a filter of one pole: no matrix larger than 3 x 3 is ever multiplied.
-    """
-    values, vectors = np.linalg.eig(rates)
-    if np.linalg.cond(vectors) > 1e9:  # two time constants that are equal: moved apart by a millionth
-        rates = rates * (1.0 + 1e-6 * np.arange(rates.shape[0]))[:, None]
-        values, vectors = np.linalg.eig(rates)
-    inverse = np.linalg.inv(vectors)
-    poles = np.exp(values * step_s)
-    safe = np.where(np.abs(values) * step_s > 1e-12, values, 1.0)  # a loss of nothing: the limit is the step
-    held = np.where(np.abs(values) * step_s > 1e-12, np.expm1(safe * step_s) / safe, step_s)
-    into = (inverse @ inputs) * held[:, None]
-    begin = inverse @ start
-    total = np.zeros(power.size, np.complex128)
-    for index, pole in enumerate(poles):
-        driven = np.empty(power.size, np.complex128)
-        driven[0] = begin[index]
-        driven[1:] = into[index, 0] * power[:-1] + into[index, 1] * room[:-1]
-        total += vectors[-1, index] * lfilter([1.0], [1.0, -pole], driven)
-    result: Floats = total.real
-    return result
-
-
-@dataclass(frozen=True)
-class Oscillation:
-    """The second half of a record: where it is and how it swings."""
-
-    mean: float
-    deviation: float  # standard deviation, population
-    period_s: float  # of the largest peak of the Fourier transform
-
-
-def oscillation(time_s: ArrayLike, values: ArrayLike) -> Oscillation:
-    """Return mean, deviation and dominant period of the second half of an evenly sampled record.
-
-    A straight line is taken away for the period; what does not fit in ``TURNS`` times is drift, too.
-
-    Raises:
-        ValueError: fewer than 8 samples.
-    """
-    t, y = np.asarray(time_s, np.float64), np.asarray(values, np.float64)
-    half, half_t = y[y.size // 2 :], t[t.size // 2 :]
-    if half.size < 8:
-        raise ValueError("an oscillation needs at least 8 samples in its second half")
-    power = np.abs(np.fft.rfft(detrend(half)))
-    peak = TURNS + int(np.argmax(power[TURNS:]))
-    step_s = float(np.median(np.diff(half_t)))
-    return Oscillation(float(half.mean()), float(half.std()), half.size * step_s / peak)

@@ -26,6 +26,8 @@ def test_the_tuning_finds_the_holder(plant_and_gains):
     fit, gains = plant_and_gains
     assert fit.total_capacity == pytest.approx(83.4, rel=0.01)  # as in tests/edge/test_thermal.py
     assert fit.loss == pytest.approx(0.1387, rel=0.02)
+    assert abs(fit.loss - 0.1387) < 3.0 * fit.sigma["loss"]
+    assert abs(fit.ambient_k - 296.0) < 3.0 * fit.sigma["ambient_k"] < 0.5
     assert 3.0 < gains.kp_w_per_k < 15.0
     assert 15.0 < gains.ti_s < 120.0
 
