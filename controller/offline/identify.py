@@ -2,6 +2,8 @@
 
 Also from a table of one's own (CSV with the columns ``time_s``, ``temperature_k``, ``power_w`` and, if it was
 measured, ``ambient_k``). Writes ``tune.json`` and ``tune.svg``, and prints what goes into the station file.
+A room that was measured before, with its error (``--room "296.2 K" --room-within "0.3 K"``), tells a warm
+room from a small loss where the record is too short to.
 """
 
 from __future__ import annotations
@@ -12,13 +14,16 @@ import json
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from controller.offline import one_thread  # noqa: F401  # before numpy
+
+import numpy as np  # isort: skip
 
 from controller.autotune import RelayResult, gains_from_plant, gains_from_relay
+from controller.config.quantities import QuantityError, parse
 from controller.offline.figures_thermal import plant_figure
 from controller.offline.files_out import replacing, write_json
 from controller.offline.plot_style import saved
@@ -29,7 +34,7 @@ EXIT_DONE, EXIT_FILES, EXIT_GAPS = 0, 2, 6
 LEAST_TOLERANCE = 0.05  # the error of the model itself: a holder has more than two bodies
 LEAST_AMBIENT_K = 0.5
 LEAST_LAG_S = 2.0
-NOISE_SHARE = 0.5  # of the noise that was seen: what is always there
+ALIKE = 0.3  # correlation of neighbouring residuals above which there is more than noise
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("record", type=Path)
     parser.add_argument("--out", type=Path, default=Path("tune"))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--room", metavar="K", help="temperature of the room, as measured")
+    parser.add_argument("--room-within", metavar="K", default="0.5 K", help="its error, one sigma (0.5 K)")
     args = parser.parse_args(arguments)
     try:
         measured = read(args.record)
+        if args.room is not None:
+            measured = _with_room(measured, parse(args.room, "K"), parse(args.room_within, "delta K"))
         fits = identify_best(measured.record)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, QuantityError) as error:
         print(f"{args.record}: {error}", file=sys.stderr)
         return EXIT_FILES
     result = report(measured, fits)
@@ -97,6 +106,21 @@ def read(path: Path) -> Measured:
     )  # fmt: skip
 
 
+def _with_room(measured: Measured, room_k: float, within_k: float) -> Measured:
+    """Return the record with what is known of its room.
+
+    Raises:
+        ValueError: the record has the room in a column of its own, or the error is none.
+    """
+    one = measured.record
+    if one.ambient_k is not None:
+        raise ValueError("the record has its room's temperature already: --room says it twice")
+    known = ThermalRecord.of(
+        one.time_s, one.temperature_k, one.power, at_rest=one.at_rest, room_k=(room_k, within_k)
+    )
+    return replace(measured, record=known, told={**measured.told, "room_k": [room_k, within_k]})
+
+
 def _table(path: Path) -> Measured:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -124,6 +148,7 @@ def report(measured: Measured, fits: list[ThermalFit]) -> dict[str, Any]:
         "schema": "operando/tune/1", "made": time.strftime("%Y-%m-%d"), "record": measured.told,
         "structure": best.structure.value, "samples": best.samples, "rms_k": best.rms_k,
         "parameters": _parameters(best), "plant": _plant(measured, best), "warnings": warnings,
+        "lag_one": best.lag_one, "remarks": _remarks(best),
         "others": [
             {"structure": fit.structure.value, "rms_k": fit.rms_k, "bic": fit.bic} for fit in fits[1:]
         ],
@@ -143,7 +168,7 @@ def _parameters(fit: ThermalFit) -> dict[str, dict[str, float | str]]:
     """Return every parameter with its error and unit."""
     units = {
         "capacity": "J/K", "second_capacity": "J/K", "joint": "W/K", "loss": "W/K", "ambient_k": "K",
-        "lag_s": "s", "dead_s": "s", "total_capacity": "J/K",
+        "lag_s": "s", "dead_s": "s", "late_s": "s", "total_capacity": "J/K", "time_constant_s": "s",
     }  # fmt: skip
     return {
         name: {"value": float(getattr(fit, name)), "sigma": fit.sigma[name], "unit": unit}
@@ -184,6 +209,16 @@ def _warnings(fit: ThermalFit) -> list[str]:
     return found
 
 
+def _remarks(fit: ThermalFit) -> list[str]:
+    """Return what a person should know, though nothing has failed."""
+    if fit.lag_one < ALIKE:
+        return []
+    return [
+        f"neighbouring residuals are alike ({fit.lag_one:.2f}): there is more than noise, late ticks or a "
+        "part that the plant lacks; the errors are wider for it"
+    ]
+
+
 def words(result: dict[str, Any], folder: Path) -> list[str]:
     """Return what a person is told, ready to be pasted."""
     plant = result["plant"]
@@ -194,6 +229,7 @@ def words(result: dict[str, Any], folder: Path) -> list[str]:
             for name, one in result["parameters"].items()
         ),
         *(f"  attention: {text}" for text in result["warnings"]),
+        *(f"  {text}" for text in result["remarks"]),
         "", "for the station file, into the table of the heater:", "",
     ]  # fmt: skip
     if "gains" in result:
