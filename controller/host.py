@@ -462,6 +462,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--heartbeat", type=int, help="file descriptor of the supervisor's heartbeat")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--trace-wire", type=Path)
+    scheduling.keep_large_apart()  # before the heap is what it will be
     return asyncio.run(_main(parser.parse_args(argv)))
 
 
