@@ -35,7 +35,7 @@ from edge.thermal_kernels import invert
 
 Floats = NDArray[np.float64]
 
-BLOCKS = 80  # at most: the likelihood costs their third power
+BLOCKS = 120  # at most: the likelihood costs their third power
 LASTS = 40.0  # an error that lasts: for this part of the record
 DRIFT = 4  # which of them
 ROOM_WALKS = 0.05  # K s^-0.5, at most: 3 K in an hour, as the room of a laboratory
@@ -43,7 +43,7 @@ LEAST_SHARE, MOST_SHARE = 1e-7, 1e2  # of the residuals' variance, for each dist
 
 # Which of the disturbances there are, by their order: all, or one that lasts.
 EXPLANATIONS = ((0, 1, 2, 3, 4, 5, 6), (0, 1, 2), (0, 1, 3), (0, 1, 4), (0, 1, 5), (0, 1, 6))
-LIKELY = 1.5  # less in the logarithm of the likelihood: an explanation still counts
+LIKELY = 3.0  # less in the logarithm of the likelihood: an explanation still counts
 
 
 @dataclass(frozen=True)
