@@ -45,6 +45,7 @@ async def close(host: Host, code: int, outcome: str, began_s: float, began_wall:
     if taken_up:
         await leave(_write_json(host.run_dir / "record.json", record))
     host.local.broadcast({"event": "ended", "code": code, "text": outcome})
+    host.recorder.settle()
     host.outlook.end()
     host.standing.tell(host.desk.status())
     await leave(host.health.end())

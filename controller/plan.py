@@ -181,4 +181,5 @@ def _state(record: Mapping[str, Any], *, finished: bool, ended: bool) -> str:
         return "done" if finished else "skipped" if ended else "waiting"
     if "ended_lab_s" not in record:
         return "running"
-    return "cut short" if record.get("reason") in ("cut short", "stopped early") else "done"
+    short = record.get("failed") or record.get("reason") in ("cut short", "stopped early")
+    return "cut short" if short else "done"

@@ -57,6 +57,7 @@ class Recorder:
         self.periods_s: dict[str, float] = {}  # lab seconds between two polls, by module
         self.passed: Callable[[dict[str, Any]], None] = lambda told: None  # told of every pass that has ended
         self._levels: dict[tuple[str, str], Any] = {}
+        self._last_io: IoReading | None = None
 
     # --- safety and run events: committed before return --------------------------------------------------
 
@@ -122,6 +123,7 @@ class Recorder:
 
     def io(self, reading: IoReading) -> None:
         """One poll of the beam-line I/O."""
+        self._last_io = reading
         if not self._due("io", IO_PERIOD_S):
             return
         body = {
@@ -137,6 +139,13 @@ class Recorder:
         self.level("beam", "shutter", reading.shutter_open)
         for name, closed in reading.switches.items():
             self.level("beam", name, closed)
+
+    def settle(self) -> None:
+        """Tell how the beam was left: what it does changes faster than it is told."""
+        if self._last_io is not None:
+            for key in [key for key in self._said if key == "io" or key.startswith("state beam ")]:
+                del self._said[key]
+            self.io(self._last_io)
 
     def monitor(
         self, name: str, values: Mapping[str, float | bool | None], units: Mapping[str, str | None],

@@ -130,7 +130,7 @@ class Sequencer:
             record["reason"] = "cut short"
             raise
         except Exception as error:
-            record["reason"] = str(error) or type(error).__name__
+            record |= {"reason": str(error) or type(error).__name__, "failed": True}
             raise
         finally:
             record["ended_lab_s"] = self._host.clock.now_s()

@@ -84,6 +84,7 @@ _STEP: Plain = {
         "begun_lab_s": {"type": "number"},
         "ended_lab_s": _NUMBER_OR_NULL,
         "reason": {"type": "string"},
+        "failed": {"type": "boolean", "description": "it did not end by itself: a trip, an instrument"},
     },
 }
 _SWEEP: Plain = {

@@ -12,6 +12,12 @@ Plain = Mapping[str, Any]
 Headline = tuple[str, str, str]  # what, value, more
 
 
+def cut_short(step: Plain) -> bool:
+    """Tell whether a step ended before it was done: by a trip, an abort, a fault, or a step beside it."""
+    reason = str(step.get("reason", ""))
+    return bool(step.get("failed")) or reason == "cut short" or reason.startswith("CancelledError")
+
+
 def headlines(run: RunFiles, summary: Plain) -> list[Headline]:
     """Return what was done, in numbers: time, temperature, charge, sweeps, images, passes."""
     return list(_all(run, summary))
@@ -21,8 +27,8 @@ def _all(run: RunFiles, summary: Plain) -> Iterator[Headline]:
     lab_s = summary["durations"].get("lab_s")
     steps = [step for step in summary["steps"] if step["do"] not in ("parallel", "repeat")]
     if steps or lab_s is not None:
-        ended = sum(step["ended_lab_s"] is not None for step in steps)
-        yield "duration", words.seconds(lab_s), f"{ended} of {len(steps)} begun steps ended"
+        done = sum(step["ended_lab_s"] is not None and not cut_short(step) for step in steps)
+        yield "duration", words.seconds(lab_s), f"{done} of {len(steps)} begun steps are done"
     kelvin = [
         b["temperature_k"] for b in run.events("sample", "heater") if b.get("temperature_k") is not None
     ]

@@ -105,9 +105,10 @@ def _steps(axes: Axes, run: Timeline, lanes: list[str], end: float) -> None:
                 axes.plot(mark.minutes, row + 0.3, "x", color=FIT, ms=5.5, mew=1.8, zorder=5)
         elif mark.kind == "trip":
             _line(axes, mark)
+            late = mark.minutes > 0.9 * end  # written towards the middle, or it would leave the figure
             axes.annotate(
-                "trip", (mark.minutes, -0.62), xytext=(3, 0), textcoords="offset points", fontsize=8.5,
-                color=FIT, va="center",
+                "trip", (mark.minutes, -0.62), xytext=(-3 if late else 3, 0), textcoords="offset points",
+                fontsize=8.5, color=FIT, va="center", ha="right" if late else "left",
             )  # fmt: skip
         elif mark.kind == "command":
             axes.plot(mark.minutes, -0.6, "v", color=INK, ms=4)

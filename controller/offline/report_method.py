@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controller.offline import words
+from controller.offline.headlines import cut_short
 from controller.offline.markup import Content, Markup, join, table, tag
 from controller.offline.show import FILES
 from controller.offline.told import CHECKSUMS, File, Limit, Planned, Told
@@ -105,8 +106,9 @@ def _done(step: Plain, zero: float) -> tuple[Content, ...]:
     ended = step["ended_lab_s"]
     took = None if ended is None else words.seconds(ended - step["begun_lab_s"])
     reason = str(step.get("reason", ""))
-    if reason.startswith("CancelledError"):  # by a trip, an abort, or a step beside it
-        told: Content = tag("span", "cut short", class_="warn")
+    if cut_short(step):
+        why = f"cut short: {reason}" if step.get("failed") else "cut short"
+        told: Content = tag("span", why, class_="warn")
     elif ended is None:
         told = tag("span", "never ended", class_="bad")
     else:

@@ -44,6 +44,8 @@ def test_each_step_waits_runs_and_is_done(steps):
     assert ended[2]["state"] == "skipped"
     cut = followed(steps, [begun([0], 1.0, ended_lab_s=2.0, reason="cut short")], done=0, ended=True)
     assert cut[0]["state"] == "cut short"
+    tripped = begun([0], 1.0, ended_lab_s=2.0, reason="over 343 K", failed=True)
+    assert followed(steps, [tripped], done=0, ended=True)[0]["state"] == "cut short"
 
 
 def test_after_a_resume_what_was_done_before_is_done(steps):
