@@ -254,7 +254,8 @@ class View:
         """Return everything but history and products."""
         return {
             "k": "snapshot", "protocol": 1, "version": VERSION,
-            "station": self._mirror.describe.get("station", ""), "t": self._wall(), "run": self.run, "host": self.host(),
+            "station": self._mirror.describe.get("station", ""),
+            "t": self._wall(), "run": self.run, "host": self.host(),
             "describe": without_envelope(self._mirror.describe),
             "states": shown(self.states), "alarms": self.alarms(), "questions": self.questions(),
             "passes": list(self.passes.values()), "events": list(self.events),

@@ -109,7 +109,7 @@ export class Plot {
     const { label: yLabel, log = false, range: yRange, size = 52 } = this.yAxis;
     this.plot = new uPlot({
       width: this.width, height: this.tallness || this.height, legend: { show: false }, bands, series: drawn,
-      padding: [10, 12, 0, 0],
+      padding: [10, time ? 26 : 12, 0, 0],
       scales: {
         x: { time, ...(xRange ? { range: xRange } : {}) },
         y: { distr: log ? 3 : 1, ...(yRange && !log ? { range: yRange } : {}) },
@@ -178,7 +178,7 @@ export class Plot {
       ctx.textAlign = "left";
       const wide = ctx.measureText(mark.text ?? "").width;
       const left = vertical ? Math.min(at_px + 5, bbox.left + bbox.width - wide - 3) : bbox.left + 6;
-      ctx.fillText(mark.text ?? "", left, vertical ? bbox.top + 3 : at_px + 3);
+      ctx.fillText(mark.text ?? "", left, vertical ? bbox.top + bbox.height - 14 * devicePixelRatio : at_px + 3);
     }
     ctx.restore();
   }

@@ -133,20 +133,20 @@ export function next(model) {
   const coming = top[top.findIndex((step) => step.state === "running") + 1];
   if (!coming || !top.some((step) => step.state === "running")) return "";
   const inside = steps.filter((step) => step.depth === 1 && step.path.startsWith(`${coming.path}.`));
-  return `Then: ${coming.title || inside.map((step) => step.title).join(" + ")}.`;
+  return `Then: ${inside.map((step) => step.title).join(" + ") || coming.title}.`;
 }
 
 /** Is it running? Also {left_s, ends_s, part} in wall seconds. */
 export function running(model) {
   const lost = model.lost();
   const state = model.state("run/state").v;
-  const title = model.state("run/title").v;
+  const title = model.state("run/title").v?.replaceAll(" | ", " + ");
   const plan = model.state("run/plan").v;
   const number = model.state("run/step").v;
   const top = (plan?.steps ?? []).filter((step) => !step.depth);
   const where = number != null && top.length ? `Step ${number} of ${top.length}${title ? `: ${title}` : ""}` : title ?? "";
   if (lost) {
-    if (lost.ended) return closed(lost.ended, top);
+    if (lost.ended) return closed(lost.ended, top, model);
     if (state === "ended") return { ...ended(model, top), level: "unknown" };
     const heard = state ? `When last heard: ${state}. ${where}` : "Nothing has been heard yet.";
     return { level: "unknown", icon: "unknown", word: "Not known", text: heard.trim() };
@@ -178,11 +178,13 @@ const ENDINGS = { // by exit code
 };
 
 /** How a run has ended, when the journal says so. */
-function closed({ t, began, code, text }, top) {
+function closed({ t, began, code, text }, top, model) {
   const [level, word] = ENDINGS[code] ?? ["warn", "Ended"];
   const done = top.filter((step) => step.state === "done").length;
   const steps = !top.length ? "" : done === top.length ? ` All ${format.plural(done, "step")} are done.` : ` ${done} of ${format.plural(top.length, "step")} are done.`;
-  const took = began ? `, after ${format.duration(t - began)}` : "";
+  const [speed, elapsed] = [model.last("run/speed") ?? 1, model.last("run/elapsed")];
+  const lab = speed > 1 && elapsed != null ? ` (${format.duration(elapsed)} of lab time)` : "";
+  const took = began ? `, after ${format.duration(t - began)}${lab}` : "";
   const said = text && !/^(done|finished)\b/i.test(text) ? `${sentence(text)} ` : "";
   return { level, icon: "done", word, text: `${said}Ended at ${format.clock(t)}${took}.${steps}` };
 }

@@ -22,7 +22,7 @@ export function counts(model) {
     before = key;
     const parts = [];
     const scan = model.state("scan/now").v?.scan;
-    if (goals.v?.length && (scan == null || goals.v[0].scan === scan)) parts.push(goalTable(goals));
+    if (goals.v?.length && !model.ended() && (scan == null || goals.v[0].scan === scan)) parts.push(goalTable(goals));
     if (layers.v && Object.keys(layers.v).length) parts.push(layerTable(layers.v));
     if (model.passes.length) parts.push(passTable(model.passes));
     byId("counts-empty").hidden = parts.length > 0;

@@ -50,10 +50,11 @@ function instruments(model) {
     if (name.startsWith("line-")) continue;
     const states = [...model.states].filter(([key]) => key.startsWith(`${name}/`) && module.parameters?.[key.slice(name.length + 1)]).map(([key]) => model.state(key));
     const newest = states.reduce((t, state) => Math.max(t, state.t ?? 0), 0);
-    const bad = states.filter((state) => state.q === "bad").length;
+    const idle = name === "cell" && ["open circuit", "ocv"].includes(model.value("cell/phase")); // no current to measure
+    const bad = idle ? 0 : states.filter((state) => state.q === "bad").length;
     const stale = states.filter((state) => state.q === "stale").length;
     const level = lost || !states.length ? "unknown" : stale === states.length ? "alarm" : bad || stale ? "warn" : "ok";
-    const words = { unknown: model.ended() ? "not asked since the end" : "not known", alarm: "silent", warn: stale ? "partly silent" : "no valid value", ok: "yes" }[level];
+    const words = { unknown: model.ended() ? "run ended" : "not known", alarm: "silent", warn: stale ? "partly silent" : "no valid value", ok: "yes" }[level];
     const device = Object.values(told).find((one) => one.role === name || one.role?.includes?.(name));
     const about = module.driver ? ` (${module.driver}${device?.identity?.serial ? `, ${device.identity.serial}` : ""})` : "";
     const problems = model.state(`${name}/problems`).v;
@@ -68,7 +69,8 @@ function wires(model) {
   return [...names].sort().map((name) => {
     const value = (what) => model.state(`${name}/${what}`).v;
     const requests = value("requests");
-    const wrong = WRONG.filter(([what]) => value(what) > 0).map(([what, text]) => `${value(what)} ${text}`);
+    const named = WRONG.slice(0, -1).reduce((sum, [what]) => sum + (value(what) ?? 0), 0); // the errors are all of them
+    const wrong = WRONG.filter(([what]) => what !== "errors" || value(what) > named).filter(([what]) => value(what) > 0).map(([what, text]) => `${value(what)} ${text}`);
     const [half, most] = [value("p50_ms"), value("p99_ms")];
     return {
       name: name.slice(5), level: lost ? "unknown" : wrong.length ? "warn" : "ok",

@@ -36,18 +36,25 @@ function one(element, { name, unit, more }, model) {
   const state = model.state(name);
   const old_s = state.t == null ? null : model.now() - state.t;
   const good = state.q === "good" || state.q === "uncertain";
+  const idle = state.q === "bad" && resting(model, name);
   const { text, unit: shown } = format.quantity(state.v, state.unit || unit);
-  setAttr(element, "data-quality", state.q);
+  setAttr(element, "data-quality", idle ? "idle" : state.q);
   setText(element.querySelector(".figure"), state.q === "bad" || state.q === "unknown" ? format.DASH : text);
   setText(element.querySelector(".unit"), shown);
-  const beside = good ? more(model, state).filter(Boolean) : [trouble(state, old_s)];
+  const beside = good ? more(model, state).filter(Boolean) : [idle ? "open circuit: not measured" : trouble(state, old_s)];
   if (good && old_s > LATE_S) beside.push(`${format.age(old_s)} old`);
   setText(element.querySelector(".more"), beside.join(" · "));
 }
 
-function trouble({ q, why }, old_s) {
+/** Whether nobody measures this now because the circuit is open. */
+function resting(model, name) {
+  const now = model.value("cell/phase");
+  return now === "open circuit" ? name === "cell/current" || name === "cell/voltage" : now === "ocv" && name === "cell/current";
+}
+
+function trouble({ v, q, why }, old_s) {
   if (q === "bad" || q === "unknown") return `no valid value${why && why !== "not heard" ? `: ${why}` : ""}`;
-  if (why === AT_THE_END) return why;
+  if (why === AT_THE_END) return v == null ? `not measured ${why}` : why;
   return `${old_s == null ? "old" : `${format.age(old_s)} old`}${why ? `: ${why}` : ""}`;
 }
 
