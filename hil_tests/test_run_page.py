@@ -253,8 +253,9 @@ def test_the_plan_is_followed_to_its_end(followed: Followed) -> None:
     seen = [{step["state"] for step in steps} for steps in plans]
     assert "waiting" in seen[0]
     assert any("running" in states for states in seen)
-    ended = [row["body"]["path"] for row in followed.run.events("step") if row["body"]["state"] == "ended"]
+    rows = [row["body"] for row in followed.run.events("step") if row["body"]["state"] == "ended"]
+    ended = {".".join(map(str, body["path"])) for body in rows}
     done = {step["path"] for step in plans[-1] if step["state"] == "done"}
-    assert done == set(ended) == {step["path"] for step in plans[-1]}, "the last plan is that of the end"
+    assert done == ended == {step["path"] for step in plans[-1]}, "the last plan is that of the end"
     left = [entry["v"] for entry in followed.first.states["run/left"]]
     assert left[0] > left[-1] >= 0.0
