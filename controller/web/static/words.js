@@ -191,7 +191,7 @@ function closed({ t, began, code, text }, top, model) {
 
 function ended(model, top) {
   const undone = top.filter((step) => step.state !== "done");
-  if (model.alarms.length) return { level: "alarm", icon: "done", word: "Ended by a trip", text: `${top.length - undone.length} of ${format.plural(top.length, "step")} are done. When the trip is cleared: operando resume ${model.state("run/id").v ?? ""}` };
+  if (model.alarms.length) return { level: "alarm", icon: "done", word: "Ended by a trip", text: `${top.length - undone.length} of ${format.plural(top.length, "step")} are done. When the trip is cleared, another run can begin.` };
   if (!undone.length && top.length) return { level: "ok", icon: "done", word: "Finished", text: `All ${format.plural(top.length, "step")} are done.` };
   return { level: "warn", icon: "done", word: "Ended early", text: `${top.length - undone.length} of ${format.plural(top.length, "step")} are done.` };
 }
@@ -206,7 +206,7 @@ export function lithium(model) {
   const more = { beam, charge, layer: found?.layer ?? null, t, z: model.state("soc/z").v, found };
   if (!found) {
     const text = model.passes.length
-      ? "Passes come, but none can be compared with the reference scan yet." : "No pass of the beam has ended yet.";
+      ? (lost ? "No pass could be compared with the reference scan." : "Passes come, but none can be compared with the reference scan yet.") : "No pass of the beam has ended yet.";
     return { level: "unknown", icon: lost ? "unknown" : "none", word: lost && !lost.ended ? "Not known" : lost ? "No measurement" : "No measurement yet", text: lost && !lost.ended ? sentence(lost.text) : text, ...more };
   }
   const amount = `its signal in the ${found.layer} changed by ${format.percent(found.value - 1, found.total).replace(/^(\d)/, "+$1")} since the reference`;
