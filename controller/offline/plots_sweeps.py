@@ -25,7 +25,7 @@ def impedance(sweeps: Sequence[Reduced]) -> Figure | None:
         return None
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     nyquist, rest = figure.subplots(1, 2, width_ratios=[1.35, 1])
-    colours = colormaps[LEVELS](np.linspace(0.05, 0.85, len(shown)))
+    colours = colormaps[LEVELS](np.linspace(0.42, 0.8, len(shown)))  # to be seen on white and on black
     for colour, one in zip(colours, shown, strict=True):
         z = one.z_ohm / KILO
         label = f"{one.told['number']}: {one.told['step']}"
