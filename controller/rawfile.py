@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 INDEX_NAME = "index.jsonl"
-INDEXED_KINDS = frozenset({"run", "scan", "pass", "pass_end", "scan_end", "exposure", "exposure_end"})
+INDEXED_KINDS = frozenset(
+    {"run", "scan", "pass", "pass_end", "scan_end", "exposure", "exposure_end", "image"}
+)
 WORD_BYTES = 4
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 import tifffile
 
 from controller.config import experiment_from, from_text
-from controller.offline import radiography
+from controller.offline import radiography, reduce
+from controller.rawfile import RawIndex, read_index
 from controller.reduce.session import Session
 from hil_tests.sim import scenario
 from hil_tests.sim.physics.neutrons import LITHIUM6_SHARE, Radiograph
@@ -89,6 +91,11 @@ def result(answers: list[dict[str, Any]]) -> dict[str, Any]:
     return dict(found)
 
 
+def reduced_states(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    (one,) = json.loads(capsys.readouterr().out)["files"]
+    return list(one["states"])
+
+
 def test_lithium_of_the_cathode_comes_out(taken: Taken, tmp_path: Path) -> None:
     (state,) = result(taken.reduced(tmp_path))["radiographs"]
     assert (state["name"], state["frames"]) == ("as prepared", 8)
@@ -111,6 +118,76 @@ def test_told_again_every_byte_is_the_same(taken: Taken, tmp_path: Path) -> None
     assert any("6Li" in name for name in files)
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_reduce_that_is_started_again_knows_every_image_from_the_index(
+    taken: Taken, tmp_path: Path
+) -> None:
+    index = RawIndex(tmp_path / "raw")
+    for message in taken.messages:
+        index.write(message)
+    index.close()
+    session = Session(clock=lambda: 0.0, products=tmp_path / "products")
+    told = [*read_index(tmp_path / "raw"), {"k": "finish"}]
+    again = [answer for message in told for answer in session.handle(message)]
+    assert json.dumps(result(again)) == json.dumps(result(taken.reduced(tmp_path / "first")))
+
+
+def test_the_folder_of_a_run_is_reduced_again_to_the_last_bit(
+    taken: Taken, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(taken.folder / "raw", run / "raw")
+    index = RawIndex(run / "raw")
+    for message in taken.messages:
+        index.write(message)
+    index.close()
+    (live,) = result(taken.reduced(tmp_path / "products"))["radiographs"]
+    assert reduce.main(["radiography", str(run), "--json"]) == 0
+    (state,) = reduced_states(capsys)
+    assert state["label"] == "as prepared"
+    for name in ("regions", "lithium6_of_regions", "lithium6", "profile", "dose"):
+        assert state[name] == live[name]
+    # Another region stands for that of the run; the rest is as it was.
+    assert reduce.main(["radiography", str(run), "--json", "--region", "half = 90:120, 72:184"]) == 0
+    (other,) = reduced_states(capsys)
+    assert [one["name"] for one in other["regions"]] == ["half"]
+    assert other["profile"] == live["profile"]
+
+
+@pytest.mark.parametrize(
+    ("without", "words", "wrong"),
+    [
+        ("dark", [], "no image of dark was recorded in this run: give some by --dark"),
+        ("sample", [], "no image of a sample was recorded in this run"),
+        ("", ["--maxwell", "60 K", "--wavelength", "2 A"], "--wavelength and --maxwell exclude each other"),
+        ("", ["--region", "far = 0:999, 0:10"], "region 'far' is not inside 160 x 256 pixels"),
+        ("", ["--soc", "0 %"], "go with images, not with the folder of a run"),
+    ],
+)
+def test_what_a_run_does_not_hold_is_named(
+    taken: Taken,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    without: str,
+    words: list[str],
+    wrong: str,
+) -> None:
+    index, left_out = RawIndex(tmp_path / "raw"), set[int]()
+    for message in taken.messages:
+        if message["k"] == "exposure" and message["purpose"] == without:
+            left_out.add(message["n"])
+        if message.get("n") not in left_out:
+            file = str(taken.folder / "raw" / message["file"]) if "file" in message else None
+            index.write({**message, "file": file} if file else message)
+    index.close()
+    assert reduce.main(["radiography", str(tmp_path), *words]) == 2
+    assert wrong in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reduce.main(["radiography", str(tmp_path)]) == 2
+    assert "this folder is not a run" in capsys.readouterr().err
 
 
 def test_the_offline_command_finds_the_same_numbers(taken: Taken, tmp_path: Path) -> None:

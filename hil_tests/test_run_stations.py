@@ -102,6 +102,11 @@ def test_camera_cell_and_heater_without_a_scanner(tmp_path: Path) -> None:
     rows = started.events("image")
     assert len(rows) == len(kept)
     assert all(row["body"]["sha256"] and row["body"]["number"] for row in rows)
+    told = operando("reduce", "radiography", str(started.run_dir), "--json")  # from its images alone
+    again = [one["states"][0] for one in json.loads(told.stdout)["files"]]
+    assert [one["lithium6_of_regions"] for one in again] == [
+        one["lithium6_of_regions"] for one in summary["radiographs"]
+    ]
 
 
 @pytest.mark.soak

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from controller.offline import radiography_options
 from controller.offline.radiography_options import Options
+from controller.offline.radiography_recorded import is_run, states
 from controller.offline.radiography_run import Radiographs, summed
 from controller.offline.radiography_summary import Summary, hardening, slopes, summary
 from controller.offline.radiography_text import text_of
@@ -200,8 +201,17 @@ def _report(run: Radiographs) -> RadiographyReport:
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
-    options = _checked(args)
-    return [Job(options.samples[0], options.inputs, partial(_run, options))]
+    if not is_run(args.files):
+        options = _checked(args)
+        return [Job(options.samples[0], options.inputs, partial(_run, options))]
+    if getattr(args, "merge", False):
+        raise Problems(["--merge: the exposures of a run are merged by their names already"])
+    made, wrong = states(args)
+    for _, options in made:
+        wrong += [text for text in _misfits(options.inputs, options) if text not in wrong]
+    if wrong:
+        raise Problems(wrong)
+    return [Job(one.samples[0].parent, one.inputs, partial(_run, one)) for _, one in made]
 
 
 def _part(args: argparse.Namespace, file: Path) -> dict[str, Any]:
@@ -225,9 +235,21 @@ def _merge(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> Radi
 def _checked(args: argparse.Namespace) -> Options:
     """Return the options; raises Problems with all that is wrong with them and with the files."""
     options, wrong = radiography_options.parse_options(args)
+    needed = {"--open": args.open, "--dark": args.dark, "--air": args.air}
+    if missing := [option for option, value in needed.items() if not value]:
+        wrong.append(f"{', '.join(missing)}: needed with images (the folder of a run has its own)")
     paths = [*args.files, *args.open, *args.dark, *args.reference, *args.black_body, *args.black_body_open]
+    wrong += _misfits([*paths, *([args.mask] if args.mask else [])], options)
+    if wrong or options is None:
+        raise Problems(list(dict.fromkeys(wrong)))
+    return options
+
+
+def _misfits(paths: Sequence[Path], options: Options | None) -> list[str]:
+    """Return what is wrong with the images: unreadable, of several sizes, too small for a region."""
+    wrong: list[str] = []
     sizes: dict[tuple[int, int], str] = {}
-    for path in [*paths, *([args.mask] if args.mask else [])]:
+    for path in paths:
         try:
             recorded = images.read(path)
             sizes.setdefault((recorded.ny, recorded.nx), path.name)
@@ -245,15 +267,14 @@ def _checked(args: argparse.Namespace) -> Options:
             for p in places
             if p.rows.stop > ny or p.columns.stop > nx
         ]
-    if wrong or options is None:
-        raise Problems(list(dict.fromkeys(wrong)))
-    return options
+    return wrong
 
 
 TECHNIQUE = Technique(
     name="radiography",
     help="Neutron images to transmission, 6Li per area and volume, profiles per state of charge.",
-    files="TIFF images of the sample, one state each (several pages, or --merge: exposures of one state)",
+    files="TIFF images of the sample, one state each (several pages, or --merge: exposures of one state); or "
+    "the folder of a run: its images and its [radiography] table, where options do not say otherwise",
     example='operando reduce radiography cell.tif --open open.tif --dark dark.tif --air "30:80, 700:790"',
     add_arguments=radiography_options.add_arguments,
     jobs=_jobs,

@@ -86,9 +86,9 @@ class Options:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this technique."""
     add = parser.add_argument
-    add("--open", nargs="+", type=Path, metavar="FILE", required=True, help="open beam, without sample")
-    add("--dark", nargs="+", type=Path, metavar="FILE", required=True, help="dark, without beam")
-    add("--air", metavar="ROWS,COLS", required=True, help='open beam in every image, "30:80, 700:790" (dose)')
+    add("--open", nargs="+", type=Path, metavar="FILE", default=[], help="open beam, without sample")
+    add("--dark", nargs="+", type=Path, metavar="FILE", default=[], help="dark, without beam")
+    add("--air", metavar="ROWS,COLS", help='open beam in every image, "30:80, 700:790" (dose)')
     add(
         "--reference",
         nargs="+",

@@ -20,6 +20,7 @@ import numpy as np
 
 from controller.offline.radiography import state_data
 from controller.offline.radiography_options import Options
+from controller.offline.radiography_recorded import DARK, FLAT, options_of, state_of
 from controller.offline.radiography_run import Radiographs
 from controller.offline.radiography_summary import Summary, summary
 from controller.reduce.hit_files import put
@@ -28,7 +29,7 @@ from controller.reduce.products import ProductFolder, encode
 from drivers.files import images
 from drivers.files.errors import FileError
 from edge.radiography import Exposure, ImageSums
-from edge.radiography_depth import Region, transmission_map
+from edge.radiography_depth import transmission_map
 
 log = logging.getLogger("reduce")
 
@@ -36,7 +37,6 @@ Message = dict[str, Any]
 TOLD_S = 1.0  # wall
 SHARE = 3.0  # a state is reduced again after this many times as long as it took
 STAMPED = ("soc", "temperature_k", "voltage_v", "charge_coulomb")
-DARK, FLAT = "purpose:dark", "purpose:flat"  # the states of all their exposures; no name has a colon
 COMMON = (DARK, FLAT)
 
 
@@ -172,7 +172,11 @@ class Images:
             return
         if any(name not in self._states for name in COMMON):
             raise ValueError("there are no images of dark and open beam yet")
-        options = options_of(self._settings, key)
+        reference = self._settings.get("reference")
+        options = options_of(
+            self._settings, key, samples=(Path(key),), open_beam=(Path(FLAT),), dark=(Path(DARK),),
+            reference=(Path(reference),) if reference and reference != key else (),
+        )  # fmt: skip
         if options.reference and str(options.reference[0]) not in self._states:
             raise ValueError(f"the reference {options.reference[0]} has not been exposed yet")
         live = _Live(options, self._states)
@@ -223,25 +227,6 @@ class Images:
             yield {**message, "meta": about}
 
 
-def options_of(settings: Mapping[str, Any], name: str) -> Options:
-    """Return the options of ``operando reduce radiography`` for one state of a run."""
-
-    def region(told: Mapping[str, Any], name: str) -> Region:
-        return Region(str(told.get("name", name)), slice(*told["rows"]), slice(*told["columns"]))
-
-    along, reference = settings.get("along"), settings.get("reference")
-    return Options(
-        samples=(Path(name),), open_beam=(Path(FLAT),), dark=(Path(DARK),),
-        air=region(settings["air"], "air"),
-        reference=(Path(reference),) if reference and reference != name else (),
-        regions=tuple(region(one, "region") for one in settings.get("regions", ())),
-        along=None if along is None else region(along, "along"), bin_px=int(settings.get("bin_px", 1)),
-        strips=int(settings.get("strips", 1)), pixel_um=settings.get("pixel_um"), labels=(name,),
-        wavelength_angstrom=settings.get("wavelength_angstrom"), maxwell_k=settings.get("maxwell_k"),
-        path_cm=settings.get("path_cm"), merged=True,
-    )  # fmt: skip
-
-
 def put_json(path: Path, found: Mapping[str, Any]) -> None:
     """Write what came of an exposure beside its raw data, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -250,8 +235,7 @@ def put_json(path: Path, found: Mapping[str, Any]) -> None:
 
 
 def _key(begun: Message) -> str:
-    """Return the name of the state: dark and open beam have one for all their exposures."""
-    return {"dark": DARK, "flat": FLAT}.get(str(begun["purpose"]), str(begun["name"]))
+    return state_of(str(begun["purpose"]), str(begun["name"]))
 
 
 def _stamp(stamps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
