@@ -18,7 +18,7 @@ from controller.clock import Ticker
 from controller.guard import Action
 from controller.shutter import Shutter
 from drivers.amptek_listmode import UNKNOWN_FRAME, ListModeDecoder, first_frame
-from drivers.errors import BadReply, DriverError, NoReply, Refused
+from drivers.errors import BadLine, BadReply, DriverError, NoReply, Refused
 
 if TYPE_CHECKING:
     from controller.guard import Guard
@@ -181,10 +181,10 @@ class Scanning:
                         raise
                     break  # an interlock that only holds has blanked the beam in mid-line: this pass is void
                 except (BadReply, NoReply) as error:
-                    if not error.request or self._guard.refuses():
+                    if not (error.request or isinstance(error, BadLine)) or self._guard.refuses():
                         raise  # a line that does not end, or an off command
                     broken = str(error)
-                    break  # one failed exchange voids the pass; ``blank`` shows whether that is all
+                    break  # one failed exchange or line voids the pass; ``blank`` shows whether that is all
                 finally:
                     self._guard.release("beam")  # blanked: a pause may last longer than any lease
                 first = report.first_line + report.lines_done

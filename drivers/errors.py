@@ -40,6 +40,10 @@ class BadReply(DriverError):
     transient = True
 
 
+class BadLine(BadReply):
+    """A line of a raster did something else than what was to be played; it has ended, blanked."""
+
+
 class Refused(DriverError):
     """The instrument understood and said no (exception reply, error code, wrong state)."""
 

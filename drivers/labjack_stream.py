@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from drivers.errors import BadReply, Refused
+from drivers.errors import BadLine, BadReply, Refused
 from drivers.labjack_raster import SCANS_PER_PIXEL, Plan
 from drivers.roles import LineReport
 
@@ -181,14 +181,14 @@ class Tracker:
         """Return the report of the line that has ended.
 
         Raises:
-            BadReply: the digital port did not do what the buffer says.
+            BadLine: the digital port did not do what the buffer says.
         """
         line, nx = self._line, self._plan.raster.nx
         if line is None:
             raise BadReply("no line was played")
         if not line.recovered and line.unblanked != SCANS_PER_PIXEL * nx:
             wanted = SCANS_PER_PIXEL * nx
-            raise BadReply(f"line {line.number} was unblanked for {line.unblanked} scans instead of {wanted}")
+            raise BadLine(f"line {line.number} was unblanked for {line.unblanked} scans instead of {wanted}")
         complete = not (line.missing or line.recovered)
         last = self.scans - 1 if line.recovered else line.last_edge
         first = last - SCANS_PER_PIXEL * nx
@@ -214,7 +214,7 @@ class Tracker:
         line = self._line
         if line is None:
             if rising or not self._blanked:
-                raise BadReply("the pixel clock or the blank moved while no line was playing")
+                raise BadLine("the pixel clock or the blank moved while no line was playing")
             return
         if rising:
             line.edges += 1
@@ -229,7 +229,7 @@ class Tracker:
         elif 1 <= line.edges <= len(line.pixel_coulomb):
             line.pixel_coulomb[line.edges - 1] += self.current_a * self._scan_s
         elif not line.recovered:
-            raise BadReply(f"line {line.number} is unblanked at pulse {line.edges}")
+            raise BadLine(f"line {line.number} is unblanked at pulse {line.edges}")
 
     def _skip(self, scans: int) -> None:
         if scans:

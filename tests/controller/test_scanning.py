@@ -17,7 +17,7 @@ import pytest
 
 from controller.rawfile import RawWriter
 from controller.scanning import Feed, Scanning
-from drivers.errors import BadReply, DriverError, NoReply, Refused
+from drivers.errors import BadLine, BadReply, DriverError, NoReply, Refused
 from drivers.roles import DetectorStatus, LineReport, ListChunk, PassReport, Raster
 from tests.controller.fakes import FakeGuard, FakeRecorder, SteppedClock
 
@@ -304,9 +304,9 @@ async def test_an_interlock_that_only_holds_voids_the_pass_and_not_the_run(setup
         await setup.run(2)
 
 
-@pytest.mark.parametrize("error", [BadReply, NoReply])
-async def test_one_exchange_with_the_scanner_that_fails_voids_the_pass_and_not_the_run(
-    setup: Setup, error: type[DriverError]
+@pytest.mark.parametrize(("error", "request_"), [(BadReply, b"\x02"), (NoReply, b"\x02"), (BadLine, b"")])
+async def test_one_exchange_or_line_that_fails_voids_the_pass_and_not_the_run(
+    setup: Setup, error: type[DriverError], request_: bytes
 ) -> None:
     lines = 0
 
@@ -314,7 +314,7 @@ async def test_one_exchange_with_the_scanner_that_fails_voids_the_pass_and_not_t
         nonlocal lines
         lines += 1
         if lines == 2:
-            raise error("reply of unit 0 instead of 1", device="io", request=b"\x02")
+            raise error("reply of unit 0 instead of 1", device="io", request=request_)
 
     setup.scanner.at_line = at_line
     first, second = await setup.run(1), await setup.run(2)

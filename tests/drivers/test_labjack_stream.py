@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drivers.errors import BadReply, Refused
+from drivers.errors import BadLine, BadReply, Refused
 from drivers.labjack_raster import Plan, plan
 from drivers.labjack_settings import Scanner
 from drivers.labjack_stream import Calibration, StreamReply, Tracker, parse_stream
@@ -179,5 +179,5 @@ def test_the_outputs_must_do_what_the_buffer_says():
     follow = tracker()
     follow.expect(3)
     follow.feed(reply([*LINE[:6], 0x26, 0x27, 0x26]))  # blanked one scan too early
-    with pytest.raises(BadReply, match="line 3 was unblanked for 5 scans instead of 6"):
+    with pytest.raises(BadLine, match="line 3 was unblanked for 5 scans instead of 6"):
         follow.report()
