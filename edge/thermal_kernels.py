@@ -12,7 +12,7 @@ from numba import njit
 
 @njit("f8(f8[:,::1])", cache=True, nogil=True, boundscheck=False)
 def invert(matrix):  # type: ignore[no-untyped-def]  # numba compiles the signature above
-    """Put the inverse of a symmetric matrix in its place; return the logarithm of its determinant.
+    """Put the inverse of a symmetric matrix, shape (n, n), in its place; return the log of its determinant.
 
     NaN, and rubbish in the matrix, if it is not positive definite.
     """

@@ -305,6 +305,13 @@ def _output_percent(twins: Mapping[str, Any]) -> float:
     return 100.0 if float(twins["supply"]["output_w"]) > 0.0 else 0.0
 
 
+def as_at_a_terminal() -> None:
+    """Let programs that are started from here hear Ctrl-C, also where pytest runs in the background."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
+
+
 class Run:
     """One ``operando run`` (or ``resume``) with all its processes."""
 
@@ -343,9 +350,7 @@ class Run:
     def _spawn(cls, command: Sequence[str], folder: Path, state: Path) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
         extra = os.environ.get("OPERANDO_TEST_PATH", "")  # plug-ins and hooks of a test
-        for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
-            if signal.getsignal(number) is signal.SIG_IGN:  # pytest in the background, or under nohup
-                signal.signal(number, usual)  # but a user sits at a terminal
+        as_at_a_terminal()
         with (folder / "cli.out").open("wb") as out, (folder / "cli.err").open("wb") as err:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=folder,

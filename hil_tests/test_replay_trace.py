@@ -24,7 +24,7 @@ from drivers.clock import RealClock
 from drivers.errors import NoReply
 from drivers.ports import open_line
 from drivers.wire_trace import WireTrace
-from hil_tests.harness import World, operando
+from hil_tests.harness import World, as_at_a_terminal, operando
 from hil_tests.sim.replay_trace import Exchange, Player, Replay, read
 
 TRACES = Path(__file__).parent / "traces"
@@ -60,6 +60,7 @@ def test_what_was_recorded_here_is_played_back_by_the_command_line(tmp_path: Pat
     finally:
         world.stop()
     command = [sys.executable, "-m", "controller", "bench", "--replay-trace", str(trace), "--dir"]
+    as_at_a_terminal()
     process = subprocess.Popen(
         [*command, str(tmp_path / "replay")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
