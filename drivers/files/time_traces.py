@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -92,7 +93,8 @@ def read(path: Path) -> RecordedTrace:
 
 def _survey(path: Path) -> tuple[_Table, float | None, float]:
     """Read the head: names, delimiter, and the dwell time from the first rows."""
-    head = [text for _, text in islice(_lines(path), HEADER_ROWS + 64)]
+    with closing(_lines(path)) as lines:
+        head = [text for _, text in islice(lines, HEADER_ROWS + 64)]
     delimiter = max(",;\t", key=lambda d: sum(line.count(d) for line in head))
     rows = [[cell.strip().strip('"') for cell in line.split(delimiter)] for line in head]
     begin = next((i for i, row in enumerate(rows) if _is_data(row) and i <= HEADER_ROWS), None)
@@ -136,26 +138,27 @@ def _blocks(table: _Table, dwell_s: float | None, resolution_s: float) -> Iterat
     previous_number, previous_time = -1, math.nan
     rows: list[list[float]] = []
     first, found = 0, 0
-    for number, text in _lines(table.path):
-        if number < table.header_rows:
-            continue
-        cells = text.split(table.delimiter)
-        if not any(cell.strip() for cell in cells) or _is_footer(cells, table):
-            continue
-        place = line_number(number)
-        values = _values(table, place, cells)
-        step = _step(table, place, values, previous_number, previous_time, dwell_s, resolution_s)
-        sample = previous_number + step
-        if rows and (step != 1 or len(rows) >= BLOCK_ROWS):
-            yield TraceBlock(first, np.array(rows).T)
-            rows = []
-        if not rows:
-            first = sample
-        rows.append([values[k] for k in keep])
-        found += 1
-        previous_number = sample
-        if table.time is not None:
-            previous_time = values[table.time] * table.time_unit_s
+    with closing(_lines(table.path)) as lines:
+        for number, text in lines:
+            if number < table.header_rows:
+                continue
+            cells = text.split(table.delimiter)
+            if not any(cell.strip() for cell in cells) or _is_footer(cells, table):
+                continue
+            place = line_number(number)
+            values = _values(table, place, cells)
+            step = _step(table, place, values, previous_number, previous_time, dwell_s, resolution_s)
+            sample = previous_number + step
+            if rows and (step != 1 or len(rows) >= BLOCK_ROWS):
+                yield TraceBlock(first, np.array(rows).T)
+                rows = []
+            if not rows:
+                first = sample
+            rows.append([values[k] for k in keep])
+            found += 1
+            previous_number = sample
+            if table.time is not None:
+                previous_time = values[table.time] * table.time_unit_s
     if rows:
         yield TraceBlock(first, np.array(rows).T)
     if not found:
@@ -218,7 +221,7 @@ def _unit(text: str) -> str:
     return found.group(1) if found else ""
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path) -> Generator[tuple[int, str], None, None]:
     """Yield (number, line) without ever holding more than one line of bounded length."""
     try:
         with path.open(encoding="latin-1", newline=None) as file:
