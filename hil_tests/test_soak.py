@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from hil_tests.soak import fuzz
 from hil_tests.soak.__main__ import main
 from hil_tests.soak.items import ITEMS
 from hil_tests.soak.long_run import Track, judge, slope_of
-from hil_tests.soak.runner import ROOT, Book, Failed, Skip, Workshop, tree_state
+from hil_tests.soak.runner import ROOT, Book, Failed, Skip, Workshop, machine, tree_state
 from hil_tests.soak.runs import Run, chi_square_bound
+from hil_tests.soak.table import gather, page
 
 
 @pytest.mark.parametrize(
@@ -158,3 +161,93 @@ def test_what_grows_in_a_long_run_is_told(grows: dict[str, Any], words: str | No
     table, problems = judge({"control": _track(**grows)})
     assert len(table) == 2
     assert (problems == []) if words is None else (words in problems[0])
+
+
+def test_an_outcome_says_on_what_it_was_made_and_old_ones_are_read(tmp_path: Path) -> None:
+    on = Book(tmp_path, "abc").do("a", lambda work: "fine").conditions
+    assert on is not None
+    assert on["cores"] >= 1
+    assert on["memory_gb"] > 0.1
+    assert len(on["load_begin"]) == len(on["load_end"]) == 3
+    assert on["python"] == platform.python_version()
+    old = {"name": "b", "state": "passed", "seconds": 1.0, "text": "", "date": "2026-11-21 13:12:00 +0000"}
+    (tmp_path / "abc" / "b").mkdir()
+    (tmp_path / "abc" / "b" / "outcome.json").write_text(json.dumps(old))
+    assert Book(tmp_path, "abc").outcome("b").conditions is None
+
+
+def _remember(clone: Path, tree: str, name: str, state: str, ended: str, **more: Any) -> None:
+    """Write an outcome as a clone has it, an old one unless ``more`` says its conditions."""
+    place = clone / ".soak" / tree / name
+    place.mkdir(parents=True)
+    date = f"2026-11-{ended} +0000"
+    outcome = {"name": name, "state": state, "seconds": 30.0, "text": "fine", "date": date, **more}
+    (place / "outcome.json").write_text(json.dumps(outcome))
+
+
+def _rows(text: str) -> dict[str, list[str]]:
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {row[0]: row for row in rows}
+
+
+def test_the_table_has_the_newest_outcome_of_each_item_of_several_clones(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    _remember(one, "aaaaaaaaaaaa", "stage", "passed", "20 10:00:00")
+    _remember(
+        two, "bbbbbbbbbbbb-12345678", "stage", "failed", "21 10:00:00", text=f"a | b {two}/.soak/x\n2\n3"
+    )
+    _remember(two, "cccccccccccc", "stage", "skipped", "22 10:00:00")
+    _remember(one, "cccccccccccc", "wheels", "failed", "20 10:00:00")
+    on = {**machine(), "processor": "P", "load_begin": [1.0, 2.0, 3.0], "load_end": [4.0, 5.0, 6.0]}
+    _remember(two, "cccccccccccc", "wheels", "passed", "20 12:00:00", conditions=on)
+    text = page(["wheels", "stage", "manual"], gather([one, two / ".soak"]))
+    rows = _rows(text)
+    assert rows["stage"][1:4] == [
+        "**failed** (skipped since, 2026-11-22)",
+        "2026-11-21 10:00 +0000",
+        "bbbbbbb+",
+    ]
+    assert rows["stage"][5] == "not recorded"
+    assert str(tmp_path) not in text  # where somebody's clone stands is nobody's business
+    assert "    a | b .soak/x\n    2\n    3\n" in text.partition("## Not passed")[2]
+    assert rows["wheels"][1:6] == [
+        "passed",
+        "2026-11-20 12:00 +0000",
+        "ccccccc",
+        "30 s",
+        "1: 1.0 2.0 3.0; 4.0",
+    ]
+    assert rows["manual"][1] == "never run"
+    assert "3 items: 1 passed, 1 failed, 0 skipped, 1 never run." in text
+    assert "commits: ccccccc (1), bbbbbbb+ (1)." in text
+
+
+@pytest.mark.parametrize("more", [{"worked_s": 600.0}, {}])
+def test_the_table_has_the_time_of_all_sittings(tmp_path: Path, more: dict[str, float]) -> None:
+    said = "nothing found in 600 s, 123 inputs, 4 kept in the corpus"
+    _remember(tmp_path, "aaaaaaaaaaaa", "fuzz-zaber", "passed", "20 10:00:00", seconds=0.3, text=said, **more)
+    row = _rows(page(["fuzz-zaber"], gather([tmp_path])))["fuzz-zaber"]
+    assert row[4] == "600 s, in the last sitting 0.3 s"
+
+
+def test_fuzzing_that_had_nothing_left_says_when_it_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz, "PLACE", tmp_path / "fuzz")
+    monkeypatch.setattr(fuzz, "missing", lambda name: None)
+    monkeypatch.setattr(fuzz, "_engine", lambda work: tmp_path)
+    monkeypatch.setattr(fuzz, "_code", lambda name, work: "code")
+    spent = tmp_path / "fuzz" / "zaber" / "spent-code.txt"
+    spent.parent.mkdir(parents=True)
+    spent.write_text("600 123\n")
+    os.utime(spent, (1.7e9, 1.7e9))
+    outcome = Book(tmp_path, "abc").do("fuzz-zaber", ITEMS["fuzz-zaber"])
+    assert (outcome.state, outcome.worked_s) == ("passed", 600)
+    assert time.strftime(
+        "nothing was left to do, its code is the same as on %Y-%m-%d", time.localtime(1.7e9)
+    ) in (outcome.text)
+
+
+def test_a_table_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--table", str(tmp_path)]) == 2
+    assert "no soak was run in" in capsys.readouterr().err

@@ -30,6 +30,7 @@ def catalogue(group: str, work: Workshop) -> str:
     path = work.folder / "results.jsonl"
     play_all(rows, CONDITIONS, path, ends=work.ends - MARGIN_S)
     results = read(path)
+    work.worked_s = sum(result["took_s"] for result in results.values())
     text = "\n".join(told(result) for result in results.values())
     wrong = unexpected(rows, list(results.values()))
     if wrong:

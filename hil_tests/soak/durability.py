@@ -53,7 +53,7 @@ def random_kills(work: Workshop, kind: str) -> str:
             finally:
                 listener.close()
         _add(work, table, line, name, f"{came} messages, each of them on disk")
-    return _told(table, f"{table.kills()} of {KILLS} kills", done=table.kills() >= KILLS)
+    return _told(work, table, f"{table.kills()} of {KILLS} kills", done=table.kills() >= KILLS)
 
 
 def kills_at_call_sites(work: Workshop) -> str:
@@ -79,7 +79,7 @@ def kills_at_call_sites(work: Workshop) -> str:
             raise Failed(f"{site} was not reached: name it in campaign.ELSEWHERE, with the reason")
         _add(work, table, line, name, "")
     survived = len(table.lines())
-    return _told(table, f"{survived} of {len(wanted)} sites and sides", done=survived >= len(wanted))
+    return _told(work, table, f"{survived} of {len(wanted)} sites and sides", done=survived >= len(wanted))
 
 
 def _add(work: Workshop, table: Table, line: Line, name: str, more: str) -> None:
@@ -90,8 +90,9 @@ def _add(work: Workshop, table: Table, line: Line, name: str, more: str) -> None
         shutil.rmtree(Path(work.folder) / folder, ignore_errors=True)
 
 
-def _told(table: Table, head: str, *, done: bool) -> str:
+def _told(work: Workshop, table: Table, head: str, *, done: bool) -> str:
     lines = table.lines()
+    work.worked_s = sum(line["seconds"] for line in lines)
     attempts = sum(line["attempts"] for line in lines)
     worst = max((abs(_off(line)) for line in lines), default=0.0)
     text = (

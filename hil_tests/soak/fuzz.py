@@ -20,6 +20,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,11 +57,15 @@ def fuzz(name: str, work: Workshop) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     _seed(name, corpus)
     spent = _Spent(place / f"spent-{_code(name, work)}.txt")
-    ends_s = min(WHOLE_S, spent.seconds + int(os.environ.get("OPERANDO_FUZZ_S", WHOLE_S)))
+    begins_s = work.worked_s = spent.seconds
+    ends_s = min(WHOLE_S, begins_s + int(os.environ.get("OPERANDO_FUZZ_S", WHOLE_S)))
     while spent.seconds < ends_s:
         stretch_s = min(STRETCH_S, ends_s - spent.seconds)
         spent.add(stretch_s, _stretch(name, work, library, corpus, found, stretch_s))
+        work.worked_s = spent.seconds
     said = f"{spent.seconds} s, {spent.inputs} inputs, {len(list(corpus.iterdir()))} kept in the corpus"
+    if begins_s >= WHOLE_S:
+        said += f"; nothing was left to do, its code is the same as on {spent.date()}"
     if spent.seconds < WHOLE_S:
         raise Skip(f"nothing found so far in {said}; {WHOLE_S - spent.seconds} s are left")
     return f"nothing found in {said}"
@@ -99,6 +104,10 @@ class _Spent:
         self._path = path
         words = path.read_text().split() if path.is_file() else ["0", "0"]
         self.seconds, self.inputs = int(words[0]), int(words[1])
+
+    def date(self) -> str:
+        """Return when the last of it was done."""
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(self._path.stat().st_mtime))
 
     def add(self, seconds: int, inputs: int) -> None:
         self.seconds += seconds

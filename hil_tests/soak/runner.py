@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.conditions import cores, cpu, memory_gb
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT_S = 3600.0
 GRACE_S = 20.0
+DATE = "%Y-%m-%d %H:%M:%S %z"
 
 
 class Skip(Exception):
@@ -36,14 +41,20 @@ class Outcome:
     seconds: float
     text: str
     date: str
+    worked_s: float | None = None  # over all sittings, of an item that goes on where it was cut off
+    conditions: dict[str, Any] | None = None  # on what; None: not recorded
 
 
 class Workshop:
-    """Where one item works: its folder, its log, and how much of its hour is left."""
+    """Where one item works: its folder, its log, and how much of its hour is left.
+
+    An item that goes on where it was cut off sets ``worked_s`` to what all its sittings took.
+    """
 
     def __init__(self, folder: Path, limit_s: float = LIMIT_S) -> None:
         self.folder = folder
         self.ends = time.monotonic() + limit_s
+        self.worked_s: float | None = None
         self._log = folder / "log.txt"
 
     def run(
@@ -115,29 +126,44 @@ class Book:
 
     def outcome(self, name: str) -> Outcome | None:
         """Return how an item ended last time, None if it has not."""
-        try:
-            return Outcome(**json.loads((self.folder / name / "outcome.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
+        return read(self.folder / name / "outcome.json")
 
     def do(self, name: str, item: Item) -> Outcome:
         """Carry out an item and remember its outcome; an interrupted one is not remembered."""
         place = self.folder / name
         place.mkdir(exist_ok=True)
-        began = time.monotonic()
+        began, load = time.monotonic(), os.getloadavg()
+        work = Workshop(place)
         try:
-            state, text = "passed", item(Workshop(place))
+            state, text = "passed", item(work)
         except Skip as reason:
             state, text = "skipped", str(reason)
         except Failed as reason:
             state, text = "failed", str(reason)
         outcome = Outcome(
-            name, state, round(time.monotonic() - began, 1), text, time.strftime("%Y-%m-%d %H:%M:%S %z")
-        )
+            name, state, round(time.monotonic() - began, 1), text, time.strftime(DATE),
+            work.worked_s, {**machine(), "load_begin": load, "load_end": os.getloadavg()},
+        )  # fmt: skip
         scratch = place / "outcome.tmp"
         scratch.write_text(json.dumps(asdict(outcome), indent=1))
         scratch.replace(place / "outcome.json")
         return outcome
+
+
+def read(path: Path) -> Outcome | None:
+    """Return the outcome in a file, None if there is none."""
+    try:
+        return Outcome(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """Return what an item is tried on."""
+    return {
+        "cores": cores(), "processor": cpu(), "memory_gb": round(memory_gb(), 1),
+        "python": platform.python_version(), "kernel": platform.release(),
+    }  # fmt: skip
 
 
 def tree_state(root: Path = ROOT) -> str:

@@ -19,7 +19,7 @@ def conditions() -> str:
     return "\n".join(
         [
             f"date      {time.strftime('%Y-%m-%d %H:%M:%S %z')}",
-            f"machine   {_cpu()}, {_cores()} usable cores, {_memory_gb():.0f} GB, {platform.machine()}",
+            f"machine   {cpu()}, {cores()} usable cores, {memory_gb():.0f} GB, {platform.machine()}",
             f"system    {_system()}, kernel {platform.release()}, governor {_governor()}",
             f"load      {load} over 1, 5, 15 min before the start",
             f"versions  operando {_version('operando')}, Python {sys.version.split()[0]}, {versions}",
@@ -35,18 +35,21 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """Return the name of the processor."""
     for line in _read("/proc/cpuinfo").splitlines():
         if line.startswith(("model name", "Model")):
             return line.partition(":")[2].strip()
     return platform.processor() or "unknown processor"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-def _memory_gb() -> float:
+def memory_gb() -> float:
+    """Return the size of the memory, in 1e9 bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
 
 
