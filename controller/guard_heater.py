@@ -14,8 +14,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from statistics import fmean, median
+from statistics import median
 
+from controller.guard_frozen import Frozen, Slope
 from controller.guard_types import Action, Finding, GuardRules, Plant
 
 POWERED = 0.05  # fraction of full power from which warming is expected
@@ -33,10 +34,8 @@ MODEL_COUNT, MODEL_TIME_S = 5, 5.0  # readings and lab seconds outside before it
 GAP_PERIODS = 4.0  # a longer gap between readings: the power meanwhile is not known
 JUMP_K = 3.0  # a reading that moves by more, beyond twice the fastest allowed rate, is none
 JUMP_COUNT = 3
-FROZEN_COUNT, FROZEN_TIME_S = 20, 5.0
-FROZEN_MOVE_K, FROZEN_STEPS = 0.5, 10.0  # movement to expect before a repeated reading is called frozen
-FROZEN_HORIZON_S = 60.0  # what is expected is expected within this
-RATE_WINDOW_S = 30.0
+SHORT_SHARE, SHORT_FULL = 0.4, 0.05  # less by so much of what was asked for, and of full power
+SHORT_COUNT, SHORT_TIME_S = 5, 10.0  # a supply that sags by a tenth of its volts gives a fifth less
 NOISE_COUNT = 20
 NOISE_LIMIT_K = 1.5  # one sigma; the sensor in the holder is good for 1 K
 OBEY_COUNT = 3  # readings after a command that may still show what was before, or contradict it
@@ -59,6 +58,7 @@ class HeaterCheck:
         self._off = Unpowered(rules.plant)
         self._model = Interval(rules)
         self._frozen = Frozen(rules)
+        self._short = Short()
         self._noise: deque[float] = deque(maxlen=NOISE_COUNT + 2)
         self.obeyed = Obeyed()
 
@@ -69,6 +69,7 @@ class HeaterCheck:
         setpoint_k: float,
         fraction: float,
         relay: bool | None,
+        asked_fraction: float | None = None,
     ) -> tuple[float | None, list[Finding]]:
         """Take one reading.
 
@@ -78,6 +79,7 @@ class HeaterCheck:
             setpoint_k: the working set-point of the controller.
             fraction: of full power that the controller puts out.
             relay: the contact in series; None while unknown, which is taken as both.
+            asked_fraction: of full power that was asked for, where ``fraction`` is measured power.
 
         Returns: the temperature to believe, None when no heater could have made it, and what was found.
         """
@@ -88,7 +90,7 @@ class HeaterCheck:
             given = (0.0, 0.0 if relay is False else 1.0)
         self._fraction = fraction
         self._model.advance(dt_s, given)
-        disobeyed = list(self.obeyed.check(setpoint_k))
+        disobeyed = [*self.obeyed.check(setpoint_k), *self._short.check(now_s, asked_fraction, fraction)]
         if temperature_k is None or not math.isfinite(temperature_k):
             self._noise.clear()
             return None, disobeyed
@@ -194,6 +196,33 @@ class Obeyed:
             )  # fmt: skip
 
 
+class Short:
+    """Power that is asked for and does not come, where it is measured: a wire off, a contact open.
+
+    The other rules go by the power that flows, so with none of it a cold heater is what they expect.
+    """
+
+    def __init__(self) -> None:
+        self._since_s: float | None = None
+        self._count = 0
+
+    def check(self, now_s: float, asked: float | None, given: float) -> Iterator[Finding]:
+        """Yield a finding when too little has come for long enough. Both are fractions of full power."""
+        if asked is None or asked - given <= max(SHORT_SHARE * asked, SHORT_FULL):
+            self._since_s, self._count = None, 0
+            return
+        self._count += 1
+        if self._since_s is None:
+            self._since_s = now_s
+        if self._count >= SHORT_COUNT and now_s - self._since_s >= SHORT_TIME_S:
+            yield Finding(
+                "heater-short", "heater.output", given, (1.0 - SHORT_SHARE) * asked, "", Action.SAFE,
+                f"the heater gets {100 * given:.1f} % of full power where {100 * asked:.1f} % were asked "
+                f"for, for {now_s - self._since_s:.0f} s: a wire has come off, a contact is open, or the "
+                "supply is at a limit of its own",
+            )  # fmt: skip
+
+
 class Stall:
     """Not warming although power is given: heater dead, contact open, sensor fallen off."""
 
@@ -221,23 +250,6 @@ class Stall:
                 f"not warming although {100 * powered:.0f} % power is given: {temperature_k:.1f} K, "
                 f"{STALL_GAIN_K:g} K more were due in {self._time_s:.0f} s (set-point {setpoint_k:.1f} K)",
             )  # fmt: skip
-
-
-class Slope:
-    """The rate of the temperature over the last ``RATE_WINDOW_S``."""
-
-    def __init__(self) -> None:
-        self._history: deque[tuple[float, float]] = deque()
-        self.k_per_s = 0.0  # 0 until a quarter of the window is there
-
-    def add(self, now_s: float, temperature_k: float) -> None:
-        """Take one reading."""
-        self._history.append((now_s, temperature_k))
-        while now_s - self._history[0][0] > RATE_WINDOW_S:
-            self._history.popleft()
-        then_s, then_k = self._history[0]
-        span_s = now_s - then_s
-        self.k_per_s = (temperature_k - then_k) / span_s if span_s >= 0.25 * RATE_WINDOW_S else 0.0
 
 
 class Unpowered:
@@ -328,99 +340,6 @@ class Interval:
                 f"temperature {temperature_k:.1f} K is {'above' if hot else 'below'} the {limit:.1f} K that "
                 f"the power given explains: {why} (plant, {self._plant.described()})",
             )  # fmt: skip
-
-
-class Frozen:
-    """A reading that repeats itself to the last bit although it must move."""
-
-    def __init__(self, rules: GuardRules) -> None:
-        self._noise_k = rules.heater_noise_k
-        self._plant = rules.plant
-        self._slope = Slope()
-        self._value_k = math.nan
-        self._since_s = 0.0
-        self._count = 0
-        self._powers: deque[tuple[float, float]] = deque()  # of the same window as the slope
-        self._step_k_per_s = 0.0  # of the last step
-        self._going: tuple[Going, ...] = ()
-        self._quantum_k = math.inf  # smallest step ever seen: the resolution of the reading
-
-    def check(self, now_s: float, dt_s: float, temperature_k: float, fraction: float) -> Iterator[Finding]:
-        """Yield a finding when the sensor cannot be alive."""
-        if temperature_k != self._value_k:
-            self._powers.append((now_s, fraction))
-            while now_s - self._powers[0][0] > RATE_WINDOW_S:
-                self._powers.popleft()
-            if math.isfinite(self._value_k):
-                self._quantum_k = min(self._quantum_k, abs(temperature_k - self._value_k))
-                self._step_k_per_s = (temperature_k - self._value_k) / max(now_s - self._since_s, 1e-3)
-            self._begin(now_s, temperature_k)
-            return
-        self._count += 1
-        p = self._plant
-        still_s = now_s - self._since_s
-        if still_s <= FROZEN_HORIZON_S:  # later on the loss of heat makes up for it
-            for going in self._going:
-                going.advance(dt_s, fraction, p)
-        if self._count < FROZEN_COUNT or still_s < FROZEN_TIME_S:
-            return
-        resolved_k = FROZEN_STEPS * self._quantum_k if math.isfinite(self._quantum_k) else 0.0
-        moved = [k for going in self._going for k in going.moved_k]
-        expected_k = _nearest_to_zero(min(moved), max(moved))
-        noisy = self._noise_k is not None and self._noise_k >= (0.0 if resolved_k == 0.0 else self._quantum_k)
-        if noisy or expected_k > max(FROZEN_MOVE_K, resolved_k):
-            why = (
-                f"its noise is never below {self._noise_k:g} K"
-                if noisy
-                else f"it should have moved by {expected_k:.2f} K"
-            )
-            yield _finding(
-                "heater-frozen", temperature_k, None, "K",
-                f"temperature sensor frozen: {self._count} readings of exactly {temperature_k:.4f} K "
-                f"in {still_s:.0f} s, and {why}",
-            )  # fmt: skip
-
-    def _begin(self, now_s: float, temperature_k: float) -> None:
-        self._slope.add(now_s, temperature_k)  # only here: it keeps the rate from before the stand-still
-        self._value_k, self._since_s, self._count = temperature_k, now_s, 1
-        # At the top of an overshoot a reading in coarse steps stands still for long: its last step was slow.
-        mean = fmean(fraction for _, fraction in self._powers)
-        self._going = tuple(
-            Going(k_per_s, fraction)
-            for k_per_s in (self._slope.k_per_s, self._step_k_per_s)
-            for fraction in (mean, self._powers[-1][1])
-        )
-
-
-class Going:
-    """Where a temperature must go from a rate that belonged to a power, as a band."""
-
-    def __init__(self, k_per_s: float, fraction: float) -> None:
-        self._k_per_s = k_per_s
-        self._fraction = fraction
-        self.moved_k = (0.0, 0.0)
-
-    def advance(self, dt_s: float, fraction: float, plant: Plant) -> None:
-        """Let ``dt_s`` pass with another power; what that adds is known as well as the plant."""
-        change_w = sorted((fraction - self._fraction) * power_w for power_w in plant.power_w)
-        low_k, high_k = self.moved_k
-        self.moved_k = (
-            low_k + dt_s * (self._k_per_s + _least(change_w[0], plant)),
-            high_k + dt_s * (self._k_per_s + _most(change_w[1], plant)),
-        )
-
-
-def _least(power_w: float, plant: Plant) -> float:
-    return power_w / plant.capacity_j_per_k[1 if power_w > 0.0 else 0]
-
-
-def _most(power_w: float, plant: Plant) -> float:
-    return power_w / plant.capacity_j_per_k[0 if power_w > 0.0 else 1]
-
-
-def _nearest_to_zero(low: float, high: float) -> float:
-    """Return the least movement that a band allows: a ramp and the end of its power may cancel."""
-    return 0.0 if low <= 0.0 <= high else min(abs(low), abs(high))
 
 
 def _rate(temperature_k: float, power_w: float, ambient_k: float, plant: Plant, *, highest: bool) -> float:

@@ -4,7 +4,7 @@ It plays the role of an instrument with its own loop, so heating, guard and off 
 is one tick of the loop: read temperature and measured power together, decide, write the power. What it never
 does is guess: a temperature that is invalid, does not come or comes late takes the power off at once, and
 the tick after the next valid one begins where the loop had been. What it reports as output is the power that
-the supply measured, so the guard judges by what the heater really got.
+the supply measured, with what was asked for beside it, so the guard judges by what the heater really got.
 
 Off goes to the supply alone, urgently, and needs neither thermometer nor law.
 """
@@ -122,6 +122,7 @@ class HostPid:
             if measured_w is None or not math.isfinite(measured_w):
                 await self._cut("the supply does not say what it gives")
                 raise BadReply("the power is not known", device=self.name)
+            asked_w = self._asked_w
             problems = [*temperature.problems, *power.problems, *self._compare(measured_w)]
             now_k = temperature.temperature_k if temperature.sensor_ok else None
             if now_k is not None and not math.isfinite(now_k):
@@ -144,6 +145,7 @@ class HostPid:
                 sensor_ok=now_k is not None,
                 status_word=0,
                 problems=tuple(problems),
+                asked_fraction=asked_w / self.full_w,
             )
 
     async def set_target_k(self, target_k: float) -> None:

@@ -21,6 +21,7 @@ class HeaterReading:
     sensor_ok: bool
     status_word: int
     problems: tuple[str, ...] = ()  # plain words for every status bit that is not normal
+    asked_fraction: float | None = None  # what it was to put out, where output_fraction is measured
 
 
 @dataclass(frozen=True)

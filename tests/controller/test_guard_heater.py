@@ -6,6 +6,7 @@ soon enough that the plate has not become much hotter than it should be.
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import random
 import struct
@@ -18,6 +19,8 @@ from controller.guard_heater import MODEL_MARGIN_K, HeaterCheck
 from controller.guard_types import UNKNOWN_PLANT, GuardRules, Plant
 from hil_tests.sim.eurotherm_loop import KELVIN_AT_0_C, Loop, LoopSettings
 from hil_tests.sim.physics.holder import Holder, HolderParameters
+from tests.controller.heated_bench import PLANT, virtually
+from tests.controller.heated_bench import Rig as HostRig
 from tests.data_sets import need
 
 ROOM_K = 298.15
@@ -268,3 +271,46 @@ def test_measured_loops_of_others_do_not_trip(name: str) -> None:
             fraction = float(row[power]) / full
             _, found = check.reading(float(second), reading_k, setpoint_k, fraction, True)
             assert found == [], (second, [one.text for one in found])
+
+
+@pytest.mark.parametrize("warming", [False, True])
+@pytest.mark.parametrize(
+    ("name", "value", "trips"),
+    [("relay", False, {"heater-short"}), ("line_share", 0.7, {"heater-short"}), ("line_share", 0.9, set())],
+)
+def test_measured_power_that_stays_behind_what_was_asked_for_trips_and_a_sag_does_not(
+    name: str, value: object, trips: set[str], warming: bool
+) -> None:
+    """With a loop in the host the power is measured: with none of it a cold heater is what is expected."""
+    check = HeaterCheck(rules(known(296.0)))
+    found: dict[str, float] = {}
+
+    def watch(rig: HostRig) -> None:
+        for one in rig.readings:
+            _, wrong = check.reading(
+                one.monotonic_s, one.temperature_k, one.working_setpoint_k, one.output_fraction, True,
+                one.asked_fraction,
+            )  # fmt: skip
+            for finding in wrong:
+                found.setdefault(finding.id, one.monotonic_s)
+        rig.readings.clear()
+
+    async def go() -> float:
+        rig = HostRig(plant=PLANT)
+        await rig.pid.set_ramp_k_per_min(15.0)
+        await rig.pid.set_target_k(333.15)
+        await rig.run(60.0 if warming else 900.0)
+        watch(rig)
+        assert found == {}
+        struck_s = asyncio.get_running_loop().time()
+        setattr(rig.world, name, value)
+        await rig.run(300.0)
+        watch(rig)
+        return struck_s
+
+    struck_s = virtually(go())
+    assert trips <= set(found)
+    if trips:
+        assert found["heater-short"] - struck_s < (15.0 if name == "relay" else 120.0)
+    else:
+        assert found == {}
