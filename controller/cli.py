@@ -233,7 +233,7 @@ def _add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     tune = _add(
         commands, "tune", "tune:main",
         "identify the heater and find gains, with capped power and a small swing",
-        "operando tune station.toml --at 60degC --power-cap 20W",
+        "operando tune station.toml --at 60degC --power-cap 20W --room 23.0degC",
     )  # fmt: skip
     tune.add_argument("station", type=Path)
     tune.add_argument("experiment", type=Path, nargs="?", help="for the limits of its chemistry and sample")
@@ -241,6 +241,11 @@ def _add_tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     tune.add_argument("--swing", default="1.5 K", metavar="DT", help="of the relay test, 1 to 2 K (1.5 K)")
     tune.add_argument("--power-cap", metavar="P", help="no more than this (default: full power)")
     tune.add_argument("--power", metavar="P", help="at full output, for an instrument with its own loop")
+    tune.add_argument(
+        "--room", metavar="T",
+        help="the room's temperature, as measured: tells a warm room from a small loss of heat",
+    )  # fmt: skip
+    tune.add_argument("--room-within", metavar="DT", help="its error, one sigma (0.5 K)")
     tune.add_argument("--out", type=Path, default=Path("tune"), help="where it writes (default tune)")
     _add_state(tune)
     tune.add_argument("--json", action="store_true")

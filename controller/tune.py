@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from drivers.clock import Clock
 
 EXIT_FILES, EXIT_INSTRUMENT = 2, 3
+ROOM_LOW_K, ROOM_HIGH_K = 253.15, 323.15  # -20 to 50 degC: beyond, a unit was mistyped
+ROOM_WITHIN = "0.5 K"
 
 
 def main(args: argparse.Namespace) -> int:
@@ -94,7 +96,24 @@ def _wanted(args: argparse.Namespace) -> Wanted:
         at_k=parse(args.at, "K"), swing_k=swing_k,
         cap_w=None if args.power_cap is None else parse(args.power_cap, "W"),
         full_w=None if args.power is None else parse(args.power, "W"),
+        room_k=_room(args.room, args.room_within),
     )  # fmt: skip
+
+
+def _room(room: str | None, within: str | None) -> tuple[float, float] | None:
+    """Return what is known of the room: refused now, not when the heater has run for an hour."""
+    if room is None:
+        if within is not None:
+            raise ValueError("--room-within is the error of --room, which is missing")
+        return None
+    room_k, within_k = parse(room, "K"), parse(within or ROOM_WITHIN, "delta K")
+    if not ROOM_LOW_K <= room_k <= ROOM_HIGH_K:
+        raise ValueError(
+            f"--room {room_k:g} K is not from {ROOM_LOW_K:g} to {ROOM_HIGH_K:g} K: no room is so cold or warm"
+        )
+    if within_k <= 0.0:
+        raise ValueError("--room-within: what was measured has an error above zero")
+    return room_k, within_k
 
 
 def _control_lives(state: StateDir) -> bool:
@@ -115,7 +134,12 @@ async def _experiment(
     try:
         await journal.boot("tune")
         host = TuneHost(station, experiment, clock, state, journal, wanted, _say)
-        body = {"at_k": wanted.at_k, "swing_k": wanted.swing_k, "cap_w": wanted.cap_w}
+        body = {
+            "at_k": wanted.at_k,
+            "swing_k": wanted.swing_k,
+            "cap_w": wanted.cap_w,
+            "room_k": wanted.room_k,
+        }
         await journal.record("tune", "host", {"state": "begun", **body})
         outcome = "failed"
         try:

@@ -72,6 +72,7 @@ class Record:
     relay: dict[str, Any] | None = None
     swing_k: float | None = None
     cap_w: float | None = None
+    room_k: tuple[float, float] | None = None  # as a person measured it, with its error (one sigma)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for a file; rows are time (s), temperature (K), power (W), set-point (K)."""
@@ -123,6 +124,7 @@ class Wanted:
     swing_k: float
     cap_w: float | None
     full_w: float | None  # power at output 1 of an instrument with a loop of its own
+    room_k: tuple[float, float] | None = None  # measured by a person, with its error; for the record only
 
 
 class TuneHost:
@@ -149,7 +151,7 @@ class TuneHost:
         )
         self.record = Record(
             station.name, self._names["heater"], not isinstance(heater, HostPid), wanted.at_k,
-            self._full_w(), mine["heater"], clock.speed,
+            self._full_w(), mine["heater"], clock.speed, room_k=wanted.room_k,
         )  # fmt: skip
         book = cast("Recorder", Book(clock, self.record, say))
         self._heating = Heating(heater, io, self.guard, clock, book, period_s=mine["heater"])

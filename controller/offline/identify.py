@@ -2,8 +2,9 @@
 
 Also from a table of one's own (CSV with the columns ``time_s``, ``temperature_k``, ``power_w`` and, if it was
 measured, ``ambient_k``). Writes ``tune.json`` and ``tune.svg``, and prints what goes into the station file.
-A room that was measured before, with its error (``--room "296.2 K" --room-within "0.3 K"``), tells a warm
-room from a small loss where the record is too short to.
+A room that was measured, with its error (``--room "296.2 K" --room-within "0.3 K"``), tells a warm room
+from a small loss where the record is too short to. ``operando tune`` keeps what it was told of the room in
+the record; here it can be corrected.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ EXIT_DONE, EXIT_FILES, EXIT_GAPS = 0, 2, 6
 LEAST_TOLERANCE = 0.05  # the error of the model itself: a holder has more than two bodies
 LEAST_AMBIENT_K = 0.5
 LEAST_LAG_S = 2.0
+ROOM_OFF = 3.0  # errors of the measured room by which the fit may end away from it, unsaid
 ALIKE = 0.3  # correlation of neighbouring residuals above which there is more than noise
 
 
@@ -55,13 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("record", type=Path)
     parser.add_argument("--out", type=Path, default=Path("tune"))
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--room", metavar="K", help="temperature of the room, as measured")
-    parser.add_argument("--room-within", metavar="K", default="0.5 K", help="its error, one sigma (0.5 K)")
+    parser.add_argument("--room", metavar="T", help="temperature of the room, as measured")
+    parser.add_argument("--room-within", metavar="DT", default="0.5 K", help="its error, one sigma (0.5 K)")
     args = parser.parse_args(arguments)
     try:
         measured = read(args.record)
         if args.room is not None:
-            measured = _with_room(measured, parse(args.room, "K"), parse(args.room_within, "delta K"))
+            measured = with_room(measured, parse(args.room, "K"), parse(args.room_within, "delta K"))
         fits = identify_best(measured.record)
     except (OSError, ValueError, KeyError, QuantityError) as error:
         print(f"{args.record}: {error}", file=sys.stderr)
@@ -99,14 +101,16 @@ def read(path: Path) -> Measured:
     else:  # what the supply gave since the tick before
         given = np.append(power[1:], power[-1])
     relay = None if told.get("relay") is None else RelayResult(**told["relay"])
-    return Measured(
+    measured = Measured(
         ThermalRecord.of(rows[:, 0] - rows[0, 0], rows[:, 1], given), float(told["period_s"]),
         float(told["full_w"]), bool(told["own_loop"]), relay,
         {key: value for key, value in told.items() if key != "rows"},
     )  # fmt: skip
+    room = told.get("room_k")  # records from before had no such entry
+    return measured if room is None else with_room(measured, float(room[0]), float(room[1]))
 
 
-def _with_room(measured: Measured, room_k: float, within_k: float) -> Measured:
+def with_room(measured: Measured, room_k: float, within_k: float) -> Measured:
     """Return the record with what is known of its room.
 
     Raises:
@@ -148,7 +152,7 @@ def report(measured: Measured, fits: list[ThermalFit]) -> dict[str, Any]:
         "schema": "operando/tune/1", "made": time.strftime("%Y-%m-%d"), "record": measured.told,
         "structure": best.structure.value, "samples": best.samples, "rms_k": best.rms_k,
         "parameters": _parameters(best), "plant": _plant(measured, best), "warnings": warnings,
-        "lag_one": best.lag_one, "remarks": _remarks(best),
+        "lag_one": best.lag_one, "remarks": _remarks(best, measured.record.room_k),
         "others": [
             {"structure": fit.structure.value, "rms_k": fit.rms_k, "bic": fit.bic} for fit in fits[1:]
         ],
@@ -209,14 +213,22 @@ def _warnings(fit: ThermalFit) -> list[str]:
     return found
 
 
-def _remarks(fit: ThermalFit) -> list[str]:
+def _remarks(fit: ThermalFit, room: tuple[float, float] | None) -> list[str]:
     """Return what a person should know, though nothing has failed."""
-    if fit.lag_one < ALIKE:
-        return []
-    return [
-        f"neighbouring residuals are alike ({fit.lag_one:.2f}): there is more than noise, late ticks or a "
-        "part that the plant lacks; the errors are wider for it"
-    ]
+    found = []
+    if room is not None:
+        found.append(f"with the room at {room[0]:.2f} +- {room[1]:.2g} K, as measured")
+    if room is not None and abs(fit.ambient_k - room[0]) > ROOM_OFF * room[1]:
+        found.append(
+            f"the record speaks for a room of another temperature, towards {fit.ambient_k:.2f} K: was it "
+            "measured where the holder stands?"
+        )
+    if fit.lag_one >= ALIKE:
+        found.append(
+            f"neighbouring residuals are alike ({fit.lag_one:.2f}): there is more than noise, late ticks or "
+            "a part that the plant lacks; the errors are wider for it"
+        )
+    return found
 
 
 def words(result: dict[str, Any], folder: Path) -> list[str]:

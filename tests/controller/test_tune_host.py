@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from controller import tune_host
+from controller import cli, tune, tune_host
 from controller.devices import Bench
 from controller.guard import Guard
 from controller.tune_host import EXIT_ABORTED, EXIT_GUARD, Stopped, TuneHost, Wanted
@@ -19,6 +21,7 @@ from drivers.roles import IoReading, Role
 from edge.thermal import ThermalRecord, identify_best
 from tests.controller.config.test_host_pid_station import station
 from tests.controller.heated_bench import FakeDevice, LoopClock, Rig, virtually
+from tests.edge import test_thermal_errors as plants
 
 WANTED = Wanted(at_k=330.0, swing_k=1.5, cap_w=20.0, full_w=None)
 
@@ -171,3 +174,63 @@ def test_a_target_beyond_the_station_is_refused(place):
     with pytest.raises(Stopped):
         virtually(run(place, Wanted(at_k=500.0, swing_k=1.5, cap_w=20.0, full_w=None)))
     assert place.rig.world.watts == 0.0
+
+
+ROOM = ["--room", "23.1 degC", "--room-within", "0.2 K"]
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """``operando tune``, whose experiment is over at once: what its second half finds."""
+    one, _ = plants.record(np.random.default_rng(3), plants.ONE)
+    given = np.append(0.0, one.power[:-1])
+    rows = np.stack((one.time_s, one.temperature_k, given, np.full(given.size, 333.0)), axis=1).tolist()
+    heated = []
+
+    async def experiment(station, experiment, state, wanted):
+        heated.append(wanted)
+        return tune_host.Record(
+            "lab", "oven", own_loop=False, at_k=333.0, full_w=40.0, period_s=0.5, lab_speed=1.0, rows=rows,
+            room_k=wanted.room_k,
+        )  # fmt: skip
+
+    monkeypatch.setattr(tune, "_experiment", experiment)
+    monkeypatch.setattr(tune, "_load", lambda *files: (station(tmp_path), None))
+
+    def run_it(*words: str):
+        words = ("tune", "station.toml", "--at", "333 K", "--out", str(tmp_path / "out"), *words)
+        code = cli.main([*words, "--state", str(tmp_path / "state")])
+        path = tmp_path / "out" / "tune.json"
+        return code, json.loads(path.read_text()) if path.exists() else None, heated
+
+    return run_it
+
+
+def test_the_host_keeps_the_room_in_its_record(place):
+    async def kept():
+        return place.host(replace(WANTED, room_k=(296.25, 0.2))).record.as_dict()["room_k"]
+
+    assert virtually(kept()) == (296.25, 0.2)
+
+
+def test_the_room_goes_from_the_command_line_to_the_plant(told):
+    code, found, _ = told(*ROOM)
+    assert code == 0
+    assert found["record"]["room_k"] == [pytest.approx(296.25), 0.2]
+    assert found["parameters"]["ambient_k"]["sigma"] <= 0.2
+    assert any("296.25 +- 0.2 K" in text for text in found["remarks"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--room", "23"], "no unit"),
+        (["--room", "23 K"], "no room is so cold"),
+        (["--room", "296 K", "--room-within", "0 K"], "error above zero"),
+        (["--room-within", "0.3 K"], "which is missing"),
+    ],
+)
+def test_a_room_that_cannot_be_is_refused_before_anything_is_heated(told, capsys, words, said):
+    code, found, heated = told(*words)
+    assert (code, found, heated) == (2, None, [])
+    assert said in capsys.readouterr().err

@@ -63,3 +63,21 @@ def test_residuals_that_are_more_than_noise_are_told(tmp_path, capsys):
     one, _ = plants.record(np.random.default_rng(12), plants.ONE)
     identify.main([str(written(tmp_path, one)), "--out", str(tmp_path)])
     assert "there is more than noise" not in capsys.readouterr().out
+
+
+def test_a_room_in_the_record_counts_and_can_be_corrected(tmp_path, capsys):
+    one, truth = plants.record(np.random.default_rng(3), plants.ONE)
+    path = written(tmp_path, one)
+    told = json.loads(path.read_text())
+
+    def found(*more):
+        identify.main([str(path), "--out", str(tmp_path / "tune"), *more])
+        return json.loads((tmp_path / "tune" / "tune.json").read_text())
+
+    told["room_k"] = [truth["ambient_k"], 0.01]
+    path.write_text(json.dumps(told))
+    assert found()["parameters"]["ambient_k"]["sigma"] <= 0.01  # the record alone: 0.1 K
+    assert f"with the room at {truth['ambient_k']:.2f}" in capsys.readouterr().out
+    wrong = found("--room", f"{truth['ambient_k'] + 8.0:.2f} K", "--room-within", "0.2 K")
+    assert wrong["record"]["room_k"] == [pytest.approx(truth["ambient_k"] + 8.0, abs=0.01), 0.2]
+    assert "another temperature" in capsys.readouterr().out
