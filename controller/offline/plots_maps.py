@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,8 @@ NARROWEST_PANEL = 0.85  # inches: below, the names of the scans run into each ot
 CELL_PX = 4.4  # a smaller cell of a map cannot be seen on the page
 TALL = 1.6  # maps higher than this times their width stand in one row
 WIDEST, WIDEST_PANEL, HIGHEST_PANEL, SOC_PANEL = WIDTH, 2.8, 2.8, 2.6  # inches
+HEAD_TEXT = 0.30  # inches above the maps: names of the scans below it
+UNIT_LETTER = 0.068  # inches: mean width of a letter of a unit
 AXIS, GAP, BAR_GAP, BAR, BAR_TEXT, HEAD, FOOT = 0.62, 0.07, 0.09, 0.11, 0.52, 0.62, 0.12
 PER_EXPOSURE = {"1/nC": "counts per nC", "1/s": "counts per s"}
 
@@ -123,14 +126,36 @@ def _groups(views: Sequence[MapView], norms: Mapping[str, mpl.colors.Normalize],
         ticks = MaxNLocator(4).tick_values(norm.vmin or 0.0, norm.vmax or 1.0)
         colours.set_ticks([tick for tick in ticks if (norm.vmin or 0.0) <= tick <= (norm.vmax or 1.0)])
         bar.tick_params(labelsize=8.5, length=3)
-        head = (y + height + 0.34) / size[1]
-        figure.text(x / size[0], head, element, fontsize=11.5, fontweight="bold", va="bottom")
-        begin = (x + 0.12 + 0.1 * len(element)) / size[0]
         sigma = max((view.sigma for view in chosen if view.sigma is not None), default=None)
         unit = " or ".join(dict.fromkeys(view.unit for view in chosen))
         unit = unit if sigma is None else f"{unit}, error of a region ± {sigma:.0f}"
-        figure.text(begin, head, unit, fontsize=8.5, color=TICK, va="bottom")
+        _head(figure, element, unit, (x, y + height + HEAD_TEXT), group_width, size)
     return figure
+
+
+def _head(
+    figure: Figure,
+    element: str,
+    unit: str,
+    place: tuple[float, float],
+    room: float,
+    size: tuple[float, float],
+) -> None:
+    """Write the name of a group and, behind it, its unit: no further than to the next group."""
+    x, y = place
+    figure.text(x / size[0], y / size[1], element, fontsize=11.5, fontweight="bold", va="bottom")
+    begin = x + 0.12 + 0.1 * len(element)
+    letters = int((x + room - begin) / UNIT_LETTER)
+    lines = textwrap.wrap(unit.replace(" µm²", "\u00a0µm²"), max(letters, 12))
+    figure.text(
+        begin / size[0],
+        y / size[1],
+        "\n".join(lines),
+        fontsize=8.5,
+        color=TICK,
+        va="bottom",
+        linespacing=1.15,
+    )
 
 
 def _part(

@@ -20,6 +20,7 @@ KINDS = {
 }  # fmt: skip
 LANES = ("beam", "cell", "heater")
 POINTS = 1500  # per trace: more cannot be told apart on a page
+MOST_PLAN = 1.6  # a plan longer than this times the run is cut: what was measured would be a sliver
 LETTER_MINUTES = 1 / 108  # width of a letter as a part of the whole axis
 UNIT_FLOOR = {"voltage / V": 0.02, "temperature / K": 2.0, "current / µA": 0.5, "charge / µAh": 0.05}
 
@@ -39,7 +40,8 @@ def timeline(run: Timeline) -> Figure:
     axes = np.atleast_1d(
         np.asarray(figure.subplots(1 + panels, 1, sharex=True, height_ratios=heights), object)
     )
-    end = max(run.end, *(bar.end or 0.0 for bar in run.planned), 1e-3)
+    planned = max((bar.end or bar.begin for bar in run.planned), default=0.0)
+    end = max(run.end, min(planned, MOST_PLAN * run.end), 1e-3)
     _steps(axes[0], run, lanes, end)
     for one, (trace, colour, label, target, band) in zip(axes[1:], traces, strict=True):
         _trace(one, trace, colour, label, target, band)
@@ -112,6 +114,11 @@ def _steps(axes: Axes, run: Timeline, lanes: list[str], end: float) -> None:
             )  # fmt: skip
         elif mark.kind == "command":
             axes.plot(mark.minutes, -0.6, "v", color=INK, ms=4)
+    if max((bar.end or bar.begin for bar in run.planned), default=0.0) > end:
+        axes.annotate(
+            f"to {max(bar.end or bar.begin for bar in run.planned):.0f} min →", (1.0, len(lanes) + 0.42),
+            xycoords=("axes fraction", "data"), fontsize=8.5, color=TICK, ha="right", va="top",
+        )  # fmt: skip
     rows = [*lanes, "planned"] if run.planned else lanes
     axes.set_ylim(len(rows) - 0.45, -0.8)
     axes.set_yticks(range(len(rows)), rows)

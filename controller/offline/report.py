@@ -196,4 +196,7 @@ def _figures(anchor: str, title: str, drawn: Sequence[Markup], nothing: str) -> 
 
 
 def _figure(drawn: Picture) -> Markup:
-    return tag("figure", Markup(drawn.svg), tag("figcaption", drawn.caption))
+    moved = tag(
+        "div", Markup(drawn.svg), class_="scroll", tabindex="0", role="group", **{"aria-label": drawn.title}
+    )
+    return tag("figure", moved, tag("figcaption", drawn.caption))

@@ -24,6 +24,11 @@ MEANINGS = {
     "raw": "index of the raw events", "log": "what control said",
 }  # fmt: skip
 OTHERS = {"start.json": "how it was started"}
+ENDINGS = {
+    ".words": "raw events, as the instrument sent them", ".bin": "raw data, as the instrument sent them",
+    ".jsonl": "index of the raw data", ".json": "an exposure: its images, with times and checksums",
+    ".csv": "a table", ".tif": "an image", ".tiff": "an image",
+}  # fmt: skip
 
 
 def steps(summary: Plain, plan: Sequence[Planned]) -> Markup:
@@ -58,7 +63,8 @@ def limits(told: Sequence[Limit]) -> Markup:
     if not told:
         return tag("p", "The host did not live to say which limits held.")
     rows = [(one.what, _end(one.low), _end(one.high), one.unit) for one in told]
-    return table(("quantity", "lowest", "highest", "unit"), rows, numbers=(1, 2), label="Limits of the guard")
+    heads = ("quantity", "lowest", "highest", "unit")
+    return table(heads, rows, numbers=(1, 2), label="Limits of the guard", wide=False)
 
 
 def calibrations(told: Sequence[tuple[str, str, str]]) -> Markup:
@@ -86,7 +92,12 @@ def files(summary: Plain, listed: Sequence[File]) -> Markup:
     shown, raw = [one for one in listed if "/" not in one.name], [one for one in listed if "/" in one.name]
     for one in [*shown, *raw[:RAW_SHOWN]]:
         rows.append(
-            (tag("a", one.name, href=one.name), meanings.get(one.name, ""), _size(one.size), _checksum(one))
+            (
+                tag("a", one.name, href=one.name),
+                meanings.get(one.name, _by_ending(one.name)),
+                _size(one.size),
+                _checksum(one),
+            )
         )
     if len(raw) > RAW_SHOWN:
         rest = raw[RAW_SHOWN:]
@@ -120,6 +131,10 @@ def _end(value: float | None) -> str | None:
     if value is None:
         return None
     return words.powers(value) if abs(value) >= 1e5 else f"{value:g}".replace("-", "\u2212")
+
+
+def _by_ending(name: str) -> str:
+    return next((what for ending, what in ENDINGS.items() if name.endswith(ending)), "")
 
 
 def _size(size: int) -> str:

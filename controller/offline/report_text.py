@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controller.offline import report_method, words
-from controller.offline.markup import Content, Markup, escape, join, section, table, tag
+from controller.offline.markup import Content, Markup, cell, escape, framed, join, section, table, tag
 from controller.offline.show import by_interest, confirmation
 from controller.offline.told import Told
 
@@ -35,7 +35,7 @@ NUISANCES = {
 def header(summary: Plain) -> Markup:
     """Return title, outcome, and when and where it was."""
     code = summary["exit_code"]
-    level = "good" if code == 0 else "warn" if code == 6 else "bad"
+    level = "warn" if code == 6 or (code == 0 and summary["trips"]) else "good" if code == 0 else "bad"
     word, more = words.ending(summary)
     began = summary.get("began")
     when = "" if began is None else time.strftime("%d %B %Y, %H:%M UTC", time.gmtime(began))
@@ -78,7 +78,7 @@ def tiles(summary: Plain, told: Told) -> Markup:
             _tile(f"{name}change of lithium", *_seen(change), least, level),
             _tile(f"{name}beam and charge", verdict, "", z, AGREEMENT[agree]),
         ]
-    cards = cards or [_tile(what, value, "", more) for what, value, more in told.headlines]
+    cards = cards or [_tile(what, *_parted(value), more) for what, value, more in told.headlines]
     return tag("div", *cards, class_="tiles") if cards else Markup("")
 
 
@@ -87,28 +87,31 @@ def results(summary: Plain) -> Markup:
     if not summary["layers"]:
         return section("result", "Result", tag("p", "The reduction gave no result for this run."))
     rows: list[Markup] = []
+    heads = ("quantity", "value", "± stat", "± sys", "± total", "unit")
     for layer in by_interest(summary["layers"]):
         note = tag("span", _layer_note(layer))
-        title = tag("th", f"{layer['name']} ", note, colspan="6", scope="rowgroup")
-        rows.append(tag("tr", title, class_="group"))
+        title = tag("th", f"{layer['name']} ", note, colspan="6", scope="rowgroup", role="rowheader")
+        rows.append(tag("tr", title, class_="group", role="row"))
         names = [name for name in words.NAMES if name in layer["quantities"]]
         names += [name for name in layer["quantities"] if name not in names and not name.endswith(COUNTED)]
         for name in names:
             shown = words.cells(name, layer["quantities"][name])
             label = words.name_of(name, layer["name"], summary.get("sample"))
-            cells = [tag("td", label), tag("td", shown.value, class_="n strong")]
-            cells += [tag("td", part, class_="n") for part in (shown.stat, shown.sys, shown.total)]
+            cells = [cell(label, first=True), cell(shown.value, heads[1], "n strong")]
+            parts = (shown.stat, shown.sys, shown.total)
+            cells += [cell(part, head, "n") for part, head in zip(parts, heads[2:5], strict=True)]
             if shown.total == words.MISSING and shown.value != words.MISSING:  # words in place of a number
-                cells = [tag("td", label), tag("td", shown.value, class_="n", colspan="4")]
-            rows.append(tag("tr", *cells, tag("td", shown.unit)))
-    heads = ("quantity", "value", "± stat", "± sys", "± total", "unit")
-    cells_ = (tag("th", h, class_="n" if 0 < k < 5 else "", scope="col") for k, h in enumerate(heads))
-    whole = tag(
-        "table", tag("thead", tag("tr", *cells_)), tag("tbody", *rows), **{"aria-label": "Results by layer"}
+                told = tag("td", shown.value, class_="n", colspan="4", role="cell")
+                cells = [cell(label, first=True), told]
+            rows.append(tag("tr", *cells, cell(shown.unit, heads[5]), role="row"))
+    top = (
+        tag("th", h, class_="n" if 0 < k < 5 else "", scope="col", role="columnheader")
+        for k, h in enumerate(heads)
     )
+    whole = framed(tag("tr", *top, role="row"), rows, "Results by layer")
     return section(
         "result", "Result",
-        tag("p", _reading(summary)), tag("div", whole, class_="scroll"), _counts(summary), _budgets(summary),
+        tag("p", _reading(summary)), whole, _counts(summary), _budgets(summary),
     )  # fmt: skip
 
 
@@ -129,15 +132,12 @@ def radiographs(states: Sequence[Plain]) -> Markup:
     for state in states:
         found = state.get("lithium6_of_regions") or [one["optical_depth"] for one in state["regions"]]
         told = [
-            tag(
-                "div",
-                f"{one['name']}: {q['value']:.4g} ± {q['sigma_stat']:.2g} ± {q['sigma_sys']:.2g} {q['unit']}",
-            )
+            tag("div", f"{one['name']}: {words.triple(q)}")
             for one, q in zip(state["regions"], found, strict=True)
         ]
         soc = state.get("soc")
-        charge = None if soc is None else f"{100 * soc['low']:.2f} to {100 * soc['high']:.2f} %"
-        dose = f"{state['dose']['value']:.1f} ADU"
+        charge = None if soc is None else words.span((soc["low"], soc["high"]), "%", 2, 100.0)
+        dose = f"{words.fixed(state['dose']['value'], 1)} ADU"
         rows.append((state["name"], str(state["frames"]), charge, dose, join(told)))
     return table(("exposure", "images", "state of charge", "dose", "regions ± counting ± systematic"), rows)
 
@@ -182,7 +182,7 @@ def instruments(summary: Plain, told: Told) -> Markup:
         notes = join(told_notes) if told_notes else None
         played = [role for role in roles.get(name, []) if role != name]
         device = join(
-            [tag("b", name), tag("div", ", ".join(played), class_="meta")] if played else [tag("b", name)]
+            [tag("b", name), tag("div", ", ".join(played), class_="role")] if played else [tag("b", name)]
         )
         model = " ".join(str(who[key]) for key in ("manufacturer", "model") if who.get(key))
         rows.append((device, model or None, who.get("serial"), who.get("firmware"), notes))
@@ -234,6 +234,12 @@ def _pm(shown: words.Cells) -> tuple[str, str]:
         return shown.value, ""
     unit = f" {shown.unit}" if shown.unit else ""
     return shown.value, f" ± {shown.total}{unit}"
+
+
+def _parted(value: str) -> tuple[str, str]:
+    """Return a value and its error apart: the error is smaller, and may stand on a line of its own."""
+    number, between, error = value.partition(" ± ")
+    return number, f"{between}{error}"
 
 
 def _both(shown: words.Cells) -> str:

@@ -252,7 +252,7 @@ def files(folder: Path) -> Iterator[File]:
     """Yield the files of a run that its results can be traced to, with their checksums."""
     paths = [path for path in sorted(folder.iterdir()) if path.is_file()]
     for name in FOLDERS:
-        paths += sorted(path for path in (folder / name).glob("*") if path.is_file())
+        paths += sorted(path for path in (folder / name).rglob("*") if path.is_file())
     for path in paths:
         if path.name.startswith(".") or path.name in NOT_LISTED or path.name.endswith(("-wal", "-shm")):
             continue

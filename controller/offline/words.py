@@ -155,6 +155,26 @@ def charge(coulomb: float | None, sigma: float | None) -> str:
     return f"{fixed(value, digits)} ± {fixed(error, digits)} µAh"
 
 
+def triple(quantity: Mapping[str, Any]) -> str:
+    """Return a quantity with both errors: "0.531 ± 0.004 ± 0.021", "(5.05 ± 0.12 ± 0.21) × 10²⁰ 1/cm²"."""
+    parts = [float(quantity[key]) for key in ("value", "sigma_stat", "sigma_sys")]
+    if not all(math.isfinite(part) for part in parts):
+        return MISSING
+    size = max(abs(part) for part in parts)
+    power = math.floor(math.log10(size)) if size > 0.0 and not 1e-3 <= size < 1e5 else 0
+    scaled = [part / 10.0**power for part in parts]
+    digits = digits_of(min((part for part in scaled[1:] if part > 0.0), default=0.0))
+    text = " ± ".join(fixed(part, digits) for part in scaled)
+    unit = unit_of(str(quantity.get("unit", "1")))
+    text = f"({text}) × {ten_to(power)}" if power else text
+    return f"{text} {unit}" if unit else text
+
+
+def unit_of(unit: str) -> str:
+    """Return a unit as it is printed: "1/cm2" as "1/cm²", "1" as nothing."""
+    return "" if unit == "1" else unit.replace("m2", "m²").replace("m3", "m³")
+
+
 def count(value: float) -> str:
     """Return a number of counts with its thousands set apart."""
     return fixed(value, 0)
@@ -163,8 +183,12 @@ def count(value: float) -> str:
 def powers(value: float) -> str:
     """Return "3.2 × 10¹⁵"."""
     mantissa, exponent = f"{value:.1e}".split("e")
-    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{mantissa} × 10{raised}"
+    return f"{mantissa} × {ten_to(int(exponent))}"
+
+
+def ten_to(power: int) -> str:
+    """Return "10¹⁵"."""
+    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def ending(summary: Mapping[str, Any]) -> tuple[str, str]:
@@ -172,7 +196,8 @@ def ending(summary: Mapping[str, Any]) -> tuple[str, str]:
     code, outcome = summary["exit_code"], str(summary["outcome"])
     word = "ended without a record" if code is None else WHAT_ENDS.get(code, f"exit code {code}")
     if outcome == "done":
-        return word, ""
+        trips = summary.get("trips") or []
+        return word, f"the guard tripped: {trips[-1].get('text', trips[-1].get('id'))}" if trips else ""
     if (
         outcome.split()[:1] == word.split()[:1]
     ):  # it says so itself: aborted by ..., finished, but with gaps: ...

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from controller.offline.plots_maps import boundary, joined, scale_bar_um, scan_c
 from controller.offline.plots_timeline import thinned
 from controller.offline.run_files import RunFiles
 from controller.offline.svg import inline, page_style, picture
-from controller.offline.view import Geometry, MapView, SpectrumView, View, Window
+from controller.offline.view import Bar, Geometry, MapView, SpectrumView, View, Window
 from tests.controller.offline.make_run import INTERFACE, QUANTITIES, TILT, charge_coulomb, make_run, stamp
 
 FIRST = 5.0  # seconds: when the first step began, from where everything that is shown counts
@@ -247,3 +248,66 @@ def test_drawing_twice_gives_the_same(view: View, tmp_path: Path) -> None:
 
     only = replace(view, maps=[], soc_maps=[], spectra=[], points=[], timeline=None)
     assert draw(only)[0]["profiles"].svg == draw(only)[0]["profiles"].svg
+
+
+# --- what is read in a figure --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scans", [1, 2, 3])
+def test_the_unit_of_a_map_does_not_run_into_the_next(scans: int) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from controller.offline.plots_maps import element_maps
+
+    counts = np.random.default_rng(1).poisson(3.0, (64, 64)).astype(float)
+    views = [
+        replace(raster(counts, 100.0, 300.0, passes=4), element=element, scan=f"scan {n}")
+        for element in ("Li", "Co", "P")
+        for n in range(scans)
+    ]
+    with page_style():
+        figure = element_maps(views)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        boxes = [text.get_window_extent(renderer) for text in figure.texts]
+    assert len(boxes) == 6
+    for k, one in enumerate(boxes):
+        assert one.x1 <= figure.bbox.x1
+        assert not any(one.overlaps(other) for other in boxes[k + 1 :])
+
+
+def radiograph(name: str, value: float) -> dict[str, object]:
+    quantity = {"value": value, "sigma_stat": 8.6e17, "sigma_sys": 2e18, "unit": "1/cm2"}
+    row = [0.0, 1.0, 2.0]
+    return {
+        "name": name, "soc": {"low": 0.0, "mean": value / 1e22, "high": 0.1},
+        "regions": [{"name": "cathode", "optical_depth": quantity}], "lithium6_of_regions": [quantity],
+        "profile": {"row": row, "depth": row, "sigma_stat": [0.1] * 3},
+        "lithium6": {"values": [value, 0.0, -value], "sigma_stat": [8.6e17] * 3, "unit": "1/cm2"},
+    }  # fmt: skip
+
+
+def test_radiographs_are_seen_on_a_dark_page_with_plain_numbers() -> None:
+    """Colours of the page, and a power of ten that is named on the axis instead of hung beside it."""
+    from controller.offline.plots_radiographs import profiles, regions
+
+    states = [radiograph("as prepared", 4.8e20), radiograph("charging", 5.05e20)]
+    with page_style():
+        for made in (profiles(states), regions(states)):
+            assert made is not None
+            drawn = picture(made, "r", "radiographs", "").svg
+            assert "lithium-6 / (10²⁰ 1/cm²)" in drawn
+            assert "1e2" not in drawn
+            assert not set(re.findall(r"stroke: (#\w{6})", drawn))
+        assert "var(--ink)" in picture(profiles(states), "r", "t", "").svg
+
+
+def test_a_plan_much_longer_than_the_run_leaves_room_for_what_was_measured(view: View) -> None:
+    from controller.offline.plots_timeline import MOST_PLAN, timeline
+
+    assert view.timeline is not None
+    long = Bar("scan", "scan", 0.0, 20.0 * view.timeline.end, "beam")
+    with page_style():
+        figure = timeline(replace(view.timeline, planned=(long,)))
+    assert figure.axes[-1].get_xlim()[1] == pytest.approx(MOST_PLAN * view.timeline.end)
+    told = [text.get_text() for text in figure.axes[0].texts]
+    assert f"to {long.end:.0f} min →" in told

@@ -46,7 +46,7 @@ class Reader(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] != "style":
-            self.words.append(data.strip())
+            self.words.append(data.replace("\u00a0", " ").strip())
 
 
 def finished(folder: Path) -> dict[str, Any]:

@@ -177,3 +177,13 @@ def test_exposures_are_a_table_with_what_was_lost(cut: Path) -> None:
     assert "3 packets lost" in text
     assert "no: the guard ended it" in text
     assert "S = 0.6494 ± 0.0011 stat ± 0.0020 sys" in text
+
+
+def test_an_exposure_that_lost_nothing_says_so(cut: Path) -> None:
+    summary = summary_of(cut)
+    summary["exposures"] = [
+        {"n": 1, "role": "radiography", "name": "dark", "purpose": "dark", "frames": 4, "ok": True}
+    ]
+    words = Reader(page(summary, {})).words
+    row = words[words.index("dark") :]
+    assert [word for word in row if word][:7] == ["dark", "radiography", "dark", "4", "—", "—", "nothing"]

@@ -105,3 +105,19 @@ def test_what_is_not_detected_is_said_or_has_a_limit() -> None:
     said = words.cells("li_relative", {**nothing, "upper_limit": None})
     assert (said.value, said.total, said.short) == (nothing["flags"][0], words.MISSING, nothing["flags"][0])
     assert words.cells("li_relative", {**nothing, "upper_limit": 0.4321}).short == "< 0.43"
+
+
+def test_a_quantity_with_both_errors() -> None:
+    quantity = {"value": 5.0502e20, "sigma_stat": 8.6e17, "sigma_sys": 2.15e18, "unit": "1/cm2"}
+    assert words.triple(quantity) == "(5.0502 ± 0.0086 ± 0.0215) × 10²⁰ 1/cm²"
+    quantity = {"value": -0.0312, "sigma_stat": 0.0042, "sigma_sys": 0.012, "unit": "1"}
+    assert words.triple(quantity) == "\u22120.0312 ± 0.0042 ± 0.0120"
+    assert words.triple({**quantity, "value": float("nan")}) == words.MISSING
+
+
+def test_a_run_that_is_done_tells_of_a_trip_after_its_last_step() -> None:
+    trip = {"text": "no reading of heater for 0.52 s (allowed 0.50 s)"}
+    assert words.ending({"exit_code": 0, "outcome": "done", "trips": [trip]}) == (
+        "done", "the guard tripped: no reading of heater for 0.52 s (allowed 0.50 s)",
+    )  # fmt: skip
+    assert words.ending({"exit_code": 0, "outcome": "done", "trips": []}) == ("done", "")
