@@ -113,6 +113,7 @@ class Guard:
         temperature_k, found = self._heater.reading(
             now_s, reading.temperature_k if reading.sensor_ok else None, reading.working_setpoint_k,
             reading.output_fraction, None if relay is None else bool(relay), reading.asked_fraction,
+            reading.automatic,
         )  # fmt: skip
         self.values["heater.temperature"] = temperature_k
         self.values["heater.output"] = reading.output_fraction

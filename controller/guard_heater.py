@@ -70,6 +70,7 @@ class HeaterCheck:
         fraction: float,
         relay: bool | None,
         asked_fraction: float | None = None,
+        automatic: bool | None = None,
     ) -> tuple[float | None, list[Finding]]:
         """Take one reading.
 
@@ -80,6 +81,7 @@ class HeaterCheck:
             fraction: of full power that the controller puts out.
             relay: the contact in series; None while unknown, which is taken as both.
             asked_fraction: of full power that was asked for, where ``fraction`` is measured power.
+            automatic: whether the controller follows its set-point; None where it does not tell.
 
         Returns: the temperature to believe, None when no heater could have made it, and what was found.
         """
@@ -90,7 +92,10 @@ class HeaterCheck:
             given = (0.0, 0.0 if relay is False else 1.0)
         self._fraction = fraction
         self._model.advance(dt_s, given)
-        disobeyed = [*self.obeyed.check(setpoint_k), *self._short.check(now_s, asked_fraction, fraction)]
+        disobeyed = [
+            *self.obeyed.check(setpoint_k, automatic),
+            *self._short.check(now_s, asked_fraction, fraction),
+        ]
         if temperature_k is None or not math.isfinite(temperature_k):
             self._noise.clear()
             return None, disobeyed
@@ -163,7 +168,7 @@ class HeaterCheck:
 
 
 class Obeyed:
-    """Whether the controller works towards what it was asked for, and not with a set-point of its own.
+    """Whether the controller works towards what it was asked for, not with a set-point or output of its own.
 
     After a reset, or when somebody turns it at the front panel, it may hold another temperature perfectly.
     """
@@ -178,8 +183,8 @@ class Obeyed:
         self._target_k, self._nearest_k = target_k, math.inf
         self._readings = self._off = 0
 
-    def check(self, setpoint_k: float) -> Iterator[Finding]:
-        """Yield a finding when the working set-point goes away from the target."""
+    def check(self, setpoint_k: float, automatic: bool | None = None) -> Iterator[Finding]:
+        """Yield a finding when the working set-point goes away from the target, or is not followed."""
         if self._target_k is None or not math.isfinite(setpoint_k):
             return
         self._readings += 1
@@ -187,8 +192,15 @@ class Obeyed:
             return
         away_k = abs(setpoint_k - self._target_k)
         self._nearest_k = min(self._nearest_k, away_k)
-        self._off = self._off + 1 if away_k > self._nearest_k + OBEY_K else 0
-        if self._off >= OBEY_COUNT:
+        elsewhere = away_k > self._nearest_k + OBEY_K
+        self._off = self._off + 1 if elsewhere or automatic is False else 0
+        if self._off >= OBEY_COUNT and not elsewhere:
+            yield _finding(
+                "heater-setpoint", setpoint_k, self._target_k, "K",
+                "the heater's controller was taken out of automatic by hand, or by a restart: it puts out "
+                f"what it was left at and does not follow its set-point of {setpoint_k:.1f} K",
+            )  # fmt: skip
+        elif self._off >= OBEY_COUNT:
             yield _finding(
                 "heater-setpoint", setpoint_k, self._target_k, "K",
                 f"the heater's controller works with a set-point of {setpoint_k:.1f} K, asked for was "

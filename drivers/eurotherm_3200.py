@@ -146,6 +146,7 @@ class Eurotherm3200:
             sensor_ok=not broken,
             status_word=status,
             problems=tuple(problems),
+            automatic=not status & 1 << reg.MANUAL_BIT,
         )
 
     async def set_target_k(self, target_k: float) -> None:

@@ -143,6 +143,7 @@ class ModbusPid:
             )
         temperature_k, problems = self._temperature(words)
         problems += self._set_otherwise(words)
+        mode = self._is.mode
         flags = sum(1 << i for i, flag in enumerate(self._is.flags) if flag.is_set(words[flag.point]))
         return HeaterReading(
             monotonic_s=time.monotonic(),
@@ -152,6 +153,7 @@ class ModbusPid:
             sensor_ok=temperature_k is not None,
             status_word=flags,
             problems=tuple(problems),
+            automatic=None if mode is None else int(mode.point.raw(words[mode.point])) == mode.auto,
         )
 
     def _temperature(self, words: Mapping[Point, list[int]]) -> tuple[float | None, list[str]]:

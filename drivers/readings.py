@@ -22,6 +22,7 @@ class HeaterReading:
     status_word: int
     problems: tuple[str, ...] = ()  # plain words for every status bit that is not normal
     asked_fraction: float | None = None  # what it was to put out, where output_fraction is measured
+    automatic: bool | None = None  # whether it follows its set-point; None where it does not tell
 
 
 @dataclass(frozen=True)

@@ -226,6 +226,7 @@ SETTINGS: dict[str, Setting] = {
     "keithley 2400": bench_with("cell=keithley_2400"),
     "keithley 2450": bench_with("cell=keithley_2450"),
     "host pid": bench_with("heater=host_pid"),
+    "modbus pid": bench_with("heater=modbus_pid"),
     "ports by name": ports_by_name,
     "shared bus": shared_bus,
     "shared bus, read four times a second": shared_bus_read_fast,

@@ -126,9 +126,11 @@ class EurothermTwin:
         ``boot_s``, and ``cleared`` if its settings are lost too; ``stuck_output`` with ``fraction`` (0: dead,
         null: mended); ``deaf``: writes are acknowledged and not taken, until ``given`` false;
         ``runaway``: ``watt`` made inside the cell, constant, or with ``ev`` as at ``reference_k`` and rising
-        with its temperature until ``joule`` are spent; ``wrong_unit``: ``count`` replies bear the address
-        ``unit``, with the right checksum; ``neighbour``: unit 2 on the same pair ``answers`` or not, and
-        talks unasked ``babbles_s`` apart on average, ``bytes`` (8) of noise each (0: no more).
+        with its temperature until ``joule`` are spent; ``by_hand``: somebody at its front panel takes it out
+        of automatic and sets ``percent`` of full output (null: back to automatic); ``wrong_unit``: ``count``
+        replies bear the address ``unit``, with the right checksum; ``neighbour``: unit 2 on the same pair
+        ``answers`` or not, and talks unasked ``babbles_s`` apart on average, ``bytes`` (8) of noise each
+        (0: no more).
         """
         kind = fault.get("kind")
         if self.faults.knows(kind):
@@ -149,6 +151,9 @@ class EurothermTwin:
             self._run_away(fault)
         elif kind == "deaf":
             self.registers.deaf = bool(fault.get("given", True))
+        elif kind == "by_hand":
+            percent = fault.get("percent", 0.0)
+            self.registers.by_hand(None if percent is None else float(percent))
         elif kind == "wrong_unit":
             self._wrong_unit = int(fault.get("unit", 7))
             self._wrong_replies = int(fault.get("count", 1))

@@ -41,6 +41,10 @@ class ControllerMap(Protocol):
         """Take words. Raises ModbusError."""
         ...
 
+    def by_hand(self, percent: float | None) -> None:
+        """Be taken out of automatic at the front panel with an output in per cent; None: back."""
+        ...
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -223,6 +227,11 @@ class RegisterMap:
         if value and not s.manual:
             s.manual_percent = self._loop.output_percent
         s.manual = bool(value)
+
+    def by_hand(self, percent: float | None) -> None:
+        """Be taken into manual mode at the front panel with this output; None: back to automatic."""
+        s = self._loop.settings
+        s.manual, s.manual_percent = percent is not None, percent or 0.0
 
     def _acknowledge(self, value: float) -> None:
         if value == 1.0:

@@ -119,6 +119,12 @@ class WatlowMap:
             self._ramp_action = choice
         self.apply()
 
+    def by_hand(self, percent: float | None) -> None:
+        """Be taken out of automatic at the front panel, or back; null is back."""
+        self._mode = WATLOW_AUTO if percent is None else WATLOW_MANUAL
+        self._manual_percent = percent or 0.0
+        self.apply()
+
     def apply(self) -> None:
         """Let the loop follow mode, switches and ramp, also after it has restarted."""
         s = self._loop.settings
@@ -217,6 +223,11 @@ class DeltaMap:
         if not self.deaf:
             self._bits[address] = on
             self.apply()
+
+    def by_hand(self, percent: float | None) -> None:
+        """Be taken out of automatic at the front panel, or back; null is back."""
+        self._manual, self._manual_percent = percent is not None, percent or 0.0
+        self.apply()
 
     def apply(self) -> None:
         """Let the loop follow mode, switches and ramp, also after it has restarted."""

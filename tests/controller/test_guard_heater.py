@@ -55,6 +55,7 @@ class Rig:
     offset_k: float = 0.0
     drift_k_per_s: float = 0.0
     frozen_c: float | None = None
+    automatic: bool = True
     contact: Callable[[float], float] = lambda fraction: fraction  # from what is put out to what flows
     found: dict[str, tuple[float, float]] = field(default_factory=dict)  # id -> time, plate
 
@@ -91,7 +92,9 @@ class Rig:
                 continue
             reading_k = struct.unpack("f", struct.pack("f", sensed_c))[0] + KELVIN_AT_0_C
             setpoint_k = self.loop.working_setpoint_c + KELVIN_AT_0_C
-            _, found = self.check.reading(self.time_s, reading_k, setpoint_k, fraction, True)
+            _, found = self.check.reading(
+                self.time_s, reading_k, setpoint_k, fraction, True, automatic=self.automatic
+            )
             for one in found:
                 self.found.setdefault(one.id, (self.time_s, self.holder.plate_k))
                 self.texts.setdefault(one.id, one.text)
@@ -169,6 +172,7 @@ FAULTS = {
     "turned up by hand": Fault(
         lambda rig: setattr(rig.loop.settings, "remote_c", 66.0), ("heater-setpoint",), 8.0, known=False
     ),
+    "taken out of automatic": Fault(_set("automatic", False), ("heater-setpoint",), 2.0, known=False),
     "sensor noisy": Fault(_set("noise_k", 3.0), ("heater-noise", "heater-jump"), 20.0),
 }  # fmt: skip
 
