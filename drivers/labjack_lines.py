@@ -41,7 +41,7 @@ class LinePlayer:
         clock: lab time.
         name: for messages.
         may_go_on: raises when somebody has blanked the beam since the pass began.
-        meanwhile: called while waiting (renews the watchdog when it is due).
+        meanwhile: called before each line and while it plays (renews the watchdog when it is due).
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class LinePlayer:
         stopped = False
         await self._load(self._plan.buffers(first_line))
         for number in range(first_line, self._plan.raster.ny):
+            await self._meanwhile()  # a line that begins on a hungry watchdog would be cut off in its middle
             if should_stop():
                 stopped = True
                 break

@@ -17,7 +17,7 @@ from typing import Any
 
 from drivers import labjack_registers as t7
 from drivers.clock import Clock
-from drivers.errors import BadReply, DriverError, OutOfRange, Refused
+from drivers.errors import BadLine, BadReply, DriverError, OutOfRange, Refused
 from drivers.labjack_box import Box, arm_watchdog, prepare_monitor
 from drivers.labjack_lines import LinePlayer, to_its_end
 from drivers.labjack_raster import plan
@@ -183,7 +183,7 @@ class LabJackT7:
         scanner = self._wiring.scanner
         if scanner is None:
             return
-        if self._streaming or not self._prepared:
+        if self._streaming or self._player is not None or not self._prepared:
             await self._stop_stream(urgent=True)
         await self._set_blanked(scanner)
 
@@ -202,6 +202,7 @@ class LabJackT7:
         Raises:
             OutOfRange: the raster exceeds a limit; nothing was sent.
             Refused: not prepared, a pass is already playing, or ``blank`` or ``off`` was called meanwhile.
+            BadLine: a line did not do what it should; says so if the watchdog has acted.
         """
         scanner, monitor = self._wiring.scanner, self._wiring.beam_current
         if scanner is None or monitor is None:
@@ -223,15 +224,21 @@ class LabJackT7:
             may_go_on=may_go_on, meanwhile=self._feed_if_due,
         )  # fmt: skip
         self._streaming = True
+        broken: BadLine | None = None
         try:
             await self._stop_stream()
             report = await self._player.play(first_line, on_line=on_line, should_stop=should_stop)
+        except BadLine as error:
+            may_go_on()
+            broken = error
         except DriverError:
             may_go_on()  # if ``blank`` or ``off`` came in between, that is what ended it
             raise
         finally:
             await to_its_end(self._end_pass(scanner))
         may_go_on()
+        if broken is not None:
+            raise BadLine(f"{broken.message}{await self._went_off()}", device=self.name) from broken
         return report
 
     async def deflection_um(self) -> tuple[float, float]:
@@ -347,7 +354,18 @@ class LabJackT7:
         await self._io.write_register(t7.FIO + scanner.blank, 1, urgent=True)
         await self._io.write_register(t7.FIO + scanner.pixel_clock, 0, urgent=True)
         await self._verify_level(scanner.blank, True, "blank", urgent=True)
-        self._streaming = False
+        self._streaming = self._player is not None  # lines that were begun meanwhile go on
+
+    async def _went_off(self) -> str:
+        """Say what is off against the command: why a line was cut off may be that the watchdog has acted."""
+        on = {"relay": self._relay_closed, "shutter": self._shutter_open}
+        lines = {"relay": self._wiring.relay, "shutter": self._wiring.shutter}
+        with contextlib.suppress(DriverError):
+            levels = await self._levels()
+            off = [name for name in on if on[name] and not self._high(levels, lines[name])]
+            if off:
+                return f"; {' and '.join(off)} went off meanwhile (the watchdog, or another program)"
+        return ""
 
     async def _arm_watchdog(self) -> list[str]:
         timeout_s = self._wiring.watchdog_s

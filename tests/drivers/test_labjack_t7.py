@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from fake_labjack import SETTINGS, FakeClock, FakeT7
 
-from drivers.errors import BadReply, NoReply, OutOfRange, Refused
+from drivers.errors import BadLine, BadReply, NoReply, OutOfRange, Refused
 from drivers.labjack_box import Box
 from drivers.labjack_t7 import LabJackT7
 from drivers.line import Line
@@ -561,6 +561,56 @@ async def test_the_watchdog_is_fed_while_lines_play(bench):
     bench.driver._key += 1
     await bench.driver.feed_watchdog()
     assert len(bench.t7.fed) == 1  # another key does not count
+
+
+async def test_no_line_begins_on_a_hungry_watchdog(bench):
+    """Lines that are over before the host looks again: nobody waits for them, and nobody fed meanwhile."""
+    starts = []
+
+    def watch(register: int) -> None:
+        if register == 4070:
+            starts.append(len(bench.t7.fed))
+        if register == 4422:  # a whole line is written, and has been played before anything else is asked
+            bench.clock.t += 2.0
+            bench.driver._fed_s -= 2.0  # of three
+
+    bench.t7.fed.clear()
+    bench.t7.after_write = watch
+    await bench.scan()
+    assert starts[1:] == [1, 2, 3]  # the parked sample, then a meal before each line
+
+
+async def test_a_line_that_the_watchdog_has_cut_off_says_so(bench):
+    await bench.driver.set_relay(closed=True)
+    await bench.driver.set_shutter(open_=True)
+
+    def fires() -> None:
+        if len(edges(bench.t7.history)) == 2 and not bench.t7.levels & BLANK:
+            bench.t7.set_levels(BLANK | RELAY | SHUTTER, BLANK)  # the stream unblanks with its next scan
+
+    bench.clock.on_sleep = fires
+    with pytest.raises(BadLine) as told:
+        await bench.scan()
+    assert "line 0 was unblanked for 7 scans instead of 8; relay and shutter went off meanwhile" in str(
+        told.value
+    )
+    assert not bench.t7.streaming
+    assert bench.high(BLANK)
+
+
+async def test_lines_that_begin_while_the_beam_is_blanked_can_be_blanked_too(bench):
+    blanking = asyncio.create_task(bench.driver.blank())
+    await asyncio.sleep(0)  # it waits for the first of its replies
+    scan = asyncio.create_task(bench.scan())
+    while len(edges(bench.t7.history)) < 2:
+        await asyncio.sleep(0)
+    assert blanking.done()
+    assert (await bench.driver.read()).problems == ()
+    await bench.driver.blank()
+    assert not bench.t7.streaming
+    assert bench.high(BLANK)
+    with pytest.raises(Refused, match="told to blank"):
+        await scan
 
 
 async def test_relay_and_shutter_can_be_switched_while_lines_play(bench):
