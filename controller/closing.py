@@ -72,12 +72,12 @@ async def _end_run(host: Host, code: int, outcome: str) -> None:
 
 
 def _counters(host: Host) -> dict[str, Any]:
-    lines = {name: line.stats.as_dict() for name, line in host.bench.lines.items()}
     told = {} if host.trace is None else {"wire_trace_dropped": host.trace.dropped}
     return {
         **told,
         **host.recorder.counters, "unsent_chunks": host.reduction.unsent_chunks,
-        "reduce_restarts": host.reduction.restarts, "lost_posts": host.journal.lost_posts, "lines": lines,
+        "reduce_restarts": host.reduction.restarts, "lost_posts": host.journal.lost_posts,
+        "lines": host.health.last(),
     }  # fmt: skip
 
 

@@ -44,6 +44,37 @@ SHARED = {  # of a line that several instruments share, once a minute
 }
 
 
+MORE = {  # not published, in ``summary.json`` alone
+    "replies": parameter("replies that were whole and to what was asked", kind="integer"),
+    "interrupted": parameter("requests that something urgent ended", kind="integer"),
+    "drained_bytes": parameter("bytes that nobody had asked for, thrown away", kind="integer"),
+    "openings": parameter("times that the port was opened", kind="integer"),
+    "failed_openings": parameter("times that the port could not be opened", kind="integer"),
+    "sent_bytes": parameter("bytes sent", kind="integer"),
+    "received_bytes": parameter("bytes received", kind="integer"),
+    "timed": parameter("replies whose time was measured", kind="integer"),
+    "mean_ms": parameter("mean time of a reply", unit="ms"),
+    "polls": parameter("polls of the first instrument of a shared line", kind="integer"),
+}
+EVERY: Mapping[str, Mapping[str, Any]] = {**PARAMETERS, **MORE, **SHARED}
+
+
+def line_schema() -> dict[str, Any]:
+    """Return the JSON Schema of one line in ``summary.json``: each counter with its meaning and unit."""
+    return {
+        "type": "object",
+        "additionalProperties": {"type": ["number", "null"]},
+        "properties": {
+            name: {
+                "type": ["integer" if told["type"] == "integer" else "number", "null"],
+                "description": told["description"],
+                "unit": told.get("unit") or "1",
+            }
+            for name, told in EVERY.items()
+        },
+    }
+
+
 def module(line: str) -> str:
     """Return the name of a line as a module of ``state`` and ``describe``."""
     return f"line-{line}"
@@ -109,10 +140,14 @@ class LineHealth:
                     topic = f"state/{module(line)}/{name}"
                     self._recorder.post("state", module(line), body, topic=topic, retain=True)
 
+    def last(self) -> dict[str, dict[str, Any]]:
+        """Return the counters of the whole run, as they are this very moment."""
+        self._looked_s = -float("inf")
+        return self.now()
+
     async def end(self) -> None:
         """Commit the counters of the whole run."""
-        self._looked_s = -float("inf")
-        await self._recorder.event("line_health", "host", {"lines": self.now()})
+        await self._recorder.event("line_health", "host", {"lines": self.last()})
 
 
 def _shared(stats: SharingStats | None) -> dict[str, float]:
@@ -121,5 +156,5 @@ def _shared(stats: SharingStats | None) -> dict[str, float]:
         return {}
     return {
         "waits": stats.waits, "cut": stats.cut, "squeezed": stats.squeezed, "left_alone": stats.left_alone,
-        "worst_late_ms": round(1e3 * stats.worst_late_s, 1),
+        "worst_late_ms": round(1e3 * stats.worst_late_s, 1), "polls": stats.polls,
     }  # fmt: skip

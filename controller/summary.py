@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controller.line_health import line_schema
+
 SCHEMA_ID = "operando/summary/1"
 RESOLVED_SIGMA = 3.0  # a change counts as seen from here
 EXIT_CODES = (0, 2, 3, 4, 5, 6)
@@ -137,6 +139,10 @@ _EXPOSURE: Plain = {
         "stamp": {"type": "object", "description": "state of the cell in the images of a camera"},
         "counters": {"type": "object"},
         "ok": {"type": "boolean", "description": "what was counted is what the detector has sent"},
+        "interrupted": {
+            "type": "boolean",
+            "description": "cut off with its host, ended when the run went on",
+        },
         "why": {"type": "string"},
         "problem": {"type": "string"},
     },
@@ -207,8 +213,9 @@ SCHEMA: Plain = {
         "counters": {"type": "object"},
         "lines": {
             "type": "object",
-            "description": "by line: requests, replies, errors by kind, reopenings, bytes, latencies in ms",
-            "additionalProperties": {"type": "object", "additionalProperties": _NUMBER_OR_NULL},
+            "description": "by line: requests, replies, errors by kind, reopenings, bytes, latencies in ms; "
+            "of a line that several instruments share also how it was shared",
+            "additionalProperties": line_schema(),
         },
     },
 }  # fmt: skip

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controller.offline import report_method, words
+from controller.offline import report_lines, report_method, words
 from controller.offline.markup import Content, Markup, cell, escape, framed, join, section, table, tag
 from controller.offline.show import by_interest, confirmation
 from controller.offline.told import Told
@@ -195,6 +195,7 @@ def instruments(summary: Plain, told: Told) -> Markup:
     confirmed = tag("ul", *people, class_="plain") if people else tag("p", "Nothing needed confirming.")
     return section(
         "instruments", "Instruments and calibrations", listed, tag("h3", "Confirmed by a person"), confirmed,
+        *report_lines.lines(summary.get("lines") or {}),
         *([tag("h3", "Calibrations"), report_method.calibrations(told.calibrations)]
           if told.calibrations else []),
         _calibration(summary),

@@ -1,12 +1,15 @@
 """Line health: published on change, slow where it changes always, described, shown, and in the summary."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
 import pytest
 
+from controller.closing import _counters
 from controller.display import lines, one_line
 from controller.line_health import LineHealth, described
+from controller.offline import report_lines
 from controller.payload_schemas import payload_schemas
 from controller.summary import SCHEMA
 from drivers.line_stats import LineStats
@@ -110,3 +113,34 @@ async def test_a_line_that_is_shared_tells_how() -> None:
     assert set(told) == {
         f"state/{module}/{name}" for module, table in tables.items() for name in table["parameters"]
     }
+
+
+async def test_every_counter_is_in_the_summary_with_its_meaning_and_unit() -> None:
+    """Of a line that is shared also how: what kept a dead slave from delaying the heater."""
+    sharing = {"bus": SharingStats(waits=3, worst_late_s=0.0123, polls=40)}
+    health = LineHealth(Record(), {"bus": LineStats(), "cell": LineStats()}, sharing=sharing)  # type: ignore[arg-type]
+    host: Any = SimpleNamespace(
+        bench=None, health=health, trace=None, recorder=SimpleNamespace(counters={}),
+        reduction=SimpleNamespace(unsent_chunks=0, restarts=0), journal=SimpleNamespace(lost_posts=0),
+    )  # fmt: skip
+    told = _counters(host)["lines"]
+    assert (told["bus"]["waits"], told["bus"]["worst_late_ms"], told["bus"]["polls"]) == (3, 12.3, 40)
+    assert "waits" not in told["cell"]
+    known = SCHEMA["properties"]["lines"]["additionalProperties"]["properties"]
+    assert set(told["bus"]) == set(known)
+    for name, one in known.items():
+        assert one["description"]
+        assert one["unit"] == ("ms" if name.endswith("_ms") else "1"), name
+    jsonschema.validate(told, SCHEMA["properties"]["lines"])
+
+
+def test_the_report_shows_the_lines_and_how_one_was_shared() -> None:
+    one = {**LineStats(requests=1200, timeouts=3).as_dict(), "p50_ms": 24.26, "reopenings": 2}
+    shared = {"waits": 31, "cut": 4, "squeezed": 1, "left_alone": 17, "worst_late_ms": 12.34, "polls": 400}
+    text = "".join(map(str, report_lines.lines({"cell": one, "bus": {**one, **shared}})))
+    assert "3 not in time" in text
+    assert "24.3" in text
+    for expected in ("the longest that the first instrument waited for its line / ms", "12.3", "17", "400"):
+        assert expected in text
+    assert list(report_lines.lines({})) == []
+    assert "share" not in "".join(map(str, report_lines.lines({"cell": one})))
