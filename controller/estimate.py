@@ -24,21 +24,25 @@ from controller.config.exposures import Expose
 from controller.config.instruments.amptek import Amptek
 from controller.config.instruments.camera import Camera
 from controller.config.instruments.hexitec import Hexitec
-from controller.config.instruments.labjack import LabJack
 from controller.config.quantities import show
 from controller.config.sample import Layer
 from controller.config.scans import Scan, ScanBase
 from controller.config.station import Beam, Station
-from controller.config.steps import PASSES_CHARGE, Cool, Heat
+from controller.config.steps import PASSES_CHARGE
 from controller.config.timing import (
-    AMBIENT_K,
     COUNTS_PER_LITHIUM,
     PassTime,
-    Timing,
     assumptions,
-    longest_s,
     pass_time,
     planned_charge_coulomb,
+)
+from controller.estimate_steps import (
+    StepEstimate,
+    by_kind,
+    share_of,
+    step_estimates,
+    tiles_of,
+    timing_of,
 )
 
 SIGMAS = 3.0
@@ -54,20 +58,6 @@ MAP_BYTES = 16  # value and uncertainty of a pixel
 
 
 @dataclass(frozen=True)
-class StepEstimate:
-    """One step: how long, and for a scan how many passes and what takes the time."""
-
-    key: str
-    do: str
-    name: str
-    purpose: str
-    expected_s: float
-    longest_s: float
-    passes: float = 0.0
-    dominates: str = ""
-
-
-@dataclass(frozen=True)
 class ScanEstimate:
     """What a scan will count in each layer that can be predicted."""
 
@@ -79,6 +69,8 @@ class ScanEstimate:
     soc_after: float
     counts: dict[str, dict[str, float]]  # layer -> element -> net counts
     protons_per_pixel: float
+    tiles: int = 1
+    times: int = 1  # repetitions around it; everything else is for one of them
 
 
 @dataclass(frozen=True)
@@ -173,12 +165,15 @@ class Estimate:
             f"duration: about {show(self.expected_s, 's', 3)}{wall}; at most {show(self.longest_s, 's', 3)}; "
             f"longest step: {slowest.key} {slowest.do}, {show(slowest.expected_s, 's', 3)}"
         ]
+        told.extend(by_kind(self.steps))
         for scan in self.scans:
             counted = "; ".join(
                 f"{layer} " + ", ".join(f"{element} {_count(number)}" for element, number in elements.items())
                 for layer, elements in scan.counts.items()
             )
             beam = f"{scan.passes:.1f} passes, {show(scan.beam_s, 's', 3)} of beam"
+            beam += f" on {scan.tiles} tiles" if scan.tiles > 1 else ""
+            beam += f", {scan.times} times" if scan.times > 1 else ""
             counts = f", counts: {counted}" if counted else ""
             told.append(f'scan "{scan.name}" ({scan.purpose}): {beam}{counts}')
         timed = next((step for step in self.steps if step.dominates), None)
@@ -206,18 +201,14 @@ class _Estimator:
         self.experiment = experiment
         self.sample = experiment.sample
         self.speed = speed
-        box = station.device("scanner")
-        self.settle_s = box.scanner.settle_s if isinstance(box, LabJack) and box.scanner else 0.0
-        hosts = self.sample.hosts
-        rate_hz = station.beam.rates.lithium_hz if station.beam is not None else 0.0
-        mean_hz = sum(rate_hz * self._share(layer) for layer in hosts) if hosts else rate_hz
-        self.timing = Timing(self.sample, self.settle_s, mean_hz, speed, self._frame_s())
+        self.timing = timing_of(station, experiment, speed)
+        self.settle_s = self.timing.settle_s
         self.placed = list(experiment.walk())
         self.soc = dict(self._states_of_charge())
 
     def all(self) -> Estimate:
         """Return the whole estimate."""
-        steps = tuple(self._steps())
+        steps = tuple(step_estimates(self.station, self.experiment, self.timing, self.soc))
         scans = tuple(self._scan(placed) for placed in self.placed if isinstance(placed.step, Scan))
         top = [step for step in steps if step.key.count("step") == 1]
         dose = 0.0
@@ -234,21 +225,10 @@ class _Estimator:
             longest_s=sum(step.longest_s for step in top),
             dose_per_cm2=dose,
             dose_gray=dose * STOPPING_MEV_CM2_PER_G * GRAY_PER_MEV_PER_G,
-            disk_bytes=self._disk_bytes(scans, expected_s),
+            disk_bytes=self._disk_bytes(expected_s),
             changes=tuple(self._changes(scans)),
             notes=tuple(self._notes()),
         )
-
-    def _frame_s(self) -> dict[str, float]:
-        """Return the time from one frame to the next of every frame detector, by role."""
-        found = {}
-        for role in ("compton", "radiography"):
-            device = self.station.device(role)
-            if isinstance(device, Camera):
-                found[role] = device.exposure_s
-            elif isinstance(device, Hexitec):
-                found[role] = 1.0 / device.frame_rate_hz
-        return found
 
     def _image_bytes(self) -> float:
         """Return what the images of a camera take on the disk, and whole frames that are to be kept."""
@@ -275,10 +255,7 @@ class _Estimator:
 
     def _lithium_hz(self, layer: Layer) -> float:
         """Net lithium counts of a host layer as prepared, averaged over the raster."""
-        return self._beam.rates.lithium_hz * self._share(layer)
-
-    def _share(self, layer: Layer) -> float:
-        return layer.in_field if layer.in_field is not None else 1.0 / len(self.sample.layers)
+        return self._beam.rates.lithium_hz * share_of(layer, self.sample)
 
     def _signal(self, layer: Layer, soc: float) -> float:
         """Lithium signal relative to x = 1, on the straight line through the calibration table."""
@@ -308,24 +285,6 @@ class _Estimator:
     def _soc(self, net_coulomb: float) -> float:
         return self.sample.soc + net_coulomb / self.sample.capacity_coulomb
 
-    def _steps(self) -> Iterator[StepEstimate]:
-        now_k = AMBIENT_K
-        for placed in self.placed:
-            step = placed.step
-            timed = self._pass_time(placed)
-            yield StepEstimate(
-                key=placed.key,
-                do=step.do,
-                name=step.name or "",
-                purpose=self.experiment.purpose(placed),
-                expected_s=self.timing.expected_s(placed, now_k),
-                longest_s=longest_s(step),
-                passes=self.timing.passes(placed),
-                dominates=timed.dominates if timed is not None else "",
-            )
-            if isinstance(step, Heat | Cool):
-                now_k = step.to_k
-
     def _pass_time(self, placed: Placed) -> PassTime | None:
         if not isinstance(placed.step, ScanBase):
             return None
@@ -347,10 +306,12 @@ class _Estimator:
             if layer.normaliser in COUNTS_PER_LITHIUM:
                 counts[layer.name][layer.normaliser] = full * COUNTS_PER_LITHIUM[layer.normaliser]
         current_a = self._beam.current_a
-        protons = current_a * step.raster.dwell_s * passes / ELEMENTARY_COULOMB
+        tiles = tiles_of(step)
+        protons = current_a * step.raster.dwell_s * passes / tiles / ELEMENTARY_COULOMB
         return ScanEstimate(
-            step.name or step.do, self.experiment.purpose(placed), passes, beam_s, soc, after, counts, protons
-        )
+            step.name or step.do, self.experiment.purpose(placed), passes, beam_s, soc, after, counts, protons,
+            tiles, placed.repeats,
+        )  # fmt: skip
 
     def _changes(self, scans: tuple[ScanEstimate, ...]) -> Iterator[Change]:
         reference = next((scan for scan in scans if scan.purpose == "reference"), None)
@@ -399,17 +360,16 @@ class _Estimator:
             hours_needed=needed / full_hz / 3600.0,
         )
 
-    def _disk_bytes(self, scans: tuple[ScanEstimate, ...], expected_s: float) -> float:
+    def _disk_bytes(self, expected_s: float) -> float:
         """Raw words of both detectors, readings, the maps of every pass, and images."""
         words = maps = 0.0
-        if scans:
-            counted_hz = self._beam.rates.pixe_hz + self._beam.rates.pige_hz + 2.0 * TIME_TAGS_PER_S
-            words = sum(scan.beam_s for scan in scans) * counted_hz
         analysis = self.experiment.analysis
         for placed in self.placed:
             if isinstance(placed.step, ScanBase) and analysis is not None:
                 nx, ny = placed.step.raster.pixels
                 passes = self.timing.passes(placed) * placed.repeats
+                counted_hz = self._beam.rates.pixe_hz + self._beam.rates.pige_hz + 2.0 * TIME_TAGS_PER_S
+                words += passes * placed.step.raster.scan().pass_s * counted_hz
                 words += 2.0 * passes * ny * (nx + 1)  # a frame word for each pixel and detector
                 maps += passes * nx * ny * MAP_BYTES * len(analysis.lines)
         slow = [device for device in self.station.devices.values() if not isinstance(device, Amptek)]
@@ -422,7 +382,8 @@ class _Estimator:
             return
         rates = self._beam.rates
         shares = "; ".join(
-            f"{layer.name} fills {100 * self._share(layer):.0f} % of the field" for layer in self.sample.hosts
+            f"{layer.name} fills {100 * share_of(layer, self.sample):.0f} % of the field"
+            for layer in self.sample.hosts
         )
         yield f"{rates.lithium_hz:g} lithium counts/s while the beam is on the host layer; {shares}"
         if rates.lithium_background_hz is None:

@@ -7,15 +7,27 @@ to be assumed stands below as constants and is repeated by ``assumptions``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from controller.config.experiment import Placed, walk
+from controller.config.experiment import Placed
 from controller.config.exposures import Expose
+from controller.config.instruments.zaber import Zaber
 from controller.config.manual import Manual
 from controller.config.sample import Sample
 from controller.config.scans import Raster, Scan, ScanBase
-from controller.config.steps import CellStep, Cool, Heat, Impedance, Message, Parallel, Pulse, Repeat, Step
+from controller.config.steps import (
+    CellStep,
+    Cool,
+    Heat,
+    Impedance,
+    Message,
+    Move,
+    Parallel,
+    Pulse,
+    Repeat,
+    Step,
+)
 
 AMBIENT_K = 298.0
 COOLING_S = 600.0  # time constant of a small sealed holder left to itself
@@ -24,9 +36,9 @@ LINE_WALL_S = 0.002  # to start a line that is already loaded
 PASS_WALL_S = 0.3  # counters, FIFO and files between two passes
 EIS_PERIODS = 3.0  # periods measured at each frequency
 COUNTS_PER_LITHIUM = {"Li": 1.0, "Co": 13.1}  # Co/Li of the paper's operando cell, 13.1 +- 0.2
-
-
 TILE_S = 3.0  # from one tile to the next: shutter, stage, and a look at it
+MOVE_LONGEST_S = 60.0  # the usual timeout of a stage
+STAGE_UM_PER_S = 1e4  # of a stage that is sent a long way; its own speed is not in the station file
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,8 @@ class Timing:
     lithium_hz: float  # mean over a raster, for counting goals
     speed: float = 1.0
     frame_s: Mapping[str, float] = field(default_factory=dict)  # by role: from one frame to the next
+    fluence_hz: Callable[[Raster], float] | None = None  # protons per cm2 in a second of beam
+    stage: Zaber | None = None
 
     def expected_s(self, placed: Placed, start_k: float = AMBIENT_K) -> float:
         """Return the expected duration of a step, lab seconds; ``start_k`` is the temperature before it."""
@@ -95,10 +109,32 @@ class Timing:
         if isinstance(step, Expose):
             return self.exposure(step)[0]
         if isinstance(step, Parallel | Repeat):
-            inside = [one for one in walk((step,)) if len(one.path) == 4]
-            children = [self.expected_s(Placed(one.path, one.step, (step,)), start_k) for one in inside]
-            return max(children) if isinstance(step, Parallel) else step.times * sum(children)
+            return self._inside_s(step, start_k)
+        if isinstance(step, Move):
+            return self._move_s(step)
         return longest_s(step)
+
+    def _inside_s(self, step: Parallel | Repeat, start_k: float) -> float:
+        """The longest of steps side by side; turns one after the other, each from where the last one left."""
+        inside = [Placed(("step", 0, "step", k), one, (step,)) for k, one in enumerate(step.steps)]
+        if isinstance(step, Parallel):
+            return max(self.expected_s(one, start_k) for one in inside)
+        total, now_k = 0.0, start_k
+        for turn in range(min(step.times, 2)):  # from the second on they begin alike
+            turns = 1 if turn == 0 else step.times - 1
+            for one in inside:
+                total += turns * self.expected_s(one, now_k)
+                now_k = after_k(one.step, now_k)
+        return total
+
+    def _move_s(self, step: Move) -> float:
+        """A new origin costs nothing; a stage comes from the centres of its axes, or looks for home."""
+        if self.stage is None or (step.stage_um is None and not step.home):
+            return 0.0
+        axes = list(self.stage.axes.values())
+        ways = [abs(to - axis.centre_um) for to, axis in zip(step.stage_um or (), axes, strict=False)]
+        ways += [2.0 * (axis.high_um - axis.low_um) for axis in axes] if step.home else []
+        return min(TILE_S + max(ways, default=0.0) / STAGE_UM_PER_S, self.stage.move_timeout_s)
 
     def exposure(self, step: Expose) -> tuple[float, float]:
         """Return seconds and frames of an exposure; one that ends on counts is taken to need its timeout."""
@@ -155,7 +191,20 @@ class Timing:
             rate_hz = self.lithium_hz * COUNTS_PER_LITHIUM[step.until.counts.element]
             wanted_s = step.until.counts.at_least / rate_hz
             ends.append(math.ceil(wanted_s / one_pass.beam_s) * one_pass.total_s)
+        if step.until.dose_per_cm2 is not None and self.fluence_hz is not None:
+            wanted_s = step.until.dose_per_cm2 / self.fluence_hz(step.raster)
+            ends.append(math.ceil(wanted_s / one_pass.beam_s) * one_pass.total_s)
         return min(ends)
+
+
+def after_k(step: Step, before_k: float) -> float:
+    """Return the temperature that a step leaves behind."""
+    if isinstance(step, Heat | Cool):
+        return step.to_k
+    if isinstance(step, Repeat | Parallel):
+        for one in step.steps:
+            before_k = after_k(one, before_k)
+    return before_k
 
 
 def longest_s(step: Step) -> float:
@@ -172,6 +221,8 @@ def longest_s(step: Step) -> float:
         return step.mosaic.tiles[0] * step.mosaic.tiles[1] * ((step.timeout_s or 0.0) + TILE_S)
     if isinstance(step, Message):
         return (step.timeout_s or 0.0) if step.wait else 0.0
+    if isinstance(step, Move) and (step.stage_um is not None or step.home):
+        return MOVE_LONGEST_S
     bound: float | None = getattr(step, "timeout_s", None)
     return bound if bound is not None else float(getattr(step, "duration_s", 0.0))
 
@@ -209,7 +260,8 @@ def planned_charge_coulomb(placed: Placed, sample: Sample | None, net_coulomb: f
 
 def assumptions(steps: Iterable[Placed]) -> list[str]:
     """Return in plain words what the durations assume."""
-    kinds = {type(placed.step) for placed in steps}
+    placed_steps = list(steps)
+    kinds = {type(placed.step) for placed in placed_steps}
     found = []
     if Heat in kinds:
         found.append(
@@ -219,7 +271,40 @@ def assumptions(steps: Iterable[Placed]) -> list[str]:
         found.append(f"the holder cools by itself with a time constant of {COOLING_S / 60.0:.0f} min")
     if any(issubclass(kind, CellStep) for kind in kinds):
         found.append("charging takes its time at full current, CC-CV half-way from there to its limit")
+    if any(isinstance(one.step, Move) and longest_s(one.step) for one in placed_steps):
+        found.append(f"the stage moves {STAGE_UM_PER_S / 1e3:g} mm/s, from the centres of its axes")
+    if any(isinstance(one.step, Message) and one.step.wait for one in placed_steps):
+        found.append("a question is answered at the end of its timeout")
+    if Manual in kinds:
+        found.append("a manual step takes its whole timeout")
+    if any(isinstance(one.step, Expose) and one.step.purpose != "dark" for one in placed_steps):
+        found.append("the dose of exposures is not known: their beam is not in the station file")
+    for one in placed_steps:
+        unforeseen = _unforeseen(one.step)
+        if unforeseen:
+            name = one.step.name or one.step.do
+            found.append(
+                f'"{name}" may end earlier, on {unforeseen}; that is not foreseen: its timeout is taken'
+            )
     return found
+
+
+def _unforeseen(step: Step) -> str:
+    """Return what a step ends on that cannot be computed beforehand, if that alone ends it; else nothing."""
+    if isinstance(step, Expose):
+        until = step.until
+        goals: dict[str, object] = {"counts": until.counts, "uncertainty": until.uncertainty}
+        known: bool = until.frames is not None or until.duration_s is not None
+    elif isinstance(step, ScanBase) and step.until is not None:
+        scan = step.until
+        rare = scan.counts is not None and scan.counts.element not in COUNTS_PER_LITHIUM
+        goals = {"counts": scan.counts if rare else None, "uncertainty": scan.uncertainty}
+        known = any(end is not None for end in (scan.passes, scan.duration_s, scan.dose_per_cm2)) or (
+            scan.counts is not None and not rare
+        )
+    else:
+        return ""
+    return "" if known else " or ".join(name for name, goal in goals.items() if goal is not None)
 
 
 def _cooling_s(step: Cool, start_k: float) -> float:

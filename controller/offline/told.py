@@ -15,8 +15,8 @@ from typing import Any
 
 from controller.config import ConfigErrors, Experiment, Station, load_station
 from controller.config.experiment import Placed
-from controller.config.instruments.labjack import LabJack
 from controller.config.timing import AMBIENT_K, Timing
+from controller.estimate_steps import timing_of
 from controller.offline.headlines import Headline, headlines
 from controller.offline.run_files import RunFiles
 from controller.steps import title_of
@@ -142,10 +142,7 @@ def _timing(run: RunFiles, experiment: Experiment) -> Timing | None:
         station: Station = load_station(Path(str(name)))
     except (ConfigErrors, OSError):
         return None
-    box = station.device("scanner")
-    settle_s = box.scanner.settle_s if isinstance(box, LabJack) and box.scanner else 0.0
-    rate_hz = station.beam.rates.lithium_hz if station.beam is not None else 0.0
-    return Timing(experiment.sample, settle_s, rate_hz, float((run.record or {}).get("speed") or 1.0))
+    return timing_of(station, experiment, float((run.record or {}).get("speed") or 1.0))
 
 
 # --- limits, people ------------------------------------------------------------------------------------
