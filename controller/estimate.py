@@ -309,8 +309,8 @@ class _Estimator:
         tiles = tiles_of(step)
         protons = current_a * step.raster.dwell_s * passes / tiles / ELEMENTARY_COULOMB
         return ScanEstimate(
-            step.name or step.do, self.experiment.purpose(placed), passes, beam_s, soc, after, counts, protons,
-            tiles, placed.repeats,
+            step.name or step.do, self.experiment.purpose(placed), passes, beam_s, soc, after, counts,
+            protons, tiles, placed.repeats,
         )  # fmt: skip
 
     def _changes(self, scans: tuple[ScanEstimate, ...]) -> Iterator[Change]:
