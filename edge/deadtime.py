@@ -124,7 +124,8 @@ def fit_dead_time(
 
     Returns:
         The dead time; its sigma comes from the binomial spread of what the slow channel missed, the square
-        root of their number.
+        root of their number. Where no dead time explains the counters (noise in the fast channel, rates
+        beyond the maximum of a paralysable channel) it is the nearest one, and its sigma says how far off.
 
     Raises:
         ValueError: if nothing was recorded.
@@ -133,18 +134,18 @@ def fit_dead_time(
         raise ValueError(f"no counts to fit a dead time to: recorded {recorded}, fast {fast}")
     low, high = TAU_RANGE_S
     high = min(high, 0.999 * math.exp(-1.0) / max(float(np.max(observed_hz)), 1e-9))
-    slope = float(np.sum(observed_hz**2 * time_s))  # d(expected)/d(tau) to first order
-    tau = 0.0
-    for _ in range(200):
-        off = fast - expected_fast(recorded, observed_hz, time_s, tau, fast_dead_s)
-        new = min(
-            max(tau + 0.7 * off / slope, low), high
-        )  # the true slope is steeper: approach from one side
-        if abs(new - tau) < 1e-6 * high:
-            break
-        tau = new
+    slope = float(np.sum(observed_hz**2 * time_s))  # d(expected)/d(tau) to first order; nowhere less
+
+    def off(tau_s: float) -> float:
+        return fast - expected_fast(recorded, observed_hz, time_s, tau_s, fast_dead_s)
+
+    while high - low > 1e-9 * TAU_RANGE_S[1]:  # what is expected grows with tau
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if off(middle) > 0.0 else (low, middle)
+    tau = 0.5 * (low + high)
     missed = max(expected_fast(recorded, observed_hz, time_s, tau, 0.0) - recorded, 1.0)
-    sigma = math.sqrt(missed) / slope
+    # What the fit leaves is nothing but where a bound stopped it.
+    sigma = math.hypot(math.sqrt(missed), off(tau)) / slope
     if prior is None:
         return DeadTime(tau, sigma)
     weight, other = sigma**-2, prior.sigma_s**-2
