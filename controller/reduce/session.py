@@ -74,6 +74,7 @@ class Session:
         self._took_s = 0.0
         self._mapped_s = 0.0
         self._events_since_map = 0
+        self._owed: int | None = None  # the scan whose results were left out while more was waiting
 
     @property
     def reducer(self) -> IonBeamReducer:
@@ -135,11 +136,13 @@ class Session:
             yield from images.end(message)
 
     def idle(self) -> Iterator[Message]:
-        """Yield maps of a running pass when it is time for them; called when nothing is waiting."""
+        """Yield what is due now that nothing is waiting: what was left out, maps of a running pass."""
         for one in (self._exposures, self._images):
             if one is not None:
                 yield from one.poll(behind=False)
         now = self._clock()
+        if self._owed is not None and self._due():
+            yield from self._progress(self._owed)
         if self._open is None or not self._events_since_map or now - self._mapped_s < LIVE_MAP_S:
             return
         self._mapped_s, self._events_since_map = now, 0
@@ -158,6 +161,7 @@ class Session:
             raise ValueError("run.settings: a map is needed, or null where nothing is scanned")
         self._reducer = None if settings is None else IonBeamReducer(Settings.from_dict(settings))
         self._run, self._raw, self._open = run, folder / "raw", None
+        self._owed = None
         place = folder / "products" if self._wanted == "run" else self._wanted
         self._products = ProductFolder(place) if place is not None else None
         self._exposures = Exposures(run, folder, self._products, self._clock)
@@ -217,9 +221,12 @@ class Session:
         self._open = None
         yield self._checked(scan, n, end)
         if shown:
-            due = self._clock() - self._analysed_s >= ANALYSIS_SHARE * self._took_s
-            if due and not behind:
+            self._owed = scan
+            if self._due() and not behind:
                 yield from self._progress(scan)
+
+    def _due(self) -> bool:
+        return self._clock() - self._analysed_s >= ANALYSIS_SHARE * self._took_s
 
     def _complete(self, current: OpenPass, message: Message, end: PassEnd) -> list[str]:
         """Make sure that every event of the pass is counted, once, in windows that sit on their lines."""
@@ -300,7 +307,7 @@ class Session:
 
     def _progress(self, scan: int) -> Iterator[Message]:
         """Yield what is known of a scan now: counts, quantities, profiles, spectra, local state of charge."""
-        reducer = self._ready()
+        reducer, self._owed = self._ready(), None
         data = reducer.scans.get(scan)
         if data is None:
             raise ValueError(f"scan {scan} has not begun")

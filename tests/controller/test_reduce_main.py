@@ -528,6 +528,21 @@ def test_a_background_gives_the_rate_that_is_subtracted(tmp_path, peer_in):
     assert after["sigma_stat"] < before["sigma_stat"]  # more beam-off time, a better rate
 
 
+def test_results_that_were_left_out_come_when_nothing_is_waiting(tmp_path, peer_in):
+    """A pause after a pass that came while more was waiting: nobody may look at old results then."""
+    now = [0.0]
+    peer, session = peer_in(tmp_path), Session(lambda: now[0])
+    play(session, [peer.run(), peer.scan(0, "as prepared", "reference")])
+    busy = [answer for message in peer.a_pass(0, 1) for answer in session.handle(message, behind=True)]
+    assert of(busy, "pass_checked")
+    assert not of(busy, "progress")
+    late = list(session.idle())
+    assert [m["scan"] for m in of(late, "progress")] == [0]
+    assert late[0]["quantities"]
+    now[0] += 60.0
+    assert not of(list(session.idle()), "progress")  # once
+
+
 def test_live_maps_of_a_running_pass(tmp_path, peer_in):
     now = [0.0]
     peer, session = peer_in(tmp_path), Session(lambda: now[0])
