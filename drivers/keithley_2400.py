@@ -10,11 +10,20 @@ watchdog can pull. At the instrument: 57600 baud, 8 bits, terminator LF, no flow
 
 from __future__ import annotations
 
-from drivers.errors import BadReply, Refused
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from drivers.errors import BadReply, DriverError, Refused
+from drivers.keithley_enable import BLOCKED, OPEN, EnableLine
 from drivers.keithley_plan import Plan
 from drivers.keithley_scpi import Reading, argument, line_of, reading_2400
 from drivers.keithley_source import HEADROOM_V, KeithleySource
 from drivers.roles import CellEventKind
+
+if TYPE_CHECKING:
+    from drivers.clock import Clock
+    from drivers.line import Line
 
 READ_ANSWER_S, READ_ANSWER_FACTOR = 1.0, 10.0  # time-out of a reading: this, and times its own duration
 CLOCK_WRAPS_S, NEAR_WRAP_S = 100_000.0, 90_000.0  # the time stamp has five digits before the point
@@ -26,11 +35,6 @@ NO_WATCHDOG = (
     "and the current not its compliance, by hardware; time and charge are then unbounded, the other side of "
     "the voltage window is not watched, and a discharge is held at its end for ever"
 )
-INTERLOCK = (
-    "the output-enable line (pin 8) is required: it must be held low by something with a watchdog, "
-    "and that is what ends a program when the host is gone"
-)
-NO_INTERLOCK = "the output-enable line (pin 8) is not used: nothing ends a program when the host is gone"
 WAKES_UP_LOADED = (
     "after a loss of its own power it wakes up with output off as a 0 V source: save high impedance as its "
     "power-on setup (*SAV 0, :SYST:POS SAV0), or the cell is discharged until the host comes back"
@@ -43,8 +47,12 @@ class Keithley2400(KeithleySource):
     model = "2400"
     clear_device = b"\x18\n"
 
+    def __init__(self, line: Line, *, name: str, clock: Clock, settings: Mapping[str, Any]) -> None:
+        super().__init__(line, name=name, clock=clock, settings=settings)
+        self._enable = EnableLine(name, self._ask, self._tell, wired=self._interlock)
+
     def _unbounded(self) -> list[str]:
-        return [NO_WATCHDOG, INTERLOCK if self._interlock else NO_INTERLOCK, WAKES_UP_LOADED]
+        return [NO_WATCHDOG, self._enable.note(), WAKES_UP_LOADED]
 
     def _off_commands(self) -> tuple[str, ...]:
         return ":OUTP:SMOD HIMP", ":OUTP OFF"
@@ -75,7 +83,7 @@ class Keithley2400(KeithleySource):
             ":SYST:AZER ON",
         )
         await self._verify({":SYST:RSEN?": float(self._four_wire)})
-        await self._require_interlock("the output-enable line")
+        await self._enable.prepare()
 
     async def _at_rest(self) -> float:
         try:
@@ -97,7 +105,18 @@ class Keithley2400(KeithleySource):
             f":SENS:VOLT:RANG {argument(self._high_v + HEADROOM_V)}",
             f":SENS:VOLT:PROT {argument(self._high_v + HEADROOM_V)}",
         )
-        await self._tell(":OUTP ON")
+        await self._switch_on()
+
+    async def _switch_on(self) -> None:
+        """Output on. Raises Refused, in words a person can act on if the output-enable line keeps it off."""
+        try:
+            await self._tell(":OUTP ON")
+        except Refused as error:
+            if BLOCKED not in error.message:
+                raise
+            raise Refused(
+                f"{self._enable.why_open()} ({error.message})", device=self.name, request=":OUTP ON"
+            ) from None
 
     async def _begin(self, wanted: Plan) -> None:
         if wanted.kind == "ocv":
@@ -111,7 +130,7 @@ class Keithley2400(KeithleySource):
                 f":SENS:CURR:PROT {argument(wanted.compliance_a)}",
             )
             await self._verify({":SOUR:VOLT:LEV?": wanted.level_v, ":SENS:CURR:PROT?": wanted.compliance_a})
-            await self._tell(":OUTP ON")
+            await self._switch_on()
         await self._verify({":OUTP?": 1.0})
         await self._tell(":SYST:TIME:RES")
         self._began_s = self._clock.now_s()
@@ -124,7 +143,11 @@ class Keithley2400(KeithleySource):
             reading = await self._read()
         except Refused as error:  # output off: power lost, output-enable open, a hand at the front panel
             await self._switch_off()
-            self._finish(CellEventKind.RUNTIME_ERROR, f"{error.message}, and not by this program")
+            why = f"{error.message}, and not by this program"
+            with contextlib.suppress(DriverError):  # it is off, whoever did it
+                if await self._enable.is_open():
+                    why = f"{error.message}: {OPEN}"
+            self._finish(CellEventKind.RUNTIME_ERROR, why)
             return
         finally:
             self._due_s = max(self._due_s + judge.plan.interval_s, self._clock.now_s())

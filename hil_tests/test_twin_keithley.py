@@ -321,4 +321,18 @@ async def test_a_dead_host_and_a_2400_whose_interlock_hangs_on_a_watchdog():
         await charging(rig)
         rig.twin.inject({"kind": "interlock", "given": False})  # what the watchdog of the I/O box does
         assert not rig.truth()["connected"]
-        assert (await last_event(rig)).kind is CellEventKind.RUNTIME_ERROR
+        ended = await last_event(rig)
+        assert ended.kind is CellEventKind.RUNTIME_ERROR
+        assert "output-enable line (pin 8 of the digital I/O) is not asserted" in ended.detail
+
+
+@pytest.mark.parametrize("names", ["INT", "IENAB"])
+async def test_an_open_output_enable_line_is_told_by_prepare_whatever_its_names(names):
+    """``operando check`` calls ``prepare``: what it raises is what a person reads."""
+    async with a_rig("2400", driver={"interlock": True}, enable_line=names) as rig:
+        rig.twin.inject({"kind": "interlock", "given": False})
+        with pytest.raises(Refused, match="not asserted: while it is not held low"):
+            await rig.driver.prepare()
+        rig.twin.inject({"kind": "interlock", "given": True})
+        assert any("required, and asserted now" in note for note in await rig.driver.prepare())
+        assert rig.truth()["errors_waiting"] == 0

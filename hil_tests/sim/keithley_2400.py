@@ -118,6 +118,12 @@ class Keithley2400Twin(KeithleyTwin):
             ":TRIGger:CLEar": lambda _a: None,
             "*TRG": lambda _a: None,
         }
+        if self.given.get("enable_line", "INT") == "IENAB":  # the later user's manual, page 18-56
+            table[":OUTPut[1]:IENABle[:STATe]"] = self._require_interlock
+            table[":OUTPut[1]:IENABle[:STATe]?"] = lambda _a: str(int(smu.enable_required))
+            table[":OUTPut[1]:ENABle:TRIPped?"] = lambda _a: str(int(smu.enabled))
+            for name in ("STATe", "STATe?", "TRIPped?"):
+                table[f":OUTPut[1]:INTerlock:{name}"] = _undefined
         for name, short in (("VOLTage", "VOLT"), ("CURRent", "CURR")):
             table.update(self._of_limit(name, short))
         table.update(
@@ -188,3 +194,7 @@ class Keithley2400Twin(KeithleyTwin):
         super()._reset_settings()
         self._elements, self._auto_clear = list(ELEMENTS), False
         self._timer_s = self._clock.now_s()
+
+
+def _undefined(_arguments: list[str]) -> None:
+    raise ScpiError(-113)

@@ -27,7 +27,10 @@ OWN_WORDS = {
     BLOCKED_BY_INTERLOCK: "OUTPUT blocked by interlock",
     TOO_SMALL_FOR_RANGE: "Too small for sense range",
 }
-SETTINGS = ("name", "baud", "firmware", "serial", "voltage_noise_v", "current_noise", "seed", "power_on")
+SETTINGS = (
+    "name", "baud", "firmware", "serial", "voltage_noise_v", "current_noise", "seed", "power_on",
+    "enable_line",
+)  # fmt: skip
 
 
 class KeithleyTwin:
@@ -38,7 +41,8 @@ class KeithleyTwin:
         clock: the lab clock of the bench.
         settings: ``name``, ``baud``, ``firmware``, ``serial``, ``voltage_noise_v``, ``current_noise``
             (fraction of the range), ``seed``, ``power_on`` (output-off state it wakes up with: NORM, or
-            HIMP if that was saved as its power-on setup).
+            HIMP if that was saved as its power-on setup), ``enable_line`` (2400: ``INT``, or ``IENAB`` as
+            newer instruments call it).
     """
 
     model = ""

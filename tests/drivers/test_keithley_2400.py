@@ -70,6 +70,7 @@ PREPARE = [
     ),
     group(b":SYST:RSEN ON", b":SYST:AZER ON"),
     (b":SYST:RSEN?\n", b"1\n"),
+    (b":OUTP:INT:STAT?\n", b"0\n"),
     *AT_REST,
 ]
 BEGIN = [
@@ -326,10 +327,53 @@ async def test_ocv_is_a_current_source_of_nothing(ready, port):
     assert heard[-1].detail == "time"
 
 
+SET_UP = PREPARE[: PREPARE.index((b":SYST:RSEN?\n", b"1\n")) + 1]
+
+
 async def test_the_interlock_must_be_closed(line, clock, port):
     device = Keithley2400(line, name="cell", clock=clock, settings={"interlock": True})
-    begin = PREPARE[: PREPARE.index((b":SYST:RSEN?\n", b"1\n")) + 1]
-    play(port, *begin, group(b":OUTP:INT:STAT ON"), (b":OUTP:INT:STAT?\n", b"1\n"))
-    play(port, (b":OUTP:INT:TRIP?\n", b"0\n"))
-    with pytest.raises(Refused, match="output-enable line is open"):
+    play(port, *SET_UP, (b":OUTP:INT:STAT?\n", b"0\n"))
+    play(port, group(b":OUTP:INT:STAT ON"), (b":OUTP:INT:STAT?\n", b"1\n"), (b":OUTP:INT:TRIP?\n", b"0\n"))
+    with pytest.raises(
+        Refused, match=r"pin 8 of the digital I/O\) is not asserted.*Look at what should hold it[^;]*$"
+    ):
         await device.prepare()
+
+
+async def test_an_interlock_that_nobody_has_named_is_told_and_left_alone(device, port):
+    """It may be somebody's safety: the requirement is not switched off from here."""
+    play(port, *SET_UP, (b":OUTP:INT:STAT?\n", b"1\n"), (b":OUTP:INT:TRIP?\n", b"0\n"))
+    with pytest.raises(Refused, match="the station file does not say that it is wired"):
+        await device.prepare()
+    play(port, *SET_UP, (b":OUTP:INT:STAT?\n", b"1\n"), (b":OUTP:INT:TRIP?\n", b"1\n"), *AT_REST)
+    notes = await device.prepare()
+    assert any("required by the instrument, and asserted now, but the station file" in one for one in notes)
+
+
+async def test_a_blocked_output_is_told_in_words(device, port):
+    play(
+        port,
+        *PREPARE[: -len(AT_REST)],
+        REST[0],
+        (b":OUTP ON\n" + ASK, b'802,"OUTPUT blocked by interlock"\n'),
+    )
+    play(port, (ASK, FINE), *OFF)
+    with pytest.raises(Refused, match=r"pin 8 of the digital I/O\) is not asserted.*802 OUTPUT blocked"):
+        await device.prepare()
+
+
+async def test_a_line_that_opens_in_a_program_is_named(line, clock, port):
+    device = Keithley2400(line, name="cell", clock=clock, settings={"interlock": True})
+    required = (b":OUTP:INT:STAT?\n", b"1\n")
+    play(port, *SET_UP, required, group(b":OUTP:INT:STAT ON"), required, (b":OUTP:INT:TRIP?\n", b"1\n"))
+    play(port, *AT_REST)
+    assert any("required, and asserted now" in note for note in await device.prepare())
+    play(port, *AT_REST, *BEGIN)
+    await device.start(CHARGE)
+    play(port, (READ, b"0\n"), *OFF, (b":OUTP:INT:TRIP?\n", b"0\n"))
+    heard = await device.next(5.0)
+    while isinstance(heard, CellSample) or heard.kind is not CellEventKind.RUNTIME_ERROR:
+        heard = await device.next(5.0)
+    assert (
+        "the output is off: the output-enable line (pin 8 of the digital I/O) is not asserted" in heard.detail
+    )
