@@ -29,6 +29,7 @@ MOST_STREAMS = 200
 MOST_DATA_BYTES = 64 << 20
 MOST_SEEN = 20_000  # numbers of messages that a repeat is known by
 QUALITIES = ("good", "uncertain", "bad", "stale")
+EVERY_ONE = ("tele", "state/run/said", "state/scan/last")  # of other topics the newest is enough
 FOLLOWED = ("status", "describe", "tele", "state/#", "doc/#", "data/#", "alarm/#", "question/#")
 
 
@@ -92,6 +93,7 @@ class Mirror:
         listener: Callable[[Heard], None] | None = None,
         *,
         on_connection: Callable[[bool], None] | None = None,
+        on_missed: Callable[[], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         longest_s: float = 5.0,
@@ -103,13 +105,17 @@ class Mirror:
             station: its name, as in the topics.
             listener: called for every message that is no repeat, in order, after the mirror took it in.
             on_connection: told of every connection and every loss.
+            on_missed: called when a message names one before it that did not come: it is lost, or late.
             monotonic: clock, for tests.
             wall: clock, for tests.
             longest_s: the longest wait between two attempts to connect.
         """
+        self.station = station
         self._prefix = prefix(station) + "/"
         self._listener = listener or (lambda heard: None)
         self._on_connection = on_connection or (lambda connected: None)
+        self._on_missed = on_missed or (lambda: None)
+        self._newest: dict[str, int] = {}  # of each topic whose every message counts
         self._monotonic, self._wall = monotonic, wall
         self._mqtt = Mqtt(load, longest_s=longest_s, on_change=self._changed)
         self.connected = False
@@ -248,6 +254,15 @@ class Mirror:
         elif first == "data":
             self._take_data(rest, message.payload)
         self._listener(Heard(topic, body, message.payload, message.retain, hist))
+        if topic in EVERY_ONE:
+            self._look_for_a_gap(topic, body)
+
+    def _look_for_a_gap(self, topic: str, body: Mapping[str, Any]) -> None:
+        """See whether the message before this one came; the first one of all has nothing before it."""
+        seq, before, newest = int(body["seq"]), body.get("prev"), self._newest.get(topic)
+        self._newest[topic] = seq if newest is None else max(seq, newest)
+        if before is not None and newest is not None and before > newest:
+            self._on_missed()
 
     def _take_state(self, name: str, body: Mapping[str, Any], *, retained: bool) -> bool:
         """Keep a state; return whether it says anything new."""

@@ -75,10 +75,15 @@ class Page:
             )
         told = json.loads(broker)
         return Mirror(
-            lambda: load_address(told, role="viewer"), station, self._heard, on_connection=self._connection
-        )
+            lambda: load_address(told, role="viewer"), station, self._heard, on_connection=self._connection,
+            on_missed=self._missed,
+        )  # fmt: skip
 
     def _rows(self) -> None:
+        self.refill.wanted()
+
+    def _missed(self) -> None:
+        """A broker may swallow what a killed link had sent: the journal has it."""
         self.refill.wanted()
 
     def _heard(self, heard: object) -> None:

@@ -137,6 +137,37 @@ async def test_history_is_complete_over_a_late_start_and_a_lost_broker(tmp_path)
         broker.stop()
 
 
+async def test_what_the_broker_has_swallowed_is_filled_in(tmp_path, monkeypatch):
+    """As amqtt does with what a killed link had sent: acknowledged, and never delivered."""
+    broker = EmbeddedBroker(tmp_path / "broker").start()
+    try:
+        async with Station(tmp_path, broker) as station:
+            host = Host(station)
+            await host.begin()
+            await host.second()
+            async with page_beside(tmp_path, broker) as page:
+                await until(lambda: page.refill.filled, "the journal was read")
+                await complete(page, station.journal.path)
+                filled, take = page.refill.filled, page.mirror.take
+                await host.second()
+                await complete(page, station.journal.path)
+                assert page.refill.filled == filled, "nothing was missing"
+
+                swallowed = []
+                with monkeypatch.context() as patch:
+                    patch.setattr(
+                        page.mirror, "take",
+                        lambda said: swallowed.append(said) if said.topic.endswith("/tele") else take(said),
+                    )  # fmt: skip
+                    await host.second()
+                    await host.second()
+                    await until(lambda: len(swallowed) == 2, "two batches are gone")
+                await host.second()
+                await complete(page, station.journal.path)
+    finally:
+        broker.stop()
+
+
 async def test_without_a_journal_on_this_machine_it_shows_what_it_hears(tmp_path):
     broker = EmbeddedBroker(tmp_path / "broker").start()
     elsewhere = tmp_path / "elsewhere"
