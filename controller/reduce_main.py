@@ -82,11 +82,15 @@ def serve(connection: socket.socket, session: Session) -> None:
     """Answer messages until control is gone. A message that does not fit is logged and left out."""
     inbox = Inbox(connection)
     connection.sendall(frames.pack({"k": "ready"}))
+    idled_s = time.monotonic()
     while True:
+        # Detectors send a little all the time, also in a pause: silence is not waited for.
+        if not inbox.waiting() and time.monotonic() - idled_s >= IDLE_S:
+            _answer(connection, "display", session.idle())
+            idled_s = time.monotonic()
         try:
             body = inbox.get(IDLE_S)
         except queue.Empty:
-            _answer(connection, "display", session.idle())
             continue
         if body is None:
             return

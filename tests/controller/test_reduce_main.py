@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -541,6 +542,33 @@ def test_results_that_were_left_out_come_when_nothing_is_waiting(tmp_path, peer_
     assert late[0]["quantities"]
     now[0] += 60.0
     assert not of(list(session.idle()), "progress")  # once
+
+
+def test_what_is_left_out_comes_also_while_detectors_send_a_little_all_the_time():
+    """Natural background in a pause: it is never silent, and nothing is behind."""
+
+    class Still:
+        def handle(self, message, *, behind):
+            yield {"k": "taken"}
+
+        def idle(self):
+            yield {"k": "late"}
+
+    here, there = socket.socketpair()
+    server = threading.Thread(target=reduce_main.serve, args=(there, Still()), daemon=True)
+    server.start()
+    with here, there:
+        assert frames.unpack(frames.receive(here))["k"] == "ready"
+        ends_s, kinds = time.monotonic() + 20.0, set()
+        here.sendall(frames.pack({"k": "events"}))
+        while "late" not in kinds and time.monotonic() < ends_s:
+            kind = frames.unpack(frames.receive(here))["k"]
+            if kind == "taken":
+                here.sendall(frames.pack({"k": "events"}))
+            kinds.add(kind)
+        here.shutdown(socket.SHUT_WR)
+        server.join(10.0)
+    assert "late" in kinds
 
 
 def test_live_maps_of_a_running_pass(tmp_path, peer_in):
