@@ -110,8 +110,11 @@ def build(
                 trace=trace(table.line) if trace is not None else None,
                 shared=users[table.line] > 1,
             )  # fmt: skip
+        line = lines[table.line]
+        if isinstance(line, SharedLine) and (unit := settings.get("unit_id")) is not None:
+            line.of_unit(name, int(unit))
         driver = driver_class(table.driver)
-        devices[name] = driver(lines[table.line], name=name, clock=clock, settings=settings)
+        devices[name] = driver(line, name=name, clock=clock, settings=settings)
     roles = station.roles
     _heater_first(station, clock, lines)
     detectors = {

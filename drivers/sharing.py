@@ -83,6 +83,11 @@ class Sharing:
         """Let ``device``, which polls every ``period_s`` wall seconds, go before all others."""
         self._first[device] = _First(period_s, busy_s=UNKNOWN_BUSY * period_s)
 
+    @property
+    def first_ones(self) -> tuple[str, ...]:
+        """Devices that go first."""
+        return tuple(self._first)
+
     def is_first(self, device: str) -> bool:
         """Return whether ``device`` goes first."""
         return device in self._first
@@ -129,7 +134,7 @@ class Sharing:
             )
 
     def slot(
-        self, device: str, timeout_s: float, *, since_s: float, ready_s: float = 0.0
+        self, device: str, timeout_s: float, *, since_s: float, ready_s: float = 0.0, costs: float = 1.0
     ) -> tuple[float, float]:
         """Return how long a guest must still wait, and the time-out it gets when it asks.
 
@@ -138,15 +143,18 @@ class Sharing:
             timeout_s: what it would like.
             since_s: since when it is the next of all guests.
             ready_s: how long the line must still be silent before anybody can ask.
+            costs: time-outs that a request without an answer takes: 2 for a part of the unit that goes
+                first, whose late answer must be waited for as long again.
         """
         now_s = self.monotonic()
-        fits_s = min(timeout_s, max(self._longest_s(), self._least_s()))
+        fits_s = min(timeout_s, max(self._longest_s() / costs, self._least_s()))
         enough_s = min(fits_s, USUAL * self._takes_s[device] + SPARE_S) if device in self._takes_s else fits_s
         wait_s = max(
-            (self._wait_for(one, ready_s + enough_s, now_s) for one in self._first.values()), default=0.0
+            (self._wait_for(one, ready_s + costs * enough_s, now_s) for one in self._first.values()),
+            default=0.0,
         )
         if wait_s <= 0.0:
-            fits_s = max(min(fits_s, self._left_s(now_s) - ready_s), enough_s)
+            fits_s = max(min(fits_s, (self._left_s(now_s) - ready_s) / costs), enough_s)
             self.stats.cut += fits_s < timeout_s
             return 0.0, fits_s
         patience_s = PATIENCE_PERIODS * max(one.period_s for one in self._first.values())

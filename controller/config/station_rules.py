@@ -71,6 +71,24 @@ class _Rules:
     def broken(self, path: Path, complaint: str, limit: str = "") -> Problem:
         return problem(self.source, path, complaint, limit)
 
+    def _same_part(self, name: str, device: Mapping[str, Any], line: str, key: str) -> Problem | None:
+        """Several devices may be parts of one Modbus unit, each another one; None if that is so."""
+        mine = device.get("unit_id", 1), device.get(key, 0)
+        for other, table in self.devices.items():
+            if other == name:
+                break  # what comes behind it is told there
+            if table.get("line") != line or table.get("unit_id", 1) != mine[0]:
+                continue
+            if table.get("driver") != device.get("driver"):
+                return self.broken(
+                    ("device", name, "unit_id"), f"is that of device.{other}, which is something else"
+                )
+            if table.get(key, 0) == mine[1]:
+                return self.broken(
+                    ("device", name, key), f"is the {key} of device.{other} as well: give it another one"
+                )
+        return None
+
     def wiring(self) -> Iterator[Problem]:
         """Lines exist, are not shared by accident, and no port is used twice."""
         users: dict[str, dict[object, str]] = {}
@@ -93,6 +111,10 @@ class _Rules:
             modbus = (model is not None and model.modbus) or "unit_id" in device  # also from elsewhere
             unit = _word(device.get("unit_id", 1)) if modbus else "whole line"
             others = users.setdefault(line, {})
+            if modbus and model is not None and model.one_of and unit in others:
+                if clash := self._same_part(name, device, line, model.one_of):
+                    yield clash
+                continue
             if others and (unit in others or "whole line" in (unit, *others)):
                 other = others.get(unit) or next(iter(others.values()))
                 yield self.broken(

@@ -171,7 +171,7 @@ def host_pid(around: Around) -> Fitted:
         supply.advance(around.clock.now_s())  # it is the one that lets the holder's time pass
         return world.holder.pt100_k
 
-    thermometer = M7015Twin([pt100_k], around.clock)
+    thermometer = M7015Twin([pt100_k, lambda: world.holder.ambient_k], around.clock)  # 1: the room
 
     def tables(ports: Mapping[str, str]) -> str:
         return (

@@ -1,6 +1,7 @@
 """Many instruments on one pair: the one that heats is never late for a dead, slow or babbling neighbour."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -299,3 +300,63 @@ def test_two_that_come_first_share_with_a_guest():
     polls = in_virtual_time(run)
     assert polls.failed == 0
     assert polls.worst_s < PERIOD_S
+
+
+ROOM, LATE_S, PART_PERIOD_S = 7, 0.25, 0.5
+
+
+class LateChannel(Bus):
+    """Register 7 of unit 1, another channel of the module that the heater reads, is answered late."""
+
+    def arrives(self, data, when_s):
+        late = data[0] == 1 and data[2] == 2 and data[4] == ROOM
+        super().arrives(data, when_s + (self.late_s if late else 0.0))
+
+
+def parts_of_one_unit(*, told, late_s=LATE_S):
+    """Return the polls of a heater whose module has a second, slow channel, and a third unit beside it."""
+
+    async def run(loop):
+        bus = LateChannel([Unit(1, answers_s=0.02), Unit(2)])
+        bus.late_s = late_s
+        line = SharedLine("bus", bus, monotonic=loop.time)
+        line.first("heater", PART_PERIOD_S)
+        if told:
+            line.of_unit("heater", 1)
+            line.of_unit("room", 1)
+            line.of_unit("guest 2", 2)
+        await line.open()
+        asking = [asyncio.create_task(room(line)), asyncio.create_task(guest(line, 2, every_s=0.05))]
+        try:
+            return await heat(line, period_s=PART_PERIOD_S, for_s=60.0)
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+            await line.close()
+
+    async def room(line):
+        modbus = ModbusRtu(line, 1, device="room", timeout_s=0.3)
+        while True:
+            with contextlib.suppress(NoReply):
+                await modbus.read_holding(ROOM)
+            await asyncio.sleep(0.05)
+
+    return in_virtual_time(run)
+
+
+def test_the_late_answer_of_a_channel_never_passes_for_the_heaters():
+    """A reply names the unit, not the channel: that of the room would be the plate's temperature."""
+    polls = parts_of_one_unit(told=True)
+    assert polls.failed == 0
+    assert len(polls.late_s) == 119
+    assert polls.worst_s < PART_PERIOD_S
+    with pytest.raises(AssertionError):  # taken for one unit each, the channels are mixed up
+        parts_of_one_unit(told=False)
+
+
+def test_a_second_channel_that_answers_costs_the_heater_nothing():
+    polls = parts_of_one_unit(told=True, late_s=0.0)
+    assert polls.failed == 0
+    assert len(polls.late_s) == 119
+    assert polls.worst_s < PART_PERIOD_S / 2

@@ -26,6 +26,7 @@ class Instrument(Table):
     plays: ClassVar[frozenset[str]] = frozenset()  # the roles of a station that this instrument can play
     line_kinds: ClassVar[tuple[str, ...]] = ()  # a serial server makes tcp of a serial port
     modbus: ClassVar[bool] = False  # several of them share a line, told apart by unit_id
+    one_of: ClassVar[str] = ""  # key that tells several devices of one unit apart
     energises: ClassVar[bool] = False  # a heater: it needs a relay of the I/O box in series
     usual_line: ClassVar[Mapping[str, int]] = {}  # "port", "baud": as it leaves its maker, for new files
     usual_period: ClassVar[str] = "1 s"  # for new files

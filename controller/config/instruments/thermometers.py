@@ -19,6 +19,7 @@ class M7015(Device):
     plays: ClassVar[frozenset[str]] = frozenset()
     line_kinds: ClassVar[tuple[str, ...]] = ("serial", "tcp")
     modbus: ClassVar[bool] = True
+    one_of: ClassVar[str] = "channel"
     usual_period: ClassVar[str] = "0.5 s"
 
     driver: Literal["icpdas_m7015"]
