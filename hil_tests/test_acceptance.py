@@ -13,7 +13,7 @@ import pytest
 
 from hil_tests.acceptance.report import Report, Row, data_of, page_of, write
 from hil_tests.acceptance.subject import Asked, Measure
-from hil_tests.harness import REPOSITORY, World
+from hil_tests.harness import REPOSITORY, World, a_bench, edited_station
 
 DUMMY = "100 kohm, 0.25 W, 1 %"
 
@@ -180,3 +180,51 @@ def test_limits(value: Any, limits: dict[str, Any], verdict: str) -> None:
     measure = Measure(Report(), "t")
     measure("w", value, **limits)
     assert [row.verdict for row in measure.rows] == [verdict]
+
+
+LEAVE = """
+[acceptance]
+stage = { distance = "0.5 mm", home = true, confirmed_by = "A. Tester", confirmed_on = 2026-11-22 }
+"""
+MOVING = "test_moving or test_limits or test_homing"
+
+
+@pytest.mark.slow
+def test_a_stage_moves_by_leave_alone(tmp_path: Path) -> None:
+    """Without leave of the station file, or of the command line, it stands where it stood."""
+    more = ("--with", "stage=zaber_ascii", "--with", "pixe=none", "--with", "pige=none")
+    with a_bench(tmp_path / "bench", warm=False, speed=5.0, seed=1, more=more) as bench:
+        may = edited_station(bench, tmp_path / "may.toml", lambda text: text + LEAVE)
+
+        def stood() -> dict[str, Any]:
+            return dict(bench.ask("counters")["twins"]["stage"])
+
+        before = stood()
+        for station, words, why in (
+            (bench.station, ("--allow-energise",), "moves: not without leave in the station file"),
+            (may, (), "energises (the motors of the stage): not without --allow-energise"),
+        ):
+            told = "--station", station, "--report", tmp_path / "no.html", "-k", MOVING, *words
+            assert accept(*told) == 0
+            rows = data_of((tmp_path / "no.html").read_text())["rows"][1:]
+            assert len(rows) == 3
+            assert all(row["verdict"] == "skip" and row["reason"].startswith(why) for row in rows), rows
+        assert stood()["position_um"] == before["position_um"]
+        assert stood()["moves"] == before["moves"]
+
+        path = tmp_path / "yes.html"
+        assert accept("--station", may, "--report", path, "--allow-energise", "-k", MOVING) == 0
+        after = stood()
+    data = data_of(path.read_text())
+    (stage,) = [one for one in data["instruments"] if one["role"] == "stage"]
+    assert stage["serial"]
+    assert stage["firmware"]
+    rows = data["rows"][1:]
+    assert {row["verdict"] for row in rows} <= {"pass", "told"}, rows
+    told = {row["what"]: row["value"] for row in rows}
+    assert (told["serial number"], told["firmware"]) == (stage["serial"], stage["firmware"])
+    assert told["moved by leave of"] == "A. Tester"
+    for what in ("axis x there, off by", "axis y and back, off by", "axis x to 49.010 mm is refused"):
+        assert what in told, sorted(told)
+    assert after["moves"] > before["moves"]
+    assert data["energised"]

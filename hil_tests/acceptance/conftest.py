@@ -19,7 +19,7 @@ from hil_tests.harness import World
 BENCH_DUMMY_OHM = 100e3
 
 
-ORDER = "identity", "heater", "cell", "beamline", "detectors"
+ORDER = "identity", "heater", "cell", "beamline", "detectors", "stage"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
