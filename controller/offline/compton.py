@@ -58,14 +58,20 @@ class ComptonReport:
             yield from _depth_arrays(self)
 
 
-def make_report(recorded: Sequence[Recorded], options: Options, factors: Sequence[float]) -> ComptonReport:
-    """Analyse recordings: one alone, or the depth regions of one cell. Raises ValueError."""
+def make_report(
+    recorded: Sequence[Recorded], options: Options, factors: Sequence[float], name: str = ""
+) -> ComptonReport:
+    """Analyse recordings: one alone (``name`` if not that of its file), or the depth regions of one cell.
+
+    Raises:
+        ValueError: the regions do not belong together.
+    """
     analyses = tuple(
         analyse(one.spectra, one.bins, one.mask, at_depth(options.setup, factor))
         for one, factor in zip(recorded, factors, strict=True)
     )
     mixing, depth = options.mixing, None
-    names = tuple(one.path.stem for one in recorded)
+    names = tuple(name or one.path.stem for one in recorded)
     if mixing is not None:
         if len({one.bins for one in recorded}) != 1:
             raise ValueError("the depth regions have different energy bins: reduce them with the same ones")
@@ -272,7 +278,7 @@ def _merge(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> Comp
         total.merge(one)
     notes = (f"{len(parts)} files added",)
     recorded = finish(args.files[0], first.kind, total, dark, usable, options, notes)
-    return make_report([recorded], options, options.attenuation)
+    return make_report([recorded], options, options.attenuation, f"{len(parts)} files")
 
 
 def _row(data: Mapping[str, Any]) -> Mapping[str, Any]:

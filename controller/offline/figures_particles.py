@@ -68,7 +68,7 @@ def trace(report: ParticleReport) -> Figure:
     top.set_yscale("symlog", linthresh=10)
     top.set_ylim(bottom=0)
     counted = ", ".join(f"{len(e)} events of {n}" for n, e in zip(lines, report.result.events, strict=True))
-    top.set_title(f"{report.trace.path.name}: {counted}; highest sample per {SHOWN_BINS}th of the trace")
+    top.set_title(f"{report.name}: {counted}; highest sample per {SHOWN_BINS}th of the trace")
     top.set_xlabel(f"time / {unit}")
     top.set_ylabel("counts per sample")
     if len(lines) > 1:

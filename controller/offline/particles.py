@@ -61,11 +61,13 @@ class Calibration:
 class ParticleReport:
     """A reduced trace."""
 
-    def __init__(self, trace: RecordedTrace, options: Options, result: TraceResult | None = None) -> None:
-        """Reduce a trace, or take what is ``result`` of it."""
+    def __init__(
+        self, trace: RecordedTrace, options: Options, result: TraceResult | None = None, name: str = ""
+    ) -> None:
+        """Reduce a trace, or take what is ``result`` of it; ``name`` is for figures, if not the file's."""
         from controller.offline.particles_text import data_of, text_of
 
-        self.trace, self.options = trace, options
+        self.trace, self.options, self.name = trace, options, name or trace.path.name
         self.dwell_s = options.dwell_s or trace.dwell_s
         self.result = result or reduce_trace(trace, options)
         self.ratios = ratios_of(self.result, options, self.dwell_s)
@@ -243,7 +245,8 @@ def _pool(args: argparse.Namespace, parts: Sequence[Mapping[str, Any]]) -> Parti
     if options.coincidence_s is not None and dwell_s:
         gap += round(options.coincidence_s / dwell_s)
     trace = _one_after_another(args.files, options, particles_pool.shifts(results, gap))
-    return ParticleReport(trace, options, particles_pool.pooled(results, gap))
+    pooled = particles_pool.pooled(results, gap)
+    return ParticleReport(trace, options, pooled, f"{len(args.files)} files")
 
 
 def _one_after_another(files: Sequence[Path], options: Options, shifts: Sequence[int]) -> RecordedTrace:

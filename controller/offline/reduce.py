@@ -10,8 +10,10 @@ import argparse
 import difflib
 import importlib
 import json
+import os
 import re
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from controller.offline import (
     one_thread,  # noqa: F401  # before anything that loads numpy
     results_out,
 )
-from controller.offline.campaign_work import Answer
+from controller.offline.campaign_work import Answer, sha256
 from controller.offline.product import pack, produce, unpack, unpack_product
 from controller.offline.results_out import Result
 from controller.offline.technique import Job, Problems, Technique
@@ -177,9 +179,8 @@ def _results(args: argparse.Namespace) -> list[Result]:
 def _merged(args: argparse.Namespace) -> Result:
     """Add the sums of all files up, in their order. A file that cannot be read is an error, not a gap."""
     merge = args.chosen.merge
-    twice = sorted({str(file) for file in args.files if args.files.count(file) > 1})
-    if twice:
-        raise Problems([f"{file}: given twice, it would be counted twice" for file in twice])
+    if twice := _twice(args.files):
+        raise Problems(twice)
     if args.dask:
         answers = _spread(args, campaign.plan_parts(args, _module(args), send=args.send))
     else:
@@ -198,6 +199,22 @@ def _merged(args: argparse.Namespace) -> Result:
     report = merge.finish(args, [unpack(one.product) for one in answers if one.product is not None])
     inputs = tuple(dict.fromkeys((*args.files, *merge.also(args))))
     return Result(args.files[0], inputs, produce(report, args.figures if args.out else None))
+
+
+def _twice(files: Sequence[Path]) -> list[str]:
+    """Say which files would be counted twice: the same one, or a copy. Content is read where sizes agree."""
+    problems, sizes = [], defaultdict[int, list[Path]](list)
+    for file, times in Counter(files).items():
+        if times > 1:
+            problems.append(f"{file}: given twice, it would be counted twice")
+        if file.is_file() and os.access(file, os.R_OK):  # what cannot be read is told by who reads it
+            sizes[file.stat().st_size].append(file)
+    first: dict[str, Path] = {}
+    for file in (file for alike in sizes.values() if len(alike) > 1 for file in alike):
+        known = first.setdefault(sha256(file), file)
+        if known != file:
+            problems.append(f"{file} has the same content as {known}: it would be counted twice")
+    return problems
 
 
 def _part(args: argparse.Namespace, file: Path) -> Answer:

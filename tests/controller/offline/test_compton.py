@@ -154,7 +154,9 @@ def test_merged_files_are_their_sum(cell, capsys, tmp_path):
     for name, part in (("a.bin", raw[:cut]), ("b.bin", raw[cut:])):
         (tmp_path / name).write_bytes(part)
     (whole,) = run(capsys, cell / "three.bin", *options(cell))
-    (merged,) = run(capsys, tmp_path / "a.bin", tmp_path / "b.bin", *options(cell), "--merge")
+    drawn = ("--figures", "svg", "--out", tmp_path / "out")
+    (merged,) = run(capsys, tmp_path / "a.bin", tmp_path / "b.bin", *options(cell), "--merge", *drawn)
+    assert ">2 files: " in (tmp_path / "out" / "a-spectrum.svg").read_text()  # the title
     for key in ("number", "hits", "singles", "discarded_hits", "acceptance_mean"):
         assert merged["frames"][key] == whole["frames"][key]
     assert merged["S"]["value"] == pytest.approx(whole["S"]["value"], rel=0.01)  # the pattern began anew

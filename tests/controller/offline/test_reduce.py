@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 from controller.offline import reduce
@@ -260,6 +261,22 @@ def test_a_file_of_a_merge_that_is_not_there_is_named_once(capsys, tmp_path):
     assert (code, out) == (2, "")
     for line, name in zip(err.splitlines(), "ab", strict=True):
         assert line.count(f"{name}.npz") == 1
+
+
+def test_a_copy_of_a_file_is_not_counted_twice(capsys, tmp_path):
+    first = tmp_path / "a.npz"
+    np.savez(first, Fe=np.arange(12).reshape(3, 4))
+    copy, other = tmp_path / "copied.npz", tmp_path / "other.npz"
+    copy.write_bytes(first.read_bytes())
+    np.savez(other, Fe=np.arange(12)[::-1].reshape(3, 4))
+    assert other.stat().st_size == first.stat().st_size
+    code, out, err = run(capsys, "maps", first, other, copy, "--merge")
+    assert (code, out) == (2, "")
+    assert err == f"operando reduce: {copy} has the same content as {first}: it would be counted twice\n"
+    code, _, err = run(capsys, "maps", first, first, "--merge")
+    assert (code, err) == (2, f"operando reduce: {first}: given twice, it would be counted twice\n")
+    code, _, err = run(capsys, "maps", first, other, "--merge")
+    assert (code, err) == (0, "")
 
 
 def test_a_run_is_handed_to_its_own_reduction(capsys, tmp_path):
