@@ -73,7 +73,7 @@ class Live:
         return self.seen.page.evaluate(script, selector)
 
     def reading(self, name: str, part: str = "figure") -> str:
-        return self.seen.text(f"#numbers [data-key='{name}'] .{part}")
+        return self.seen.text(f"#numbers [data-key='{name}'] .{part}").replace("\u00a0", " ")
 
 
 def _array(*given: Any) -> Any:
@@ -168,7 +168,10 @@ def settled(live: Live) -> bool:
     script = (
         "(() => { const p = operando.model.products.get('profile/Li'); return [p.scan, p.passes.length]; })()"
     )
-    return live.seen.page.evaluate(script) == [last["scan"], len(last["passes"])]
+    told = live.rows("progress")[-1]["body"]["quantities"]  # reduce owes it for the last pass, too
+    return "cathode.soc_beam" in told and live.seen.page.evaluate(script) == [
+        last["scan"], len(last["passes"])
+    ]  # fmt: skip
 
 
 def readings(live: Live) -> None:

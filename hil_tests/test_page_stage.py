@@ -5,7 +5,9 @@ States that a run reaches seldom. That the values are those of a run is tested i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -67,9 +69,75 @@ def test_it_fits_phone_laptop_and_wall(chrome: Browser, running: str) -> None:
         closed(seen, running)
 
 
+NOTES = """[...document.querySelectorAll('.number .more')].filter(one => one.offsetHeight).map(one => {
+  const range = document.createRange(), text = one.firstChild, lines = new Map();
+  const floor = one.getBoundingClientRect().bottom;
+  for (let k = 0; text && k < text.length; k++) {
+    range.setStart(text, k); range.setEnd(text, k + 1);
+    const { top, height } = range.getBoundingClientRect();
+    const at = Math.round(top);
+    if (height && top + height / 2 < floor) lines.set(at, (lines.get(at) ?? '') + text.data[k]);
+  }
+  return [...lines.values()].map(line => line.replaceAll('\u00a0', ' ').trim());
+})"""
+
+
+@pytest.mark.parametrize("size", ["phone", "laptop", "wall"])
+def test_a_number_and_its_unit_stay_together_under_a_reading(
+    chrome: Browser, running: str, size: str
+) -> None:
+    """On the wall, where there is one line, whole notes are left out, none is cut."""
+    seen = opened(chrome, running, size)
+    temperature, _, _, charge, *_ = seen.page.evaluate(NOTES)
+    for lines in (temperature, charge):
+        for part in " ".join(lines).split(" · "):
+            assert sum(part.strip("· ") in line for line in lines) == 1, lines
+    assert "target 333.0 K · ± 1.0 K" in " ".join(temperature)
+    assert ("59.9 °C" in " ".join(temperature)) is (size != "wall")
+    closed(seen, running)
+
+
+def test_a_tab_in_the_background_tells_it(chrome: Browser) -> None:
+    """As Mainsail does: the title has the answers and how far it is, the icon a ring of that part."""
+    for scene, title in (
+        ("running", r"^Safe · Running \d\d % · bench$"),
+        ("tripped", r"^⚠ Tripped · Ended by a trip · bench$"),
+        ("stale", r"^Not known · Not known · bench$"),
+    ):  # fmt: skip
+        with served(scene) as address:
+            seen = opened(chrome, address)
+            assert re.match(title, seen.page.title()), seen.page.title()
+            icon = unquote(seen.page.get_attribute('link[rel="icon"]', "href") or "")
+            assert icon.startswith("data:image/svg+xml,<svg ")
+            assert ("dasharray" in icon) is (scene == "running")
+            assert ("#d3302f" in icon) is (scene == "tripped")
+            if scene == "running":
+                part = float(re.search(r'dasharray="([\d.]+) ', icon)[1]) / (2 * np.pi * 13)  # type: ignore[index]
+                assert part == pytest.approx(float(seen.page.title().split()[3]) / 100.0, abs=0.02)
+            closed(seen, address)
+
+
+def test_one_cursor_over_all_that_has_time(chrome: Browser, running: str) -> None:
+    """What the cell did when the beam saw something: pointing at one plot reads out the others."""
+    seen = opened(chrome, running)
+    seen.page.hover("#soc .u-over", position={"x": 150, "y": 40})
+    seen.until("[...document.querySelectorAll('#trends .readout')].every(one => /\\d/.test(one.innerText))")
+    closed(seen, running)
+
+
+def test_a_run_that_has_just_begun_has_an_axis_of_a_minute(chrome: Browser, running: str) -> None:
+    seen = opened(chrome, running)
+    assert seen.page.evaluate(
+        "import('/plot.js')"
+        ".then(({ spanned }) => [spanned(100, 103), spanned(100, 900), spanned(null, null)])"
+    ) == [[100, 160], [100, 900], [0, 1]]
+    closed(seen, running)
+
+
 @pytest.mark.parametrize(
-    ("scene", "theme"), [("running", "light"), ("running", "dark"), ("tripped", "light"), ("stale", "dark")]
-)
+    ("scene", "theme"), [("running", "light"), ("running", "dark"), ("tripped", "light"), ("stale", "dark"),
+                         ("early", "light"), ("ended", "dark")],
+)  # fmt: skip
 def test_a_screen_reader_finds_its_way(chrome: Browser, scene: str, theme: str) -> None:
     """axe-core: labels, landmarks, headings, contrast of text."""
     with served(scene) as address:

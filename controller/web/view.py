@@ -254,7 +254,7 @@ class View:
         """Return everything but history and products."""
         return {
             "k": "snapshot", "protocol": 1, "version": VERSION,
-            "station": self._mirror.describe.get("station", ""),
+            "station": self._mirror.describe.get("station") or self._mirror.station,
             "t": self._wall(), "run": self.run, "host": self.host(),
             "describe": without_envelope(self._mirror.describe),
             "states": shown(self.states), "alarms": self.alarms(), "questions": self.questions(),

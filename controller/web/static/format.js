@@ -123,3 +123,9 @@ export function clock(wall_s, { seconds = true } = {}) {
 export function plural(count, one, many = `${one}s`) {
   return `${count} ${count === 1 ? one : many}`;
 }
+
+const SHORT_PART = 26; // letters: what is longer may wrap anywhere
+
+/** Join short notes with dots so that a line ends between two of them, never between a number and its unit. */
+export const notes = (parts) => parts.filter(Boolean)
+  .map((part) => (part.length <= SHORT_PART ? part.replaceAll(" ", "\u00a0") : part)).join(" ·\u00a0");

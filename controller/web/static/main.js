@@ -56,14 +56,20 @@ function connection() {
     const begins = lost && !model.link.ever && !model.host;
     const closed = model.ended();
     const ended = lost && (closed || model.state("run/state").v === "ended");
-    const kind = !lost ? "live" : begins ? "waiting" : closed ? "ended" : "lost";
+    const never = model.never();
+    const kind = !lost ? "live" : begins || never ? "waiting" : closed ? "ended" : "lost";
     setAttr(document.documentElement, "data-link", kind);
     setAttr(byId("link"), "data-state", kind);
     const late = model.host?.hist ? ", filling in what was missed" : model.complete ? "" : ", loading";
-    setText(byId("link-text"), !lost ? `live${late}` : begins ? "connecting" : closed ? "run ended" : "not live");
+    setText(byId("link-text"), !lost ? `live${late}` : begins ? "connecting" : never ? "waiting for a first run" : closed ? "run ended" : "not live");
     banner.hidden = !lost || begins;
     if (banner.hidden) return;
-    setAttr(banner, "data-calm", Boolean(ended));
+    setAttr(banner, "data-calm", Boolean(ended || never));
+    if (never) {
+      setText(what, "No run has been begun at this station yet.");
+      setText(since, "The first one appears here by itself: operando run EXPERIMENT --station STATION");
+      return;
+    }
     if (closed) {
       setText(what, `This run ended at ${format.clock(closed.t)}. Below is its last state.`);
       setText(since, `${capital(format.age(Math.max(3, 10 * Math.floor((model.now() - closed.t) / 10))))} ago. The next run appears here by itself.`);

@@ -64,6 +64,12 @@ export class Model {
     return this.host.away ? { text: this.host.away, since_s: this.host.since, link: false, ended: this.host.ended ?? null } : null;
   }
 
+  /** Whether this station has never been heard of: no run was begun since the page began, and the journal holds none. */
+  never() {
+    const lost = this.lost();
+    return Boolean(lost && !lost.link && !lost.ended && !this.host.boot && !this.host.state && !this.states.size);
+  }
+
   /** Return how the run that is shown has ended, {run, t, outcome, code, text, began}; null while it runs and when that is not known. */
   ended() {
     return this.lost()?.ended ?? null;

@@ -13,6 +13,11 @@ const AXIS_FONT = "12px system-ui, sans-serif";
  * tell(value, sigma)}. Data: an array of x, then for each series its values, and for those with ``error`` low
  * and high beside: {x, series: [{v, low, high}]}; null where nothing is known.
  */
+const LEAST_SPAN_S = 60; // of an axis of time: a run that has just begun has no ticks of parts of a second
+
+/** Return the range of an axis of time, a minute at least. */
+export const spanned = (low, high) => (low == null ? [0, 1] : [low, Math.max(high, low + LEAST_SPAN_S)]);
+
 export class Plot {
   constructor({ name, height = 150, x = {}, y = {}, series, marks = () => [], areas = () => [], sync = null }) {
     Object.assign(this, { name, height, xAxis: x, yAxis: y, series, marks, areas, sync });

@@ -63,6 +63,8 @@ export function safe(model) {
   const latched = model.alarms.filter((alarm) => alarm.latch !== false);
   const held = model.alarms.filter((alarm) => alarm.latch === false);
   if (lost?.ended) return after(model, lost.ended, latched);
+  if (model.never())
+    return { level: "unknown", icon: "unknown", word: "Not known", alarms: [], text: "Nothing is measured or watched here before a first run. What the instruments say now: operando check STATION" };
   if (lost) {
     const last = latched.length ? `Tripped when last heard: ${latched[0].text}.` : "";
     return {
@@ -147,6 +149,7 @@ export function running(model) {
   const where = number != null && top.length ? `Step ${number} of ${top.length}${title ? `: ${title}` : ""}` : title ?? "";
   if (lost) {
     if (lost.ended) return closed(lost.ended, top, model);
+    if (model.never()) return { level: "unknown", icon: "none", word: "No run yet", text: "Nothing has been begun at this station." };
     if (state === "ended") return { ...ended(model, top), level: "unknown" };
     const heard = state ? `When last heard: ${state}. ${where}` : "Nothing has been heard yet.";
     return { level: "unknown", icon: "unknown", word: "Not known", text: heard.trim() };
@@ -204,6 +207,8 @@ export function lithium(model) {
   const beam = estimate(quantities?.[`${found?.layer}.soc_beam`]);
   const charge = fromState(model.state("soc/charge")) ?? estimate(quantities?.[`${found?.layer}.soc_charge`]);
   const more = { beam, charge, layer: found?.layer ?? null, t, z: model.state("soc/z").v, found };
+  if (!found && model.never())
+    return { level: "unknown", icon: "none", word: "No measurement yet", text: "The first scan is its own reference; from the second on this is answered.", ...more };
   if (!found) {
     const text = model.passes.length
       ? (lost ? "No pass could be compared with the reference scan." : "Passes come, but none can be compared with the reference scan yet.") : "No pass of the beam has ended yet.";

@@ -16,11 +16,34 @@ export function answers(model) {
     time(told.running);
     gauge(byId("gauge"), told.lithium, model.old());
     said = speak(said, told);
-    document.title = `${told.safe.level === "alarm" ? "⚠ " : ""}${told.safe.word} · ${told.running.word} · ${model.station || "operando"}`;
+    tab(model, told);
   };
   model.when(["state:*", "alarms", "host", "link", "passes", "events", "snapshot", "states"], draw);
   setInterval(draw, 5000); // times go on while nothing comes
   draw();
+}
+
+/** What a tab in the background says: the answers and how far the run is, in words and as a ring in its icon. */
+function tab(model, { safe, running }) {
+  const part = safe.level === "unknown" || running.part == null ? null : Math.min(1, running.part);
+  const far = part == null ? "" : ` ${Math.floor(part * 100)} %`;
+  document.title = `${safe.level === "alarm" ? "⚠ " : ""}${safe.word} · ${running.word}${far} · ${model.station || "operando"}`;
+  const href = icon(safe.level === "alarm" ? "alarm" : running.level, part);
+  const link = document.querySelector('link[rel="icon"]');
+  if (link.getAttribute("href") !== href) link.setAttribute("href", href);
+}
+
+const COLOURS = { ok: "#1a8f5a", info: "#2f7fd6", warn: "#c98500", alarm: "#d3302f", unknown: "#7d8894" };
+const ROUND = 2 * Math.PI * 13;
+
+/** A full disc after a trip, a ring that closes with the run, an empty one where nothing is known. */
+function icon(level, part) {
+  const colour = COLOURS[level] ?? COLOURS.unknown;
+  const disc = level === "alarm" ? `<circle cx="16" cy="16" r="15" fill="${colour}"/><path d="M16 7v11M16 22v3" stroke="#fff" stroke-width="4"/>` : "";
+  const ring = disc ? "" : `<circle cx="16" cy="16" r="13" fill="none" stroke="${colour}" stroke-opacity=".3" stroke-width="6"/>`;
+  const done = disc || part == null ? "" : `<circle cx="16" cy="16" r="13" fill="none" stroke="${colour}" stroke-width="6" `
+    + `stroke-dasharray="${(Math.round(part * 50) / 50 * ROUND).toFixed(1)} 99" transform="rotate(-90 16 16)"/>`;
+  return `data:image/svg+xml,${encodeURIComponent(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">${disc}${ring}${done}</svg>`)}`;
 }
 
 function show(name, { level, icon, word, text }) {

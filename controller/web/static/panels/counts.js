@@ -29,7 +29,7 @@ export function counts(model) {
     root.replaceChildren(...parts);
     const bad = model.passes.filter((one) => !one.good).length;
     const text = model.passes.length ? `${format.plural(model.passes.length, "pass", "passes")}${bad ? `, ${bad} quarantined` : ", all good"}` : "";
-    setText(byId("counts-age"), `${model.old() ? "OLD: " : ""}${text}`);
+    setText(byId("counts-age"), text ? `${model.old() ? "OLD: " : ""}${text}` : "");
   };
   model.when(["state:result/*", "state:scan/now", "passes", "states", "link", "host"], draw);
 }

@@ -9,11 +9,11 @@ const LATE_S = 5; // a good value this old shows its age
 const READINGS = [
   { name: "heater/temperature", label: "Temperature", unit: "K", more: (model, { v, e }) => {
     const target = model.value("heater/target");
-    return [format.celsius(v), target == null ? "no target" : `target ${format.text(target, "K")}`, e ? `± ${format.fixed(e, 1)} K` : ""];
+    return [target == null ? "no target" : `target ${format.text(target, "K")}`, e ? `± ${format.fixed(e, 1)} K` : "", format.celsius(v)];
   } },
   { name: "cell/voltage", label: "Cell voltage", unit: "V", more: (model) => [phase(model)] },
   { name: "cell/current", label: "Current", unit: "A", more: (model, { v }) => [v == null ? "" : v > 0 ? "charging" : v < 0 ? "discharging" : "no current"] },
-  { name: "cell/charge", label: "Charge passed", unit: "C", more: (_model, { v, e }) => [v == null ? "" : `${format.significant(v, 4)} C`, e ? `± ${format.text(e, "C")}` : ""] },
+  { name: "cell/charge", label: "Charge passed", unit: "C", more: (_model, { v, e }) => [e ? `± ${format.text(e, "C")}` : "", v == null ? "" : `${format.significant(v, 4)} C`] },
   { name: "beam/current", label: "Beam", unit: "A", more: (model) => {
     const blanked = model.value("beam/blanked");
     return [blanked == null ? "" : blanked ? "blanked" : "on the sample", model.value("beam/permit") === false ? "no permit" : ""];
@@ -43,7 +43,7 @@ function one(element, { name, unit, more }, model) {
   setText(element.querySelector(".unit"), shown);
   const beside = good ? more(model, state).filter(Boolean) : [idle ? "open circuit: not measured" : trouble(state, old_s)];
   if (good && old_s > LATE_S) beside.push(`${format.age(old_s)} old`);
-  setText(element.querySelector(".more"), beside.join(" · "));
+  setText(element.querySelector(".more"), format.notes(beside));
 }
 
 /** Whether nobody measures this now because the circuit is open. */
@@ -68,8 +68,8 @@ function scan(model) {
   const now = model.state("scan/now");
   if (!now.v || model.ended()) return [];
   const { name, n, line, lines, quarantined } = now.v;
-  const more = [lines > 1 ? `line ${line} of ${lines}` : "", quarantined ? format.plural(quarantined, "pass", "passes") + " quarantined" : ""];
-  return [{ name: "scan", label: `Scan ${name}`, told: `pass ${n}`, more: more.filter(Boolean).join(" · "), quality: now.q }];
+  const more = [lines > 1 ? `line ${line} of ${lines}` : "", quarantined ? `${quarantined} quarantined` : ""];
+  return [{ name: "scan", label: `Scan ${name}`, told: `pass ${n}`, more: format.notes(more), quality: now.q }];
 }
 
 function plain(element, { label, told, more, quality }) {

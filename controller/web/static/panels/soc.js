@@ -2,7 +2,7 @@
 
 import { byId, setAttr, setText } from "../dom.js";
 import * as format from "../format.js";
-import { Plot } from "../plot.js";
+import { Plot, spanned } from "../plot.js";
 import { asTable, table } from "./table.js";
 
 const [BEAM, CHARGE] = ["soc/beam", "soc/charge"];
@@ -10,7 +10,7 @@ const [BEAM, CHARGE] = ["soc/beam", "soc/charge"];
 export function soc(model) {
   const percent = (value, sigma) => format.percent(value / 100, sigma == null ? null : sigma / 100);
   const plot = new Plot({
-    name: "State of charge, %", height: 300, x: { time: true }, y: { label: "state of charge, %", size: 46 },
+    name: "State of charge, %", height: 300, sync: "trends", x: { time: true, range: (_u, low, high) => spanned(low, high) }, y: { label: "state of charge, %", size: 46 },
     series: [
       { label: "from charge", colour: "--c2", error: true, tell: percent, spanGaps: true },
       { label: "from the beam", colour: "--c1", kind: "points", error: true, tell: percent },

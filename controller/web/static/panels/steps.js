@@ -27,7 +27,7 @@ export function steps(model) {
         element.style.setProperty("--share", share.toFixed(4));
         const part = part_of(step, began, elapsed);
         element.querySelector(".bar i").style.width = part == null ? "" : `${(part * 100).toFixed(1)}%`;
-        setText(element.querySelector(".name"), `${step.number}. ${name(step, all)}`);
+        setText(element.querySelector(".name"), `${step.number}.\u00a0${name(step, all)}`);
         setText(element.querySelector(".when"), when(step, state, began, elapsed));
       });
   };

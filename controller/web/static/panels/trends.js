@@ -2,7 +2,7 @@
 
 import { byId, setAttr, setText } from "../dom.js";
 import * as format from "../format.js";
-import { Plot } from "../plot.js";
+import { Plot, spanned } from "../plot.js";
 import { together } from "../series.js";
 import { asTable, table } from "./table.js";
 
@@ -26,6 +26,8 @@ export function trends(model) {
       { y: rule[edge] * scale, colour: "--alarm", text: `${text} ${format.text(rule[edge], rule.unit)}` }))));
   const switched = () => model.events.filter((event) => event.kind === "cell" && /\bcv\b|constant voltage/i.test(`${event.what ?? ""} ${event.text}`))
     .map((event) => ({ x: event.t, colour: "--c4", text: "CC → CV" }));
+  const tripped = () => model.events.filter((event) => event.kind === "trip").slice(-3)
+    .map((event) => ({ x: event.t, colour: "--alarm", text: "trip" }));
   const guardBand = (scale) => () => {
     const rules = (model.last("guard/rules") ?? []).filter((rule) => rule.channel === "heater/temperature");
     const high = Math.min(...rules.map((rule) => rule.high ?? Infinity));
@@ -40,9 +42,9 @@ export function trends(model) {
     { names: ["cell/charge"], name: "Charge passed, µAh", scale: 1 / 3.6e-3, labels: ["charge"], kinds: ["line"], colours: ["--c4"], error: true },
   ].map((what) => {
     const main = what.names[0];
-    const marks = () => [...limits(main, what.scale)(), ...(main.startsWith("cell/") ? switched() : [])];
+    const marks = () => [...limits(main, what.scale)(), ...tripped(), ...(main.startsWith("cell/") ? switched() : [])];
     const plot = new Plot({
-      name: what.name, height: 160, sync: "trends", x: { time: true, range: (_u, low, high) => [span.value === "run" ? low : from(), Math.max(high, low + 1)] },
+      name: what.name, height: 160, sync: "trends", x: { time: true, range: (_u, low, high) => (span.value === "run" ? spanned(low, high) : [from(), Math.max(high, low + 1)]) },
       y: { range: range(main), size: 54 }, marks, areas: what.areas ?? (() => []),
       series: what.names.map((name, i) => ({ label: what.labels[i], colour: what.colours[i], kind: what.kinds[i], error: Boolean(what.error), tell: say(UNITS[name], 1 / what.scale) })),
     });
