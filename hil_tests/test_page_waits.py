@@ -35,9 +35,8 @@ def test_before_a_first_run_it_waits_and_claims_nothing(
     chrome: Browser, address: str, size: str, theme: str
 ) -> None:
     seen = chrome.open(address, size, theme=theme)
-    seen.until(
-        "document.documentElement.dataset.link === 'waiting' && document.querySelector('#lost')?.hidden === false"
-    )
+    seen.until("document.querySelector('#lost')?.hidden === false")
+    assert seen.page.evaluate("document.documentElement.dataset.link") == "waiting"
     assert "No run has been begun at this station yet." in seen.text("#lost")
     assert "operando run EXPERIMENT --station STATION" in seen.text("#lost")
     assert seen.text("#link") == "waiting for a first run"
