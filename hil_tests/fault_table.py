@@ -29,6 +29,7 @@ without the 1.5 s for a busy machine.
 TITLES = {
     "temperature": "Heater and thermometer", "cell": "Cell and potentiostat",
     "host_pid": "RTD module and supply, the loop in the host",
+    "modbus_pid": "A controller that the station file describes",
     "keithley": "Cell on a Keithley 2400 or 2450",
     "beam": "Beam, scanner, shutter, vacuum, permit", "lines": "Lines and ports", "detectors": "Detectors",
     "broker": "Broker", "processes": "Processes", "machine": "Machine",
