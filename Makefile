@@ -10,7 +10,7 @@ SPEED  ?= 70
 
 help:
 	@echo "make run         set up if needed, then a whole experiment on the virtual bench (about 2 minutes)"
-	@echo "make test        lint, types, import contracts and every test (under 15 minutes on 2 cores)"
+	@echo "make test        lint, types, import contracts and every test (about 20 minutes on 2 cores)"
 	@echo "make benchmarks  speed, as ratios to named peers, with the conditions"
 	@echo "make soak        what takes longer; finished items are not repeated"
 	@echo "make setup       only the set-up: .venv from requirements.lock, kernels compiled"
