@@ -12,16 +12,16 @@ import json
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller import scheduling
 from controller.abilities import lacking
 from controller.advice import advise
 from controller.clock import BenchError, bench_clock
-from controller.config import ConfigErrors, check_files, load_station
+from controller.config import ConfigErrors
 from controller.devices import build, introduce
 from controller.estimate import estimate
+from controller.files_given import EXIT_FILES, load_files, refused
 from controller.look_around import look_around
 from controller.monitors import shown, values_of
 from controller.progress import Steps
@@ -29,6 +29,7 @@ from controller.stamps import confirmed_by_person
 from controller.tracing import traced
 from drivers.clock import RealClock
 from drivers.errors import DriverError, NoReply
+from drivers.registry import driver_origin
 
 if TYPE_CHECKING:
     from controller.config import Experiment, Station
@@ -36,14 +37,14 @@ if TYPE_CHECKING:
     from drivers.clock import Clock
     from drivers.wire_trace import WireTrace
 
-EXIT_DONE, EXIT_FILES, EXIT_INSTRUMENT = 0, 2, 3
+EXIT_DONE, EXIT_INSTRUMENT = 0, 3
 DEVICE_TIMEOUT_S = 15.0
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     try:
-        station, experiment = _load(args.station, args.experiment)
+        station, experiment = load_files(args.station, args.experiment)
     except ConfigErrors as error:
         return _refuse(error, as_json=args.json)
     found: dict[str, Any] = {
@@ -74,12 +75,6 @@ def main(args: argparse.Namespace) -> int:
     return EXIT_DONE if all(device["ok"] for device in found["devices"]) else EXIT_INSTRUMENT
 
 
-def _load(station_file: Path, experiment_file: Path | None) -> tuple[Station, Experiment | None]:
-    if experiment_file is None:
-        return load_station(station_file), None
-    return check_files(station_file, experiment_file)
-
-
 def _speed(station: Station) -> float:
     return station.bench.speed if station.bench is not None else 1.0
 
@@ -87,12 +82,10 @@ def _speed(station: Station) -> float:
 def _refuse(error: ConfigErrors, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"problems": [asdict(problem) for problem in error.problems]}))
-    else:
-        for problem in error.problems:
-            print(problem.message, file=sys.stderr)
-        number = len(error.problems)
-        print(f"{number} problem{'s' if number > 1 else ''}; nothing was started", file=sys.stderr)
-    return EXIT_FILES
+        return EXIT_FILES
+    code, number = refused(error), len(error.problems)
+    print(f"{number} problem{'s' if number > 1 else ''}; nothing was started", file=sys.stderr)
+    return code
 
 
 async def _look(
@@ -139,6 +132,7 @@ async def _device(
             identity, notes = await introduce(device)
             row["notes"] = [*notes, *(note for line in lines for note in line.notes)]
             row["identity"] = asdict(identity)
+            row["driver_from"] = driver_origin(station.devices[name].driver)
             lack = await lacking(device, station, experiment)
             row["notes"] += lack.missing
             row["reading"] = await _reading(bench, station, name)

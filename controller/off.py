@@ -16,10 +16,11 @@ from typing import Any
 
 from controller import offpath
 from controller.config import ConfigErrors, Station, load_station
+from controller.files_given import refused
 from controller.local import LocalError, ask
 from controller.paths import StateDir, StationBusy, StationLock
 
-EXIT_DONE, EXIT_FILES, EXIT_INSTRUMENT = 0, 2, 3
+EXIT_DONE, EXIT_INSTRUMENT = 0, 3
 ORPHAN_S = 15.0  # what a control without its supervisor needs to make everything safe and to end
 AGAIN_S = 1.0
 
@@ -29,9 +30,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         station = load_station(args.station)
     except ConfigErrors as error:
-        for problem in error.problems:
-            print(problem.message, file=sys.stderr)
-        return EXIT_FILES
+        return refused(error)
     try:
         state = StateDir.of(station.station.name, args.state)
         lock = StationLock(state)

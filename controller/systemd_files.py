@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.config import ConfigErrors, load_station
+from controller.files_given import refused
 from controller.finishing import FINISH_S
 
 if TYPE_CHECKING:
@@ -267,9 +268,7 @@ def main(args: argparse.Namespace) -> int:
         written = units(station_file, station, operando=operando, state=state, runs=runs, user=user)
         write_units(args.dir, written)
     except ConfigErrors as error:
-        for problem in error.problems:
-            print(problem.message, file=sys.stderr)
-        return 2
+        return refused(error)
     except (InitError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -12,14 +12,14 @@ import asyncio
 import os
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.apart import module
 from controller.autotune import SWING_HIGH_K, SWING_LOW_K
 from controller.clock import BenchError, bench_clock
-from controller.config import ConfigErrors, check_files, load_station
+from controller.config import ConfigErrors
 from controller.config.quantities import QuantityError, parse
+from controller.files_given import EXIT_FILES, load_files, refused
 from controller.journal import AsyncJournal, JournalError
 from controller.local import LocalError, ask
 from controller.offline.files_out import write_json
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from controller.config import Experiment, Station
     from drivers.clock import Clock
 
-EXIT_FILES, EXIT_INSTRUMENT = 2, 3
+EXIT_INSTRUMENT = 3
 ROOM_LOW_K, ROOM_HIGH_K = 253.15, 323.15  # -20 to 50 degC: beyond, a unit was mistyped
 ROOM_WITHIN = "0.5 K"
 
@@ -40,12 +40,10 @@ ROOM_WITHIN = "0.5 K"
 def main(args: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
     try:
-        station, experiment = _load(args.station, args.experiment)
+        station, experiment = load_files(args.station, args.experiment)
         wanted = _wanted(args)
     except ConfigErrors as error:
-        for problem in error.problems:
-            print(problem.message, file=sys.stderr)
-        return EXIT_FILES
+        return refused(error)
     except (QuantityError, ValueError) as error:
         print(f"operando tune: {error}", file=sys.stderr)
         return EXIT_FILES
@@ -75,12 +73,6 @@ def main(args: argparse.Namespace) -> int:
     return module(
         "controller.offline.identify", [str(path), "--out", str(args.out), *(["--json"] if args.json else [])]
     )
-
-
-def _load(station_file: Path, experiment_file: Path | None) -> tuple[Station, Experiment | None]:
-    if experiment_file is None:
-        return load_station(station_file), None
-    return check_files(station_file, experiment_file)
 
 
 def _wanted(args: argparse.Namespace) -> Wanted:

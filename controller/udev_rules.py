@@ -15,6 +15,7 @@ from pathlib import Path
 
 from controller.config import ConfigErrors, load_station
 from controller.doctor.machine import Machine
+from controller.files_given import refused
 from drivers.port_find import is_selector
 
 FOLDER = "operando"  # /dev/operando/NAME
@@ -119,9 +120,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         station = load_station(args.station)
     except ConfigErrors as error:
-        for problem in error.problems:
-            print(problem.message, file=sys.stderr)
-        return 2
+        return refused(error)
     ports = {name: line.port for name, line in station.lines.items() if line.kind == "serial"}
     written, lines = rules(Machine(), ports)
     file = args.out or Path(f"99-operando-{station.station.name}.rules")

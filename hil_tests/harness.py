@@ -555,12 +555,16 @@ def scan_step(
 
 
 def energised(
-    path: Path, *, charge_s: float = 300.0, pixels: tuple[int, int] = (16, 24), dwell_ms: float = 20.0
-) -> Path:
-    """Write an experiment with everything on within lab seconds: plate, cell and beam, for ``charge_s``."""
+    path: Path, *, charge_s: float = 300.0, pixels: tuple[int, int] = (16, 24), dwell_ms: float = 20.0,
+    prepared: str = "",
+) -> Path:  # fmt: skip
+    """Write an experiment with everything on within lab seconds: plate, cell and beam, for ``charge_s``.
+
+    ``prepared`` is its first step, if that shall not be the shortest of scans.
+    """
     return experiment(
         path,
-        f"""{scan_step("as prepared", (8, 12), 10.0, "until = { passes = 1 }")}
+        f"""{prepared or scan_step("as prepared", (8, 12), 10.0, "until = { passes = 1 }")}
 [[step]]
 do = "heat"
 to = "335 K"

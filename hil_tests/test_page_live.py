@@ -31,8 +31,8 @@ from hil_tests.harness import (
     World,
     edited_station,
     ending,
+    energised,
     eventually,
-    experiment,
     scan_step,
     warm_scenario,
 )
@@ -111,29 +111,12 @@ def bright_bench(folder: Path) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("live")
-    steps = f"""{scan_step("as prepared", (12, 18), 20.0, "until = { passes = 2 }")}
-[[step]]
-do = "heat"
-to = "335 K"
-within = "7.5 K"
-ramp = "15 K/min"
-timeout = "5 min"
-
-[[step]]
-do = "parallel"
-
-[[step.step]]
-do = "charge"
-current = "10 uA"
-voltage = "4.0 V"
-until = {{ duration = "1000 s" }}
-timeout = "1100 s"
-
-{scan_step("charging", (12, 18), 20.0, header="[[step.step]]")}"""
+    prepared = scan_step("as prepared", (12, 18), 20.0, "until = { passes = 2 }")
+    path = energised(folder / "e.toml", charge_s=1000.0, pixels=(12, 18), prepared=prepared)
     with bright_bench(folder / "bench") as bench:
         world = calm(bench, folder / "calm")
         station = edited_station(world, folder / "station.toml", lambda text: text + "\n[web]\nport = 0\n")
-        run = Run.start(folder / "run", experiment(folder / "e.toml", steps), "--station", str(station))
+        run = Run.start(folder / "run", path, "--station", str(station))
         with ending(run), browser() as chrome:
             address = eventually(
                 lambda: read(run.state).get("address"), "the page", tell=run.tell, seconds=START_S

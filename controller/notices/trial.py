@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from controller.config import ConfigErrors, load_station
+from controller.files_given import EXIT_FILES, refused
 from controller.notices import post
 from controller.notices.notice import Notice, letter
 from controller.notices.watcher import lanes
@@ -17,7 +18,7 @@ from controller.notices.watcher import lanes
 if TYPE_CHECKING:
     from controller.config.notify import Notify
 
-EXIT_FILES, EXIT_INSTRUMENT = 2, 3
+EXIT_INSTRUMENT = 3
 
 
 def main(args: argparse.Namespace) -> int:
@@ -25,9 +26,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         station = load_station(args.station)
     except ConfigErrors as error:
-        for problem in error.problems:
-            print(problem.message, file=sys.stderr)
-        return EXIT_FILES
+        return refused(error)
     if station.notify is None:
         print(f"{args.station} has no [notify]: nobody is told of anything", file=sys.stderr)
         return EXIT_FILES

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from controller.config import ConfigErrors, load_station
 from controller.config.web import Web
+from controller.files_given import refused
 from controller.paths import StateDir
 from controller.web import address
 from controller.web.__main__ import Page, PortBusy, modest, told_to_end
@@ -30,9 +31,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         station = load_station(args.station)
     except ConfigErrors as error:
-        for problem in error.problems:
-            print(problem.message, file=sys.stderr)
-        return 2
+        return refused(error)
     name = station.station.name
     state = StateDir.of(name, args.state)
     if already := address.standing(state.path):

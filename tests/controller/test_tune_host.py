@@ -195,7 +195,7 @@ def told(tmp_path, monkeypatch):
         )  # fmt: skip
 
     monkeypatch.setattr(tune, "_experiment", experiment)
-    monkeypatch.setattr(tune, "_load", lambda *files: (station(tmp_path), None))
+    monkeypatch.setattr(tune, "load_files", lambda *files: (station(tmp_path), None))
 
     def run_it(*words: str):
         words = ("tune", "station.toml", "--at", "333 K", "--out", str(tmp_path / "out"), *words)
