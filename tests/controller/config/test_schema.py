@@ -5,6 +5,7 @@ import jsonschema
 import pytest
 
 from controller.config import json_schema
+from controller.config import schema as schema_module
 from controller.config.schema import KINDS
 
 from .conftest import HERE, changed
@@ -68,3 +69,29 @@ def test_quantities_say_their_unit():
 def test_there_is_no_other_schema():
     with pytest.raises(ValueError, match="there are station, experiment, calibration"):
         json_schema("banana")  # type: ignore[arg-type]
+
+
+def described(kind):
+    """Yield (table, key, description) of every key in a schema."""
+    schema = json_schema(kind)
+    for table, inside in [("", schema), *schema.get("$defs", {}).items()]:
+        for key, told in inside.get("properties", {}).items():
+            yield table, key, told.get("description", "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_editor_shows_what_every_key_means(kind):
+    """The words are those of ``keys.toml``, the same as in new files, reference and messages."""
+    told = list(described(kind))
+    assert len(told) >= 9
+    assert [(table, key) for table, key, text in told if not text] == []
+
+
+def test_the_words_are_those_of_the_file():
+    words = tomllib.loads((Path(schema_module.__file__).parent / "keys.toml").read_text())
+    told = {(table, key): text for table, key, text in described("experiment")}
+    assert told["Heat", "ramp"] == words["Heat"]["ramp"]
+    told = {(table, key): text for table, key, text in described("station")}
+    put = words["StationInfo"]["name"]
+    assert told["StationInfo", "name"] == put["text"]
+    assert told["", "limits"] == words["Station"]["limits"]

@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from controller.config import check_against, check_files
+from controller.config.calibrations import CalibrationFile
 from controller.config.devices import BUILT_IN
 from controller.config.experiment import Experiment, experiment_from
 from controller.config.files import from_text
@@ -194,7 +195,7 @@ def test_words_belong_to_keys_that_exist():
     from controller.config.keys import words
 
     known = {}
-    for root in (Station, Experiment):
+    for root in (Station, Experiment, CalibrationFile):
         for model in all_models(root):
             for base in model.__mro__:
                 for name in (base.__name__, f"{base.__module__.rpartition('.')[2]}.{base.__name__}"):
