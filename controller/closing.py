@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.journal import JournalError
 from controller.offline.files_out import write_text
-from controller.stamps import confirmed_by_person
+from controller.stamps import confirmed_by_person, energy_scales
 from controller.verdict import exit_status
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ async def close(host: Host, code: int, outcome: str, began_s: float, began_wall:
         "counters": _counters(host), "instruments": host.notes, "charge": host.stamps.charge(),
         "roles": dict(host.station.roles.named()),
         "confirmed_by_person": confirmed_by_person(host.station),
+        "energy_scales": energy_scales(host.station),
         "scheduling": host.scheduling.as_dict() if host.scheduling is not None else None,
     }  # fmt: skip
     await asyncio.gather(*host.publishing, return_exceptions=True)

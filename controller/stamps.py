@@ -97,3 +97,18 @@ def confirmed_by_person(station: Station) -> list[dict[str, Any]]:
                 }
             )  # fmt: skip
     return found
+
+
+def energy_scales(station: Station) -> dict[str, dict[str, Any]]:
+    """Return, by role, how each detector's energy scale was found, where ``operando calibrate`` found it.
+
+    For the record and the report: errors (keV, one sigma) with their correlation, lines, day, source. The
+    reduction does not need them: it fits the scale of every pass to lines of that pass itself.
+    """
+    found = {}
+    for role in ("pixe", "pige"):
+        scale = getattr(station.device(role), "energy", None)
+        measured = getattr(scale, "measured", None)
+        if measured is not None:
+            found[role] = measured.model_dump(mode="json")
+    return found

@@ -199,7 +199,11 @@ def calibrations(run: RunFiles, summary: Plain) -> Iterator[tuple[str, str, str]
         if "gain_kev" in detector:
             gain_ev = 1e3 * detector["gain_kev"]
             scale = f"{detector['offset_kev']:g} keV + {gain_ev:g} eV × channel"
-            yield f"{name}: energy scale, set", scale, "station file"
+            measured = ((run.record or {}).get("energy_scales") or {}).get(name)
+            if measured:
+                yield f"{name}: energy scale, set", *_measured(detector, measured)
+            else:
+                yield f"{name}: energy scale, set", scale, "station file"
         own = (result.get("energy_scale") or {}).get(name)
         if own:
             yield (
@@ -227,6 +231,15 @@ def calibrations(run: RunFiles, summary: Plain) -> Iterator[tuple[str, str, str]
         text = f"{capacity_uah:g}" if not error else _pm(capacity_uah, error * capacity_uah)
         yield "capacity of the cell, SoC 0 to 1", f"{text} µAh", "experiment file"
     yield from _stated(settings.get("priors") or {})
+
+
+def _measured(detector: Plain, measured: Plain) -> tuple[str, str]:
+    """Return a scale that ``operando calibrate`` found, with its errors, and from what."""
+    offset = _pm(detector["offset_kev"], measured["offset_error_kev"])
+    gain = _pm(1e3 * detector["gain_kev"], 1e3 * measured["gain_error_kev"])
+    lines = f"{len(measured['lines'])} lines of {measured['source']}"
+    source = f"measured on {measured['on']} with {lines} (sha256 {measured['sha256'][:16]})"
+    return f"{offset} keV + {gain} eV × channel, correlation {measured['correlation']:.2f}", source
 
 
 def _stated(priors: Plain) -> Iterator[tuple[str, str, str]]:

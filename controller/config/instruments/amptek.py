@@ -14,7 +14,7 @@ from controller.config.quantities import Quantity
 
 
 class MeasuredScale(Table):
-    """How an energy scale was found: ``operando calibrate`` writes it. It is kept with the station file."""
+    """How an energy scale was found: ``operando calibrate`` writes it. Told in every record and report."""
 
     offset_error_kev: Annotated[float, Quantity("keV", low=0.0)] = Field(alias="offset_error")
     gain_error_kev: Annotated[float, Quantity("keV", low=0.0)] = Field(alias="gain_error")

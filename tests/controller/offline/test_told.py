@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
+from controller.config import from_text, station_from
 from controller.journal_rows import Record
 from controller.journal_store import Journal
 from controller.offline import report
 from controller.offline.finish import Finish
 from controller.offline.report import margins, page, write_report
 from controller.offline.run_files import RunFiles
-from controller.offline.told import CHECKSUMS, tell
+from controller.offline.told import CHECKSUMS, calibrations, tell
+from controller.stamps import energy_scales
+from tests.controller.config.conftest import changed
 from tests.controller.offline.make_run import LAB, WALL, make_run
 from tests.controller.offline.test_report import Reader
 
@@ -187,3 +190,28 @@ def test_an_exposure_that_lost_nothing_says_so(cut: Path) -> None:
     words = Reader(page(summary, {})).words
     row = words[words.index("dark") :]
     assert [word for word in row if word][:7] == ["dark", "radiography", "dark", "4", "—", "—", "nothing"]
+
+
+def test_an_energy_scale_that_was_measured_is_told_with_its_errors_and_source(cut: Path) -> None:
+    """From the station file over the record of the run to the report: what ``operando calibrate`` found."""
+    table = (
+        'energy = { offset = "0.2 keV", gain = "0.25 keV", measured = { offset_error = "12 eV", '
+        'gain_error = "9 meV", correlation = -0.71, lines = ["Eu-152 121.8", "Eu-152 344.3"], '
+        f'on = 2026-03-04, source = "eu152.Spe", sha256 = "{"ab" * 32}" }} }}'
+    )
+    pair = ('energy = { offset = "0 keV", gain = "0.25 keV" }', table)
+    scales = energy_scales(station_from(from_text(changed("station.toml", (pair,)), "station.toml")))
+    assert list(scales) == ["pige"]
+    run = RunFiles(cut)
+    run.record["energy_scales"] = json.loads(json.dumps(scales))
+    detectors = {
+        "pixe": {"offset_kev": 0.0, "gain_kev": 0.01}, "pige": {"offset_kev": 0.2, "gain_kev": 0.25},
+    }  # fmt: skip
+    begun = {"k": "run", "settings": {"detectors": detectors}}
+    run.index.insert(0, begun)
+    told = {what: (value, source) for what, value, source in calibrations(run, summary_of(cut))}
+    assert told["pige: energy scale, set"] == (
+        "0.200 ± 0.012 keV + 250.0000 ± 0.0090 eV × channel, correlation -0.71",
+        "measured on 2026-03-04 with 2 lines of eu152.Spe (sha256 abababababababab)",
+    )
+    assert told["pixe: energy scale, set"] == ("0 keV + 10 eV × channel", "station file")
