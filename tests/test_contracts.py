@@ -177,6 +177,7 @@ LIGHT = {  # what is imported -> what it may not load
     "controller.talk": HEAVY | {"numpy"},
     "controller.check": HEAVY | {"aiomqtt", "amqtt"},
     "controller.web.__main__": HEAVY | {"numpy", "amqtt"},
+    "controller.notices.__main__": HEAVY | {"numpy", "amqtt"},
     "controller.gateways.secop": HEAVY | {"numpy", "amqtt", "pint"},
     "controller.gateways.epics": HEAVY | {"numpy", "amqtt", "pint", "caproto", "p4p"},
     "controller.gateways.bluesky": HEAVY | {"numpy", "aiomqtt", "bluesky", "pint"},
