@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -22,6 +22,7 @@ from drivers.errors import DriverError, NoReply
 from drivers.roles import ImageDetector
 
 if TYPE_CHECKING:
+    from controller.exposures_resumed import Resumed
     from controller.record import Recorder
     from drivers.clock import Clock
     from drivers.roles import FrameDetector, FrameStatus
@@ -50,6 +51,10 @@ class Sender(Protocol):
 
     def send(self, message: Message) -> bool:
         """Write into the index, and queue."""
+        ...
+
+    async def sync(self) -> None:
+        """Return when the index is on the disk."""
         ...
 
 
@@ -86,9 +91,28 @@ class Exposing:
         self.results: list[Message] = _earlier(raw, self.n) if self.n else []
         self._ended: dict[int, asyncio.Event] = {}
         self._began_s: dict[int, float] = {}
+        self._interrupted: dict[int, str] = {}  # role by number: of before a resume, not yet counted
         self._said: set[str] = set()
 
-    async def begin(self, role: str, name: str, purpose: str, keep: int) -> int:
+    def take_up(self, before: Resumed, rows: Container[tuple[int, int]]) -> None:
+        """End what an interruption has cut off, with every image that lies on the disk.
+
+        Args:
+            before: what index and images tell.
+            rows: number of exposure and of image of every row in the journal.
+        """
+        for role, line in before.indexed:
+            if (line["n"], line["number"]) not in rows:  # the row was not written any more
+                self._recorder.post("image", role, _row(line))
+        for one in before.unfinished:
+            self._interrupted[one.n] = one.role
+            for message in one.messages:
+                self._reduction.send(message)
+                if message["k"] == "image" and (one.n, message["number"]) not in rows:
+                    self._recorder.post("image", one.role, _row(message))
+            self._recorder.line(f'resume: exposure "{one.name}" had {one.frames} images')
+
+    async def begin(self, role: str, name: str, purpose: str, keep: int, step: tuple[int, ...] = ()) -> int:
         """Start a detector; return the number of the exposure. Raises DriverError."""
         detector = self.frames[role]
         self.n += 1
@@ -100,8 +124,9 @@ class Exposing:
         await detector.start()
         self._reduction.send({
             "k": "exposure", "n": n, "role": role, "name": name, "purpose": purpose, "keep": keep,
-            "source": dict(detector.source),
+            "source": dict(detector.source), "step": list(step),
         })  # fmt: skip
+        await self._reduction.sync()  # its number is never used again, whatever happens to this computer
         body = {"n": n, "role": role, "name": name, "purpose": purpose}
         self._recorder.post("exposure", role, {**body, "state": "begun"})
         return n
@@ -132,6 +157,7 @@ class Exposing:
             counts = _counts(await detector.status())
         self._reduction.send({"k": "exposure_end", "n": n, "position": position, "counters": counts})
         ended_s = self._clock.now_s()
+        await self._reduction.sync()
         found = await self._checked(role, n)
         found |= {"began_lab_s": self._began_s.get(n), "ended_lab_s": ended_s}
         self._recorder.post("exposure", role, {**found, "state": "ended"})
@@ -203,6 +229,10 @@ class Exposing:
         self.progress[n] = message
         if message["k"] != "exposure_progress" and n in self._ended:
             self._ended[n].set()
+        if message["k"] == "exposure_checked" and (role := self._interrupted.pop(n, None)):
+            found = {key: value for key, value in message.items() if key != "k"} | {"interrupted": True}
+            self.results = sorted([*self.results, found], key=lambda one: int(one["n"]))
+            self._recorder.post("exposure", role, {**found, "state": "ended"})
 
 
 def _earlier(raw: Path, last: int) -> list[Message]:
@@ -214,6 +244,11 @@ def _earlier(raw: Path, last: int) -> list[Message]:
             if 0 < int(told["n"]) <= last:
                 found.append({**told, "ok": not told.get("problem") and not told.get("why")})
     return sorted(found, key=lambda one: int(one["n"]))
+
+
+def _row(line: Message) -> Message:
+    """Return the journal's row of an image from its line in the index."""
+    return {key: value for key, value in line.items() if key not in ("k", "stamp")}
 
 
 def _counts(status: FrameStatus) -> dict[str, int]:

@@ -39,6 +39,7 @@ from controller.documents import close_crashed
 from controller.estimate import estimate
 from controller.exposing import KINDS as EXPOSURE_KINDS
 from controller.exposing import Exposing
+from controller.exposures_resumed import Resumed, resumed
 from controller.guard import Action, Guard, Trip
 from controller.heartbeat import beat
 from controller.heating import Heating
@@ -54,7 +55,7 @@ from controller.questions import Questions
 from controller.record import Recorder
 from controller.reduction import Reduction
 from controller.resume_policy import agree
-from controller.resumption import had_of, passes_without_a_row, take_up
+from controller.resumption import had_of, images_with_a_row, passes_without_a_row, take_up
 from controller.rules import guard_rules, interlock_rows
 from controller.safety import ActionResult, carry_out
 from controller.scanning import PassOutcome, Scanning
@@ -132,6 +133,7 @@ class Host:
         self.entered_s = time.monotonic()  # how long it took must not depend on a clock that is set
         self.notes: dict[str, Any] = {}
         self._unwritten: list[tuple[int, PassOutcome, dict[str, Any]]] = []  # passes of an interrupted run
+        self._exposed: tuple[Resumed, set[tuple[int, int]]] | None = None  # and its exposures
         self.scheduling: scheduling.Scheduling | None = None  # what the kernel gave, if it was asked
         self.turns = 0  # of the event loop, as its status goes round
         self.all_off = False
@@ -258,6 +260,8 @@ class Host:
         await self.recorder.documents.baseline(self.stamps.now())
         for scan, passed, message in self._unwritten:
             self.recorder.scan_pass(scan, passed, message)
+        if self._exposed is not None:
+            self.exposing.take_up(*self._exposed)
         await self.sequence.checkpoint()  # from here on everything that is spent is found again
         self.underway.set()
         if self.args.resume:
@@ -286,6 +290,9 @@ class Host:
         self.sequence.go_on_from(carried.body)
         self.sequence.context.had = await asyncio.to_thread(had_of, self.run_dir / "raw")
         self._unwritten = await passes_without_a_row(self.journal, self.run_id, self.run_dir / "raw")
+        exposed = await asyncio.to_thread(resumed, self.run_dir / "raw")
+        self._exposed = exposed, await images_with_a_row(self.journal, self.run_id)
+        self.sequence.context.had_images = exposed.had
         self.recorder.gap("host", carried.text, self.clock.now_s())
         return uid
 

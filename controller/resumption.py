@@ -88,6 +88,12 @@ async def passes_without_a_row(
     ]
 
 
+async def images_with_a_row(journal: AsyncJournal, run: str) -> set[tuple[int, int]]:
+    """Return number of exposure and of image of every image in the journal of a run."""
+    rows = await journal.read(lambda reads: list(reads.all_events(run, "image")))
+    return {(row.body["n"], row.body["number"]) for row in rows}
+
+
 def _outcome(n: int, message: dict[str, Any]) -> PassOutcome:
     """Return what the message of its end tells of a pass; of a good one every counted event had arrived."""
     lines = message["lines"]

@@ -39,6 +39,7 @@ class Sequencer:
         self.state = "starting"
         self.context = Context(host)
         self._current: list[tuple[tuple[int, ...], str]] = []
+        self._places: dict[int, tuple[int, ...]] = {}  # of the steps that run, by identity
 
     @property
     def done(self) -> int:
@@ -65,6 +66,10 @@ class Sequencer:
         self._host.recorder.line("stop: the run ends early, with a result")
         self.context.finishing = True
         self.context.release()  # a step that is held sees that it is to end
+
+    def place_of(self, step: Step) -> tuple[int, ...]:
+        """Return where in the experiment a running step stands, turns of a repeat included."""
+        return self._places.get(id(step), ())
 
     def where(self) -> dict[str, Any] | None:
         """Return the step that runs: number, of how many, title."""
@@ -115,6 +120,7 @@ class Sequencer:
             return
         entry = (path, title if leaf else "")
         self._current.append(entry)
+        self._places[id(step)] = path
         begun = self._host.clock.now_s()
         record: dict[str, Any] = {"path": list(path), "do": step.do, "title": title, "begun_lab_s": begun}
         self.timeline.append(record)

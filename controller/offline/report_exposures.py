@@ -65,6 +65,8 @@ def _verdict(one: Plain) -> Content:
     problem = str(one.get("why") or one.get("problem") or "")
     if one.get("ok") is False:
         return tag("span", f"no: {problem}" if problem else "no", class_="bad")
+    if one.get("interrupted"):
+        problem = "; ".join(filter(None, ("cut off with the host, taken up afterwards", problem)))
     return "yes" + (f": {problem}" if problem else "")
 
 

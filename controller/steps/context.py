@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from controller.cycling import Cycling
+    from controller.exposures_resumed import HadImages
     from controller.heating import Heating
     from controller.host import Host
     from controller.record import Recorder
@@ -47,6 +48,7 @@ class Context:
         self.scans = 0  # begun so far; each has its number
         self.scans_done = 0  # of these, in steps that have ended: for the checkpoint
         self.had: dict[int, Had] = {}  # what an interrupted run had of its scans, by number
+        self.had_images: dict[tuple[int, ...], HadImages] = {}  # the same of exposures, by place of the step
         self.origin_um = (0.0, 0.0)
         self.stage_um: tuple[float, ...] | None = None  # where a step has sent the stage, None before that
         self.scan: dict[str, Any] | None = None

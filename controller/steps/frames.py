@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from controller.exposures_resumed import HadImages
 from controller.steps.context import Context, Ended
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ SILENT_ENDS_S = 15.0  # wall seconds without any new frame
 async def expose(context: Context, step: Expose) -> str:
     """Count frames until there are enough. A pause ends one exposure and begins another."""
     exposing, role = context.host.exposing, step.detector
-    goal = _Goal(context, step)
-    reason: str | None = None
+    place = context.host.sequence.place_of(step)
+    goal = _Goal(context, step, context.had_images.get(place, HadImages()))
+    reason = goal.reached()  # an interrupted one may have had enough
     while reason is None:
         if context.paused:
             await context.sleep(0.5)
@@ -31,7 +33,7 @@ async def expose(context: Context, step: Expose) -> str:
         lit, shutter = step.purpose != "dark", context.scanning.shutter
         await (shutter.open() if lit else shutter.close())
         try:
-            n = await exposing.begin(role, step.name, step.purpose, keep)
+            n = await exposing.begin(role, step.name, step.purpose, keep, place)
             try:
                 while (reason := goal.reached()) is None and not context.paused:
                     if lit:
@@ -52,17 +54,17 @@ async def expose(context: Context, step: Expose) -> str:
 class _Goal:
     """When an exposure, with all its parts, has enough."""
 
-    def __init__(self, context: Context, step: Expose) -> None:
+    def __init__(self, context: Context, step: Expose, had: HadImages) -> None:
         self._context, self._step = context, step
-        self._before = {"frames": 0, "photons": 0}  # of parts that have ended
-        self._now = dict(self._before)
+        self._before = {"frames": had.frames, "photons": 0}  # of parts that have ended
+        self._now = {"frames": 0, "photons": 0}
         self._lost = 0
         self._s: dict[str, Any] = {}
         self._refused = ""
         told = context.host.exposing.frames[step.detector].source
         self._exposure_s = float(told.get("exposure_s", 0.0))  # of one frame, where they are long
         self._looked_s = context.clock.now_s()
-        self._elapsed_s = 0.0
+        self._elapsed_s = had.exposed_s
         self._grew = (0, time.monotonic())
 
     @property

@@ -80,6 +80,9 @@ class Recorder:
     def state(self, *_: Any, **__: Any) -> None: ...
 
 
+PLACE = (2, 0, 1)  # of the step, in a repeat
+
+
 class Reduce:
     """Takes messages, answers the end of an exposure."""
 
@@ -96,6 +99,9 @@ class Reduce:
             found |= {"counters": message["counters"], **self.answer}
             self.exposing.take({"k": "exposure_checked", "n": message["n"], **found})
         return True
+
+    async def sync(self) -> None:
+        self.index.sync()
 
 
 class Shutter:
@@ -128,9 +134,12 @@ class World:
         self.reduce.exposing = self.exposing
         self.shutter = Shutter()
         self.context: Any = SimpleNamespace(
-            host=SimpleNamespace(exposing=self.exposing, sequence=SimpleNamespace(timed_out=timed_out)),
+            host=SimpleNamespace(
+                exposing=self.exposing,
+                sequence=SimpleNamespace(timed_out=timed_out, place_of=lambda _: PLACE),
+            ),
             scanning=SimpleNamespace(shutter=self.shutter),
-            recorder=self.recorder, clock=clock, paused=False, finishing=False,
+            recorder=self.recorder, clock=clock, paused=False, finishing=False, had_images={},
             sleep=lambda _s: asyncio.sleep(0),
         )  # fmt: skip
 
