@@ -36,6 +36,7 @@ from controller.staging import Staging
 from controller.stamps import Stamps
 from controller.verdict import EXIT_GUARD, EXIT_INSTRUMENT, Stopped
 from drivers.errors import DriverError
+from drivers.registry import driver_origin
 from drivers.shared_line import SharedLine
 
 if TYPE_CHECKING:
@@ -141,7 +142,10 @@ async def connect(host: Host) -> None:
             if error.device:
                 raise
             raise Stopped(EXIT_INSTRUMENT, f"{name}: {error}") from error  # its line cannot be opened
-        host.notes[name] = {"identity": asdict(identity), "notes": notes, "t": time.time()}
+        host.notes[name] = {
+            "identity": asdict(identity), "notes": notes, "t": time.time(),
+            "driver": driver_origin(host.station.devices[name].driver),
+        }  # fmt: skip
     await host.recorder.event("instruments", "host", host.notes)
     refusal = host.guard.refuses()
     if refusal:

@@ -117,6 +117,24 @@ _SWEEP: Plain = {
         "why_not": {"type": "string"},
     },
 }
+_INSTRUMENT: Plain = {
+    "type": "object",
+    "properties": {
+        "identity": {"type": "object"},
+        "notes": {"type": "array", "items": {"type": "string"}},
+        "driver": {
+            "description": "its name in the station file, and the installed package that it is from",
+            "type": "object",
+            "required": ["name", "distribution", "version"],
+            "properties": {
+                "name": {"type": "string"},
+                "code": {"type": ["string", "null"], "description": "module and class"},
+                "distribution": {"type": ["string", "null"]},
+                "version": {"type": ["string", "null"]},
+            },
+        },
+    },
+}
 _EXPOSURE: Plain = {
     "description": "one exposure of a frame detector: what was counted, what was lost, what came out",
     "type": "object",
@@ -194,7 +212,11 @@ SCHEMA: Plain = {
         "outputs_off": {**_LIST_OF_OBJECTS, "description": "what became of each off command at the end"},
         "flags": {**_WORDS, "description": "what the reduction points out"},
         "confirmed_by_person": _LIST_OF_OBJECTS,
-        "instruments": {"type": "object"},
+        "instruments": {
+            "type": "object",
+            "description": "by device: who answered, what it cannot guard itself, where its driver is from",
+            "additionalProperties": _INSTRUMENT,
+        },
         "radiographs": {**_LIST_OF_OBJECTS, "description": "states that a camera saw, reduced"},
         "exposures": {"type": "array", "items": _EXPOSURE},
         "roles": {

@@ -5,8 +5,9 @@ Built-in and foreign drivers register in the same way, by an entry point of the 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any, Protocol, cast
 
 from drivers.clock import Clock
@@ -14,6 +15,7 @@ from drivers.line import Line
 from drivers.roles import Device
 
 GROUP = "operando.drivers"
+OURS = "operando"
 BUILT_IN = {  # the same as in pyproject.toml, so that a plain source tree works without being installed
     "eurotherm_3200": "drivers.eurotherm_3200:Eurotherm3200",
     "palmsens_emstat4": "drivers.palmsens_emstat4:EmStat4",
@@ -47,6 +49,28 @@ class DriverClass(Protocol):
 def driver_names() -> list[str]:
     """Return the names of all drivers that are installed, sorted."""
     return sorted(_known())
+
+
+def driver_origin(name: str) -> dict[str, str | None]:
+    """Return where a driver comes from, so that what it measured can be traced to its source.
+
+    Returns:
+        ``name`` of the driver, ``code`` (module and class), ``distribution`` and ``version`` of the package
+        that was installed; None where a source tree is used as it is. A driver that is no entry point is one
+        of ours, made of others.
+    """
+    points = _known().get(name, {})
+    ours = set(BUILT_IN.values()) | {""}
+    code, point = next(iter(points.items()), ("", None))
+    dist = getattr(point, "dist", None)
+    if dist is not None:
+        return {"name": name, "code": code, "distribution": dist.name, "version": dist.version}
+    own: str | None = None
+    with contextlib.suppress(PackageNotFoundError):
+        own = version(OURS)
+    known = code in ours
+    return {"name": name, "code": code or None, "distribution": OURS if known else None,
+            "version": own if known else None}  # fmt: skip
 
 
 def driver_class(name: str) -> DriverClass:

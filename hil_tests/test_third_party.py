@@ -22,6 +22,9 @@ from controller.config import ConfigErrors, load_station
 from hil_tests.harness import REPOSITORY, Run, experiment, operando, scan_step
 
 PACKAGE = REPOSITORY / "tests" / "third_party" / "acme_gauge"
+ORIGIN = {
+    "name": "acme_gauge", "code": "acme_operando:Gauge", "distribution": "acme-operando", "version": "1.0",
+}  # fmt: skip
 STEPS = f"""{scan_step("as prepared", (8, 12), 10.0, "until = { passes = 1 }")}
 [[step]]
 do = "ocv"
@@ -123,6 +126,7 @@ def test_check_names_who_answered_what_it_reads_and_what_it_cannot_guard(station
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = [row for row in json.loads(done.stdout)["devices"] if row["name"] == "gauge"]
     assert row["identity"]["serial"] == "0815"
+    assert row["driver_from"] == ORIGIN
     assert row["reading"] == "pressure 2e-06 mbar, filament yes"
     assert row["notes"] == ["its filament stays on when the host is gone"]
 
@@ -171,6 +175,19 @@ def test_a_run_polls_records_and_publishes_it_and_its_row_ends_the_run(
     assert {"mbar"} == {body["unit"] for body in states if "unit" in body}
     in_documents(run)
     in_nexus(run)
+    in_the_record(run)
+
+
+def in_the_record(run):
+    """Whose driver it was, and which version: journal, summary and report."""
+    (told,) = [e["body"] for e in run.events("instruments")]
+    summary = json.loads((run.run_dir / "summary.json").read_text())
+    for instruments in (told, summary["instruments"]):
+        assert instruments["gauge"]["driver"] == ORIGIN
+        assert instruments["cell"]["driver"]["distribution"] == "operando"
+    report = (run.run_dir / "report.html").read_text()
+    assert "driver acme_gauge from elsewhere: acme-operando 1.0" in report.replace("\u00a0", " ")
+    assert report.count("from elsewhere") == 1
 
 
 def documents(run):

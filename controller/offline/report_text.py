@@ -170,6 +170,16 @@ def scans(summary: Plain) -> Markup:
     return table(heads, rows)
 
 
+def _foreign(driver: Plain) -> list[Markup]:
+    """Return where a driver of somebody else's is from; of ours the version of the program says it."""
+    package = driver.get("distribution")
+    if not driver or package == "operando":
+        return []
+    version = driver.get("version") or "of unknown version"
+    who = f"{package} {version}" if package else f"{driver.get('code')}, of no installed package"
+    return [tag("div", f"driver {driver['name']} from elsewhere: {who}")]
+
+
 def instruments(summary: Plain, told: Told) -> Markup:
     """Return who answered, what each cannot protect, what a person confirmed, and the calibrations."""
     rows = []
@@ -179,6 +189,7 @@ def instruments(summary: Plain, told: Told) -> Markup:
     for name, one in summary["instruments"].items():
         who = one.get("identity", {})
         told_notes = [tag("div", str(note).removeprefix(f"{name}: ")) for note in one.get("notes", [])]
+        told_notes += _foreign(one.get("driver") or {})
         notes = join(told_notes) if told_notes else None
         played = [role for role in roles.get(name, []) if role != name]
         device = join(

@@ -132,9 +132,9 @@ def _head(data: Mapping[str, Any]) -> str:
 
 
 def _instruments(data: Mapping[str, Any]) -> str:
-    names = ("role", "device", "manufacturer", "model", "serial", "firmware", "where")
+    names = ("role", "device", "manufacturer", "model", "serial", "firmware", "driver", "where")
     cells = [[one.get(name) or "not told" for name in names] for one in data["instruments"]]
-    titles = ("Role", "Device", "Made by", "Model", "Serial number", "Firmware", "On")
+    titles = ("Role", "Device", "Made by", "Model", "Serial number", "Firmware", "Driver", "On")
     return f"<h2>Instruments, as they named themselves</h2>{_table(titles, cells)}"
 
 

@@ -25,6 +25,7 @@ from controller.config.station import Station
 from controller.devices import Bench, build, introduce
 from drivers.clock import Clock, RealClock
 from drivers.errors import DriverError
+from drivers.registry import OURS, driver_origin
 from drivers.roles import Identity
 from drivers.wire_trace import WireTrace
 from hil_tests.acceptance.report import Report, Row, Verdict
@@ -229,11 +230,19 @@ class Subject:
         row = {
             "role": ", ".join(roles) or "monitor", "device": name, "manufacturer": identity.manufacturer,
             "model": identity.model, "serial": identity.serial, "firmware": identity.firmware,
-            "driver": self.station.devices[name].driver,
+            "driver": _origin(self.station.devices[name].driver),
             "where": ", ".join(self.bench.lines[line].where for line in self.station.lines_of(name)),
         }  # fmt: skip
         if row not in self.report.instruments:
             self.report.instruments.append(row)
+
+
+def _origin(driver: str) -> str:
+    """Return a driver's name, with the package that it is from where that is not this one."""
+    told = driver_origin(driver)
+    if told["distribution"] == OURS:
+        return driver
+    return f"{driver} ({told['distribution'] or told['code']} {told['version'] or ''})".replace(" )", ")")
 
 
 def _for_dummy(asked: Asked, station: Station) -> Station:

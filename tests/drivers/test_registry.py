@@ -11,7 +11,7 @@ from drivers import registry
 from drivers.amptek_dp5 import AmptekDp5
 from drivers.errors import BadReply
 from drivers.eurotherm_3200 import Eurotherm3200
-from drivers.registry import UnknownDriver, driver_class, driver_names
+from drivers.registry import UnknownDriver, driver_class, driver_names, driver_origin
 from drivers.roles import Device
 
 ROOT = Path(registry.__file__).parents[1]
@@ -90,3 +90,14 @@ def test_two_packages_that_claim_a_name(installed):
     installed("eurotherm_3200 = acme_operando:Heater", "class Heater: ...")
     with pytest.raises(UnknownDriver, match=r"claimed by acme_operando:Heater and by drivers\.eurotherm"):
         driver_class("eurotherm_3200")
+
+
+def test_where_a_driver_is_from(installed):
+    """The package of a foreign one with its version; ours are ours, also those made of others."""
+    installed("acme_gauge = acme_operando:Gauge", "class Gauge: ...")
+    assert driver_origin("acme_gauge") == {
+        "name": "acme_gauge", "code": "acme_operando:Gauge", "distribution": "acme-operando",
+        "version": "1.0",
+    }  # fmt: skip
+    for name in ("eurotherm_3200", "host_pid"):
+        assert driver_origin(name)["distribution"] == "operando"
