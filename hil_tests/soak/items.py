@@ -128,10 +128,10 @@ def any_order(work: Workshop) -> str:
 
 
 def stations(work: Workshop) -> str:
-    """Run whole small experiments on benches with fewer instruments, and with a camera, also a live one."""
-    place = ROOT / "hil_tests" / "test_run_stations.py"
+    """Run whole small experiments on benches with fewer instruments, and with a camera, live and resumed."""
+    places = [ROOT / "hil_tests" / name for name in ("test_run_stations.py", "test_run_images_resume.py")]
     done = work.run(
-        [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "soak or slow", place], limit_s=1200.0
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "soak or slow", *places], limit_s=1800.0
     )
     if done.returncode:
         raise Failed(done.stdout.strip()[-2500:])
