@@ -134,6 +134,19 @@ def test_a_run_that_has_just_begun_has_an_axis_of_a_minute(chrome: Browser, runn
     closed(seen, running)
 
 
+def test_a_background_does_not_take_the_place_of_a_spectrum(chrome: Browser, running: str) -> None:
+    seen = opened(chrome, running)
+    seen.until("operando.model.products.has('spectrum/pige')")
+    script = """(purpose) => { const model = operando.model, have = model.products.get('spectrum/pige');
+        model.product({ ...have, scan: have.scan + 1, purpose }, have.arrays);
+        return model.products.get('spectrum/pige').purpose; }"""
+    before = seen.page.evaluate("operando.model.products.get('spectrum/pige').purpose")
+    assert before != "background"
+    assert seen.page.evaluate(script, "background") == before
+    assert seen.page.evaluate(script, "another") == "another"
+    seen.page.context.close()
+
+
 @pytest.mark.parametrize(
     ("scene", "theme"), [("running", "light"), ("running", "dark"), ("tripped", "light"), ("stale", "dark"),
                          ("early", "light"), ("ended", "dark")],

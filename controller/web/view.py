@@ -153,7 +153,11 @@ class View:
         passes = [int(n) for n in body.get("passes") or [0]]
         scan, last, partial = int(body.get("scan") or 0), max(passes), bool(body.get("partial"))
         order = (scan, last, not partial)
-        if order >= self._product_order.get(stream, (-1, -1, False)):
+        # Of a background there are no lines to see: a spectrum that has some stays.
+        pale = (
+            body.get("purpose") == "background" and stream.startswith("spectrum/") and stream in self.products
+        )
+        if not pale and order >= self._product_order.get(stream, (-1, -1, False)):
             self._product_order[stream] = order
             self.products[stream] = made
             if live:

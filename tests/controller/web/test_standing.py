@@ -1,9 +1,11 @@
 """The page of ``operando web``: it follows the journal, outlives a run, shows its end until the next one."""
 
+import argparse
 import asyncio
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,12 +14,15 @@ import numpy as np
 import pytest
 
 from controller import cli, payloads
+from controller.config import load_station
 from controller.config.web import Web
 from controller.journal import AsyncJournal
+from controller.mirror import Mirror
 from controller.paths import StateDir
 from controller.reduce.products import encode
-from controller.web import address
+from controller.web import address, standing
 from controller.web.__main__ import Page
+from controller.web.view import View, decoded
 from tests.controller.web.page import browsing, until
 from tests.controller.wire import ROOT
 
@@ -225,6 +230,34 @@ async def test_the_command_serves_alone_and_a_run_beside_it_starts_no_page_of_it
     assert address.arguments(around) is not None
 
 
+async def test_it_waits_for_the_port_that_the_page_of_a_run_still_has(tmp_path, capsys, monkeypatch):
+    end = asyncio.Event()
+    monkeypatch.setattr(standing, "told_to_end", lambda: end)
+    monkeypatch.setattr(standing, "AGAIN_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        args = argparse.Namespace(station=station_file(tmp_path, port))
+        state = StateDir(tmp_path)
+        station = load_station(args.station)
+        # Whoever has the port is not the page of a run of this station: somebody must change one of the two.
+        assert await standing._serve(args, station, state) == 2
+        assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
+
+        address.write(tmp_path, f"http://127.0.0.1:{port}/", port)
+        waiting = asyncio.create_task(standing._serve(args, station, state))
+        await until(
+            lambda: "this one follows when it ends" in capsys.readouterr().out, "it says that it waits"
+        )
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    try:
+        await until(lambda: address.standing(tmp_path) == f"http://127.0.0.1:{port}/", "it follows", 30.0)
+        assert "follows" not in capsys.readouterr().out, "said once"
+    finally:
+        end.set()
+    assert await waiting == 0
+
+
 class Around:
     """What the supervisor tells an onlooker."""
 
@@ -235,6 +268,20 @@ class Around:
         self.station = load_station(self.path)
         self.state, self.run_dir = StateDir(folder), folder
         self.broker = json.dumps({"kind": "embedded", "credentials": "x"})
+
+
+def test_a_background_does_not_take_the_place_of_a_spectrum():
+    view = View(Mirror(lambda: None, "bench"))
+
+    def spectrum(scan, purpose):
+        fields = {"run": FIRST, "scan": scan, "passes": [1], "partial": False, "purpose": purpose}
+        view.take_product("spectrum/pige", decoded(encode({**fields, "counts": np.full(8, scan, "f4")})))
+        return b'"purpose":"%s"' % purpose.encode() in view.products["spectrum/pige"].replace(b" ", b"")
+
+    assert spectrum(0, "background"), "better than nothing"
+    assert spectrum(1, "reference")
+    assert not spectrum(2, "background"), "who opens the page now sees lines"
+    assert spectrum(3, "charging")
 
 
 def test_a_number_that_another_process_bears_now_is_no_page(tmp_path):
