@@ -95,12 +95,8 @@ def interrupted(folder: Path, purpose: str) -> tuple[Run, dict[str, Any]]:
     """Kill the host in the middle of an exposure, resume, and hold everything against the disk."""
     with a_bench(folder / "bench", speed=SPEED, seed=3, more=CAMERA) as bench:
         with ending(start(folder, bench)) as first:
-            eventually(
-                lambda: len(images(first, purpose)) >= FRAMES // 2,
-                f"half of {purpose}",
-                tell=first.tell,
-                seconds=180.0,
-            )
+            half = FRAMES // 2
+            first.until(lambda _: len(images(first, purpose)) >= half, f"half of {purpose}", seconds=180.0)
             kill_host(first)
         acknowledged = rows(first) | Counter((m["n"], m["number"]) for m in images(first, purpose))
         told = [m for m in read_index(first.run_dir / "raw") if m["k"] == "exposure_end"]
