@@ -114,8 +114,8 @@ def _of_run(folder: Path, detector: str | None, scan: str | None) -> Taken:
         names = ", ".join(dict.fromkeys(str(fields["name"]) for _, fields in loaded))
         raise ValueError(f"{folder} has no scan {scan}: there are {names}")
     last = {
-        one.scan: (one, fields) for one, fields in chosen
-    }  # of each scan the newest, which holds all passes
+        one.place: (one, fields) for one, fields in chosen
+    }  # of each scan or exposure the newest, which holds all passes
     counts = np.sum([np.asarray(fields["values"], np.float64) for _, fields in last.values()], axis=0)
     axis = np.asarray(chosen[0][1]["energy_kev"], np.float64)
     gain = float((axis[-1] - axis[0]) / (axis.size - 1))

@@ -42,6 +42,14 @@ class Product:
     name: str  # of the scan
     path: Path
     partial: bool = False  # a running pass was part of it
+    exposure: int | None = None  # of a frame detector or a camera, which has no scan
+
+    @property
+    def place(self) -> str:
+        """Where it is from: its scan, or its exposure."""
+        if self.scan is None and self.exposure is not None:
+            return f"exposure_{self.exposure}"
+        return f"scan_{self.scan}"
 
     @property
     def kind(self) -> str:
@@ -156,16 +164,16 @@ class RunFiles:
 
     @cached_property
     def products(self) -> list[Product]:
-        """The newest product of every stream and scan, in the order of scans and streams.
+        """The newest product of every stream of each scan and exposure, in their order, scans first.
 
         One of whole passes goes before one that a running pass was part of.
         """
-        newest: dict[tuple[str, int | None], Product] = {}
+        newest: dict[tuple[str, int | None, int | None], Product] = {}
         for product in self._listed() or self._unlisted():
-            key = product.stream, product.scan
+            key = product.stream, product.scan, product.exposure
             if not product.partial or key not in newest or newest[key].partial:
                 newest[key] = product
-        return sorted(newest.values(), key=lambda p: (p.scan is None, p.scan or 0))
+        return sorted(newest.values(), key=lambda p: (p.scan is None, p.scan or 0, p.exposure or 0))
 
     def find(self, stream: str, scan: int | None = None) -> Product | None:
         """Return the newest product of a stream (of one scan, if given), None when there is none."""
@@ -200,7 +208,8 @@ class RunFiles:
             meta = body.get("meta") or {}
             if path.is_file():
                 name, partial = str(meta.get("name", "")), bool(meta.get("partial"))
-                found.append(Product(body["stream"], meta.get("scan"), name, path, partial))
+                product = Product(body["stream"], meta.get("scan"), name, path, partial, meta.get("exposure"))
+                found.append(product)
         return found
 
     def _unlisted(self) -> list[Product]:
@@ -215,7 +224,9 @@ class RunFiles:
             what = inside.get("element" if kind in ("map", "profile") else "detector")
             stream = f"{kind}/{what}" if what is not None else kind
             name, partial = str(inside.get("name", "")), bool(inside.get("partial"))
-            found.append(Product(stream, inside.get("scan"), name, path, partial))
+            n = inside.get("exposure")  # of a profile: its charge per bin
+            exposure = n if isinstance(n, int) else None
+            found.append(Product(stream, inside.get("scan"), name, path, partial, exposure))
         return found
 
 

@@ -13,13 +13,16 @@ from controller.journal_rows import Record
 from controller.journal_store import Journal
 from controller.offline.export import write_bdf, write_impedance, write_profiles
 from controller.offline.finish import Finish
+from controller.offline.maps_out import write_maps
 from controller.offline.nexus import write_nexus
 from controller.offline.run_files import RunFiles
+from controller.reduce.products import encode
 from tests.controller.offline.make_run import (
     CC_END,
     CHARGE_A,
     LAB,
     QUANTITIES,
+    RUN,
     SPEED,
     WALL,
     charge_coulomb,
@@ -356,3 +359,31 @@ def test_a_damaged_product_is_named_and_the_rest_is_there(tmp_path: Path) -> Non
     with h5py.File(path / "run.nxs") as file:
         assert file["entry"].attrs["default"] == "map_Li_scan_1"
         assert "map_Co_scan_1" not in file["entry"]
+
+
+def test_each_exposure_of_a_camera_is_in_the_file_and_among_the_maps(tmp_path: Path) -> None:
+    """An exposure has no scan: the newest of several must not stand for all of them."""
+    path = make_run(tmp_path, until_s=1000.0, extract=False)
+    with Journal.open(path / "state" / "journal.sqlite", station="bench") as journal:
+        journal.boot("test")
+        for n, (name, level) in {3: ("empty cell", 0.9), 4: ("full cell", 0.6)}.items():
+            about = {"exposure": n, "name": name, "purpose": "sample", "partial": False}
+            fields = {
+                "run": RUN, **about, "element": "radiography", "unit": "1", "shape": [2, 3],
+                "values": np.full(6, level, np.float32), "sigma": np.full(6, 0.01, np.float32),
+                "x_um": np.arange(3, dtype=np.float32), "y_um": np.arange(2, dtype=np.float32),
+            }  # fmt: skip
+            product = path / "products" / f"radiography{n:03d}_map_radiography_000001.cbor"
+            product.write_bytes(encode(fields))
+            body = {"stream": "map/radiography", "path": str(product), "meta": about}
+            journal.record("product", "reduce", body, run=RUN)
+    run, finish = RunFiles(path), Finish(path)
+    finish._read()
+    assert write_nexus(run, finish.summary(), path / "run.nxs") == []
+    with h5py.File(path / "run.nxs") as file:
+        for n, level in ((3, 0.9), (4, 0.6)):
+            assert file[f"entry/map_radiography_exposure_{n}/values"][...] == pytest.approx(level)
+        assert file["entry/map_radiography_exposure_3/title"].asstr()[()].endswith("exposure empty cell")
+    assert write_maps(run, path / "maps") == []
+    for n in (3, 4):
+        assert (path / "maps" / f"exposure{n:03d}_radiography.csv").is_file()
