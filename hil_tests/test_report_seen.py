@@ -70,7 +70,8 @@ def test_figures_can_be_read_on_a_phone(chrome: Browser, address: str) -> None:
     seen = opened(chrome, address, "phone")
     smallest = seen.page.evaluate(
         "Math.min(...[...document.querySelectorAll('figure svg text')]"
-        ".map(one => parseFloat(getComputedStyle(one).fontSize) * Math.hypot(one.getScreenCTM().a, one.getScreenCTM().b)))"
+        ".map(one => [parseFloat(getComputedStyle(one).fontSize), one.getScreenCTM()])"
+        ".map(([size, turned]) => size * Math.hypot(turned.a, turned.b)))"
     )
     assert smallest >= 8.0
     frame = seen.page.locator("figure:has(svg[aria-label^='State of charge']) .scroll")
