@@ -147,7 +147,7 @@ _FIXED = {
     ":OUTP:CURR:SMOD?": "HIMP", ":SYST:RSEN?": "1", ":SENS:VOLT:RSEN?": "1", ":SENS:CURR:RSEN?": "1",
     ":SOUR:VOLT:LEV?": "+4.000000E+00", ":SENS:CURR:PROT?": "+1.300000E-05", ":SOUR:VOLT?": "4.000000E+00",
     ":SOUR:VOLT:ILIM?": "1.300000E-05", ":TRIG:STAT?": "RUNNING;RUNNING;4",
-    ":SYST:ERR?": '0,"No error;0,0,0"',
+    ":SYST:ERR?": '0,"No error;0,0,0"', ":OUTP:INT:STAT?": "0", ":OUTP:INT:TRIP?": "1",
 }  # fmt: skip
 
 
