@@ -302,7 +302,7 @@ def test_what_is_old_never_looks_good(live: Live) -> None:
             f"""{LOST} && ['safe', 'running'].every(name =>
                 document.getElementById(name + '-word').textContent === 'Not known')
             && [...document.querySelectorAll('#numbers > div')].every(one => one.dataset.quality === 'stale'
-                && (one.dataset.key === 'scan' || / old/.test(one.querySelector('.more').textContent)))
+                && (one.dataset.key === 'scan' || /\\sold/.test(one.querySelector('.more').textContent)))
             && document.getElementById('maps-age').textContent.startsWith('OLD')
             && document.getElementById('safe-text').textContent.includes('Look at the station')"""
         )

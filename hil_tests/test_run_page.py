@@ -149,6 +149,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
             eventually(lambda: any("lost" in text for text in first.away), "it is seen that link is gone")
             eventually(lambda: first.away[-1] == "", "and that it is back", tell=run.tell)
             run.until(lambda status: (status["step"] or {}).get("number", 0) >= 3, "a later step")
+            eventually(lambda: "cell/voltage" in first.tele, "a voltage is told", tell=run.tell)
             late = Watcher(address)
             late.start()
             began = time.monotonic()

@@ -17,8 +17,8 @@ HEAD = """# The soak, as run
 Made by `python -m hil_tests.soak --table`; do not edit. Each item with its newest outcome: commits differ
 where an item was not run again since. A skipped item could not be tried, or has something left to do; it
 never hides a failure. Load averages: over 1, 5 and 15 minutes at the begin; over 1 minute at the end. `+`
-behind a commit: with changes that were not committed. Rows of the fault catalogue that were played one by one,
-outside of their items, stand in [FAULTS.md](FAULTS.md).
+behind a commit: with changes that were not committed. Rows of the fault catalogue that were played one by
+one, outside of their items, stand in [FAULTS.md](FAULTS.md).
 
 """
 COLUMNS = ("item", "state", "ended", "commit", "took", "machine: load", "said")
