@@ -71,19 +71,16 @@ class Page:
     def _mirror(self, station: str, broker: str, journal: Path) -> Mirror:
         if broker == "none":
             return JournalMirror(
-                journal, station, self._heard, on_connection=self._connection, on_rows=self._rows
+                journal, station, self._heard, on_connection=self._connection, on_rows=self._more_rows
             )
         told = json.loads(broker)
         return Mirror(
             lambda: load_address(told, role="viewer"), station, self._heard, on_connection=self._connection,
-            on_missed=self._missed,
+            on_missed=self._more_rows,
         )  # fmt: skip
 
-    def _rows(self) -> None:
-        self.refill.wanted()
-
-    def _missed(self) -> None:
-        """A broker may swallow what a killed link had sent: the journal has it."""
+    def _more_rows(self) -> None:
+        """The journal has something new, or what a broker has swallowed."""
         self.refill.wanted()
 
     def _heard(self, heard: object) -> None:
