@@ -119,13 +119,13 @@ def _map(product: Product, fields: Mapping[str, Any], stage_um: Any) -> Map:
     unit = str(fields.get("unit", ""))
     what = product.what or product.kind
     name = str(fields.get("name", product.name))
-    word, number = ("scan", product.scan) if product.exposure is None else ("exposure", product.exposure)
+    kind, number = product.place
     return Map(
-        f"{word}{number or 0:03d}_{what}", f"{what}, {word} {name}", "" if unit == "1" else unit,
+        f"{kind}{number or 0:03d}_{what}", f"{what}, {kind} {name}", "" if unit == "1" else unit,
         np.asarray(fields["x_um"], float), np.asarray(fields["y_um"], float),
         {told: np.asarray(fields[key]) for key, told in CHANNELS.items() if key in fields},
         tuple(float(v) for v in stage_um) if stage_um else None,
-        f"operando:{fields.get('run')}/{product.place}/{what}/{fields.get('passes')}",
+        f"operando:{fields.get('run')}/{kind}_{number}/{what}/{fields.get('passes')}",
     )  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def _products(entry: h5py.Group, run: RunFiles) -> tuple[str | None, list[str]]:
     """Write every product as NXdata; return the name of the last lithium map, and what could not be read."""
     default, problems = None, []
     for product in run.products:
-        name = _name(f"{product.stream}_{product.place}")
+        name = _name_of(product)
         try:
             fields = product.load()
         except ValueError as error:
@@ -160,11 +160,16 @@ def _products(entry: h5py.Group, run: RunFiles) -> tuple[str | None, list[str]]:
     return default, problems
 
 
+def _name_of(product: Product) -> str:
+    kind, number = product.place
+    return _name(f"{product.stream}_{kind}_{number}")
+
+
 def _stage_positions(entry: h5py.Group, run: RunFiles) -> None:
     """Say at every map where the stage stood while it was taken, um, in the stage's own coordinates."""
     stood = {body["scan"]: (body.get("stamp") or {}).get("stage_um") for body in run.events("pass", "scan")}
     for product in run.products:
-        name = _name(f"{product.stream}_{product.place}")
+        name = _name_of(product)
         if name in entry and stood.get(product.scan):
             entry[name].attrs["operando_stage_um"] = np.array(stood[product.scan], float)
 
@@ -173,7 +178,7 @@ def _data(group: h5py.Group, product: Product, fields: Plain) -> None:
     """Write one product: signal, its errors, axes, and what else it holds."""
     values = np.asarray(fields["values"])
     unit = UNITS.get(str(fields.get("unit", "")), str(fields.get("unit", "")))
-    kind, _, number = product.place.partition("_")
+    kind, number = product.place
     group["title"] = f"{product.stream.replace('/', ' ')}, {kind} {fields.get('name', number)}"
     group.attrs["signal"] = "values"
     _field(group, "values", values, unit)

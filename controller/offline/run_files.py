@@ -45,11 +45,11 @@ class Product:
     exposure: int | None = None  # of a frame detector or a camera, which has no scan
 
     @property
-    def place(self) -> str:
-        """Where it is from: its scan, or its exposure."""
+    def place(self) -> tuple[str, int | None]:
+        """Where it is from: "scan" or "exposure", and its number."""
         if self.scan is None and self.exposure is not None:
-            return f"exposure_{self.exposure}"
-        return f"scan_{self.scan}"
+            return "exposure", self.exposure
+        return "scan", self.scan
 
     @property
     def kind(self) -> str:
