@@ -425,6 +425,26 @@ class Run:
             if module not in allowed and processes_of(self.folder, module)
         ]  # fmt: skip
 
+    def kill_host(self, roles: Sequence[str] = HOST) -> None:
+        """SIGKILL every process of the host at once, as a power cut of its computer would."""
+        pids: set[int] = set()
+        found = {self.process.pid}
+        while found - pids:  # one that was being started while the first ones were stopped
+            for pid in found - pids:  # stopped first: nobody sees another one die
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            pids |= found
+            found = set(self.pids(roles))
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(PATIENCE_S)
+        eventually(lambda: not self.pids(roles), "the host is gone", seconds=20.0)
+
+    def pids(self, roles: Sequence[str]) -> list[int]:
+        """Return the processes of these roles that are there."""
+        return [pid for role in roles for pid in processes_of(self.folder, ROLES[role])]
+
     def kill_all(self) -> None:
         """Leave nothing behind, whatever the test did."""
         for pid in [self.process.pid, *processes_of(self.folder)]:

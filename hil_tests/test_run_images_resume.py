@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,6 @@ import pytest
 
 from controller.rawfile import read_index
 from hil_tests.harness import (
-    HOST,
-    ROLES,
     Run,
     World,
     a_bench,
@@ -25,7 +21,6 @@ from hil_tests.harness import (
     ending,
     eventually,
     operando,
-    processes_of,
 )
 from hil_tests.test_run_stations import NO_BEAM, SAMPLE, image_steps
 
@@ -35,17 +30,6 @@ CAMERA = (
 FRAMES = 5
 SLACK = 4  # images that come while the host, which looks four times a second, sees that there are enough
 SPEED = 1.0  # of lab time: deadlines at which a busy machine still keeps up
-
-
-def kill_host(run: Run) -> None:
-    """SIGKILL every process of the host at once, stopped first so that nobody sees another one die."""
-    pids = [run.process.pid, *(pid for role in HOST for pid in processes_of(run.folder, ROLES[role]))]
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-    run.process.wait(60.0)
-    eventually(lambda: not run.left_over(), "the host is gone", seconds=20.0)
 
 
 def calm(station: str) -> str:
@@ -97,7 +81,7 @@ def interrupted(folder: Path, purpose: str) -> tuple[Run, dict[str, Any]]:
         with ending(start(folder, bench)) as first:
             half = FRAMES // 2
             first.until(lambda _: len(images(first, purpose)) >= half, f"half of {purpose}", seconds=180.0)
-            kill_host(first)
+            first.kill_host()
         acknowledged = rows(first) | Counter((m["n"], m["number"]) for m in images(first, purpose))
         told = [m for m in read_index(first.run_dir / "raw") if m["k"] == "exposure_end"]
         assert all(purpose != one.get("purpose") for one in told), "it was killed too late"

@@ -169,21 +169,9 @@ class Journey:
         return bool(rows) and rows[0][0] is not None
 
     def kill_host(self) -> None:
-        """SIGKILL every process of the host at once, as a power cut of its computer would."""
+        """SIGKILL every process of the host at once; the broker is not a part of it here."""
         assert self.run is not None
-        pids: set[int] = set()
-        found = {self.run.process.pid}
-        while found - pids:  # one that was being started while the first ones were stopped
-            for pid in found - pids:  # stopped first: nobody sees another one die
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGSTOP)
-            pids |= found
-            found = set(self._left(HOST))
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.run.process.wait(PATIENCE_S)
-        eventually(lambda: not self._left(HOST), "the host is gone", seconds=20.0)
+        self.run.kill_host(HOST)
 
     def cut_power(self) -> str:
         """As ``kill_host``, and what was not on the disk is lost; return what that was.
@@ -233,11 +221,8 @@ class Journey:
             return run.process.poll() is not None
 
         eventually(probe, "the run ends", seconds=PATIENCE_S, poll_s=0.1, tell=run.tell)
-        eventually(lambda: not self._left(HOST), "no process left over", seconds=20.0, tell=run.tell)
+        eventually(lambda: not run.pids(HOST), "no process left over", seconds=20.0, tell=run.tell)
         return int(run.process.returncode)
-
-    def _left(self, roles: tuple[str, ...]) -> list[int]:
-        return [pid for role in roles for pid in processes_of(self.folder, ROLES[role])]
 
     def check(self, code: int) -> None:
         """Assert that a run has ended in order; TooSlow when this machine was late for the guard."""
