@@ -21,7 +21,7 @@ from controller.config.quantities import show
 from controller.config.sample import Layer, Sample
 from controller.config.scans import Raster, Scan, ScanBase
 from controller.config.station import Station
-from controller.config.steps import Impedance, Pulse, Step
+from controller.config.steps import CONTAINERS, Impedance, Pulse, Step
 from controller.config.timing import (
     AMBIENT_K,
     Timing,
@@ -31,7 +31,6 @@ from controller.config.timing import (
     planned_charge_coulomb,
 )
 
-CONTAINERS = ("parallel", "repeat")
 FRAME_ROLES = ("compton", "radiography")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from controller.config.steps import CONTAINERS
 from controller.estimate import estimate
 from controller.guard_words import inputs_told, rules_told
 from controller.payloads import parameter, state
@@ -160,7 +161,7 @@ class Outlook:
             "running": [
                 {key: one[key] for key in ("title", "estimate_s")} | {"spent_s": now_s - one["begun_lab_s"]}
                 for one in running
-                if one["do"] not in ("parallel", "repeat")
+                if one["do"] not in CONTAINERS
             ],
             "goals": self._told.get(("result", "goals"), []) if host.sequence.scan_status() else [],
             "soc": {

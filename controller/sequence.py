@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from controller.config.steps import CONTAINERS
 from controller.questions import ABORT, PAUSE, STOP, USUAL
 from controller.resume_policy import warm_again
 from controller.steps import handler_of, title_of
@@ -114,7 +115,7 @@ class Sequencer:
     async def step(self, step: Step, path: tuple[int, ...]) -> None:
         """Run one step with its bookkeeping."""
         title = title_of(step)
-        leaf = step.do not in ("parallel", "repeat")
+        leaf = step.do not in CONTAINERS
         if path in self._inner:
             self._host.recorder.line(f"{title}: done before the run was interrupted")
             return

@@ -341,4 +341,5 @@ USES: dict[str, str] = {
 
 SHARES = {**USES, "expose": "beam"}  # a camera needs no scanner, but the shutter is that of the beam
 
+CONTAINERS = ("parallel", "repeat")  # they hold steps, and do nothing themselves
 PASSES_CHARGE = ("charge", "discharge", "pulse")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from controller.config.steps import CONTAINERS
 from controller.offline import words
 from controller.offline.run_files import RunFiles
 
@@ -25,7 +26,7 @@ def headlines(run: RunFiles, summary: Plain) -> list[Headline]:
 
 def _all(run: RunFiles, summary: Plain) -> Iterator[Headline]:
     lab_s = summary["durations"].get("lab_s")
-    steps = [step for step in summary["steps"] if step["do"] not in ("parallel", "repeat")]
+    steps = [step for step in summary["steps"] if step["do"] not in CONTAINERS]
     if steps or lab_s is not None:
         done = sum(step["ended_lab_s"] is not None and not cut_short(step) for step in steps)
         yield "duration", words.seconds(lab_s), f"{done} of {len(steps)} begun steps are done"

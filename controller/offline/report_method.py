@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controller.config.steps import CONTAINERS
 from controller.offline import words
 from controller.offline.headlines import cut_short
 from controller.offline.markup import Content, Markup, join, table, tag
@@ -48,7 +49,7 @@ def steps(summary: Plain, plan: Sequence[Planned]) -> Markup:
             first = (title, at, planned) if number == 0 else (f"{one.title}, again", None, None)
             rows.append((*first, *_done(step, zero)))
     for step in summary["steps"]:
-        if id(step) not in listed and step["do"] not in ("parallel", "repeat"):
+        if id(step) not in listed and step["do"] not in CONTAINERS:
             rows.append((step["title"], None, None, *_done(step, zero)))
     if not rows:
         return tag("p", "No step was begun.")

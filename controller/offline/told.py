@@ -15,6 +15,7 @@ from typing import Any
 
 from controller.config import ConfigErrors, Experiment, Station, load_station
 from controller.config.experiment import Placed
+from controller.config.steps import CONTAINERS
 from controller.config.timing import AMBIENT_K, Timing
 from controller.estimate_steps import timing_of
 from controller.offline.headlines import Headline, headlines
@@ -26,7 +27,6 @@ PIECE_BYTES = 1 << 20
 CHECKSUMS = "checksums.sha256"
 NOT_LISTED = ("summary.json", "report.html", "report.pdf", CHECKSUMS)  # written after the list, or with it
 FOLDERS = ("raw",)  # whose files are listed too; products and maps can be made again from them
-CONTAINERS = ("parallel", "repeat")
 SAME_S = 1e-3
 
 Plain = Mapping[str, Any]
