@@ -16,16 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.cycling_control import Crossing, classify, crossing, current_noise
 from edge.uncertainty import Estimate
 
 Floats = NDArray[np.float64]
 S_PER_H = 3600.0
 GAP_FACTOR = 10.0  # times the usual interval of a step is a gap
 GAP_S = 60.0  # and at least this
-MAD_PER_SIGMA = 0.6744897501960817
-CC_SPREAD = 0.01  # a current that stays within 1 % is constant
-CV_TOLERANCE_V = 1e-3  # a voltage that stays within 1 mV of its last value is held
-SWITCH_DROP = 0.005  # the current has left its constant value when 0.5 % are gone
 
 
 @dataclass(frozen=True)
@@ -100,10 +97,10 @@ class Switch:
     """The change from constant current to constant voltage inside a step, or at its start."""
 
     record: int  # first record at constant voltage, counted in the step
-    time_s: float  # of the log; the middle of the interval in which it happened
-    time_sigma_s: float  # half the interval / sqrt(3)
+    time: Estimate  # of the log, s
     voltage_v: float
     before: Amount  # Ah passed before
+    after: Amount  # Ah passed after it
 
 
 @dataclass(frozen=True)
@@ -139,9 +136,11 @@ class StepResult:
         return self.capacity if self.control != "CV" else total([])
 
     @property
-    def cv_ah(self) -> float:
-        """The part at constant voltage, Ah."""
-        return self.capacity.value - self.cc.value
+    def cv(self) -> Amount:
+        """The part at constant voltage."""
+        if self.switch is not None:
+            return self.switch.after
+        return self.capacity if self.control == "CV" else total([])
 
 
 class CyclingReducer:
@@ -218,10 +217,14 @@ def reduce_step(part: Records, accuracy: Accuracy) -> StepResult:
     duration = float(t[-1] - t[0]) + head
     capacity, trapezoid, gaps = _integral(t, current, head, current, accuracy)
     energy, _, _ = _integral(t, current * part.voltage_v, head, current, accuracy, part.voltage_v)
-    control, record = classify(part.voltage_v, current, accuracy) if state else ("rest", None)
-    switch = None
-    if control == "CC-CV" and record:
-        switch = _switch(part, current, head, record, accuracy)
+    control, switch = "rest", None
+    if state:
+        resolution_v = accuracy.voltage_resolution_v
+        driven = classify(part.voltage_v, current, resolution_v, accuracy.current_resolution_a)
+        control = driven.control
+        if control == "CC-CV":
+            at = crossing(t, part.voltage_v, driven, resolution_v)
+            switch = _switch(part, current, head, at, accuracy)
     counter = None if part.counter_ah is None else float(part.counter_ah[-1])
     counter_wh = None if part.counter_wh is None else float(part.counter_wh[-1])
     unit = accuracy.counter_resolution_ah / math.sqrt(12.0)
@@ -287,76 +290,30 @@ def _sampling(t: Floats, y: Floats) -> float:
     return abs(float(fine - coarse)) / 3.0 / S_PER_H
 
 
-def current_noise(current: Floats, resolution_a: float) -> float:
-    """Return the one-sigma noise of a current, A: second differences without jumps, never below rounding.
-
-    A constant and a slope cancel in y[i-1] - 2 y[i] + y[i+1], whose variance is 6 sigma^2. The first two
-    samples of a step (settling) are left out.
-    """
-    floor = resolution_a / math.sqrt(12.0)
-    if current.size < 7:
-        return floor
-    return max(floor, clipped_rms(np.diff(current[2:], 2), resolution_a) / math.sqrt(6.0))
-
-
-def clipped_rms(values: Floats, resolution: float) -> float:
-    """Return the rms of what lies within 5 robust sigmas of zero (a median alone has steps of rounding)."""
-    size = np.abs(values)
-    limit = 5.0 * max(float(np.median(size)) / MAD_PER_SIGMA, resolution)
-    return float(np.sqrt(np.mean(size[size <= limit] ** 2)))
-
-
-def classify(voltage: Floats, current: Floats, accuracy: Accuracy) -> tuple[str, int | None]:
-    """Return how a step was driven, and for "CC-CV" the first record at constant voltage.
-
-    The voltage is held where it stays within max(1 mV, 4 resolutions) of its last value to the end; the
-    current has left its constant value where it has dropped by more than 0.5 % (or 5 times its noise) for
-    good. Held from the first three records on: "CV". No drop: "CC" if the current stays within 1 %, else
-    "other".
-
-    Args:
-        voltage: V, shape (n,).
-        current: A, positive in the direction of the step, shape (n,).
-        accuracy: resolutions.
-    """
-    n = voltage.size
-    if n < 3:
-        return "other", None
-    settled = slice(min(2, n - 1), n)
-    end = float(np.median(voltage[-3:]))
-    held = np.abs(voltage - end) <= max(CV_TOLERANCE_V, 4.0 * accuracy.voltage_resolution_v)
-    plateau = n - int(np.argmin(held[::-1])) if not np.all(held) else 0
-    noise = current_noise(current, accuracy.current_resolution_a)
-    level = float(np.median(current[:plateau])) if plateau >= 3 else float(np.max(current[: max(3, plateau)]))
-    low = current < level - max(SWITCH_DROP * abs(level), 5.0 * noise)
-    since = n - int(np.argmin(low[::-1])) if not np.all(low) else 0  # low from here to the end
-    if since < n - 1 and plateau < n - 2:
-        start = max(since, plateau)
-        return ("CV", None) if start <= 3 else ("CC-CV", start)
-    middle = float(np.median(current[settled]))
-    spread = float(np.percentile(np.abs(current[settled] - middle), 98))
-    steady = spread <= CC_SPREAD * abs(middle) + 5.0 * accuracy.current_resolution_a
-    noisy = noise < 0.1 * abs(middle) and spread <= 5.0 * noise
-    return ("CC" if steady or noisy else "other"), None
-
-
-def _switch(part: Records, current: Floats, head: float, record: int, accuracy: Accuracy) -> Switch:
-    """Return the switch between ``record - 1`` and ``record``: the middle, uniform within."""
+def _switch(part: Records, current: Floats, head: float, at: Crossing, accuracy: Accuracy) -> Switch:
+    """Return the switch at a time between two samples, with the charge on both sides of it."""
+    record = max(1, int(np.searchsorted(part.time_s, at.time_s)))
     before, _, _ = _integral(part.time_s[:record], current[:record], head, current[:record], accuracy)
-    after, _, _ = _integral(
-        part.time_s[: record + 1], current[: record + 1], head, current[: record + 1], accuracy
-    )
-    between = after.value - before.value
-    wait = float(part.time_s[record] - part.time_s[record - 1])
-    passed = replace(
-        before,
-        value=before.value + between / 2.0,
-        sampling=math.hypot(before.sampling, between / 2.0 / math.sqrt(3.0)),
-    )
+    after, _, _ = _integral(part.time_s[record:], current[record:], 0.0, current[record:], accuracy)
+    level = float(current[record - 1])
+    early, late = at.time_s - float(part.time_s[record - 1]), float(part.time_s[record]) - at.time_s
     return Switch(
         record,
-        float(part.time_s[record]) - wait / 2.0,
-        wait / 2.0 / math.sqrt(3.0),
+        Estimate(at.time_s, at.stat_s, at.sampling_s, "s"),
         float(part.voltage_v[record]),
-        passed,
+        _with(before, level, early, at, accuracy),
+        _with(after, (level + float(current[record])) / 2.0, late, at, accuracy),
+    )
+
+
+def _with(part: Amount, current_a: float, seconds: float, at: Crossing, accuracy: Accuracy) -> Amount:
+    """Return an amount with what flowed between it and the switch, whose time is in its errors."""
+    more = current_a * seconds / S_PER_H
+    return replace(
+        part,
+        value=part.value + more,
+        stat=math.hypot(part.stat, current_a * at.stat_s / S_PER_H),
+        sampling=math.hypot(part.sampling, current_a * at.sampling_s / S_PER_H),
+        gain=part.gain + accuracy.current_gain * abs(more),
+        offset=part.offset + accuracy.current_offset_a * seconds / S_PER_H,
     )

@@ -28,14 +28,14 @@ class HalfCycle:
         return total([one.energy for one in self.steps])
 
     @property
-    def cc_ah(self) -> float:
+    def cc(self) -> Amount:
         """Ah that passed at constant current (or in a way that is neither)."""
-        return math.fsum(one.cc.value for one in self.steps)
+        return total([one.cc for one in self.steps])
 
     @property
-    def cv_ah(self) -> float:
+    def cv(self) -> Amount:
         """Ah that passed at constant voltage."""
-        return math.fsum(one.cv_ah for one in self.steps)
+        return total([one.cv for one in self.steps])
 
 
 @dataclass(frozen=True)

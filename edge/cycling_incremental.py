@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from edge.cycling import clipped_rms
-
 Floats = NDArray[np.float64]
 MIN_POINTS = 5
 MIN_SIGNIFICANCE = 3.0  # a slope dV/dQ that is less sure has no inverse worth printing
@@ -33,17 +31,6 @@ class Incremental:
     points: NDArray[np.int64]  # (n,) samples in each window
     window_v: float
     voltage_noise_v: float
-
-
-def voltage_noise(voltage: Floats, resolution_v: float) -> float:
-    """Return one sigma of the voltage, V: third differences (variance 20 sigma^2), or its rounding.
-
-    Third differences cancel a parabola, which a voltage curve is between four neighbouring samples.
-    """
-    floor = resolution_v / math.sqrt(12.0)
-    if voltage.size < 8:
-        return floor
-    return max(floor, clipped_rms(np.diff(voltage, 3), resolution_v) / math.sqrt(20.0))
 
 
 def incremental_capacity(

@@ -30,6 +30,7 @@ from edge.cycling_checks import (
     converter_step,
     sensors_checked,
 )
+from edge.cycling_control import voltage_noise
 from edge.cycling_cycles import (
     Cycle,
     HalfCycle,
@@ -38,7 +39,7 @@ from edge.cycling_cycles import (
     half_cycles,
     pair_cycles,
 )
-from edge.cycling_incremental import Incremental, incremental_capacity, voltage_noise
+from edge.cycling_incremental import Incremental, incremental_capacity
 from edge.uncertainty import Estimate
 
 Floats = NDArray[np.float64]
@@ -234,8 +235,9 @@ def _step(number: int, one: StepResult) -> dict[str, Any]:
     if one.switch is not None:
         answer["switch"] = {
             "record": one.first + one.switch.record,
-            "time": quantity(one.switch.time_s, 0.0, one.switch.time_sigma_s, "s"),
+            "time": _estimate(one.switch.time),
             "voltage_v": one.switch.voltage_v, "capacity_before": _amount(one.switch.before, "Ah"),
+            "capacity_after": _amount(one.switch.after, "Ah"),
         }  # fmt: skip
     return answer
 
@@ -243,7 +245,8 @@ def _step(number: int, one: StepResult) -> dict[str, Any]:
 def _half(one: HalfCycle, options: Options) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "direction": WORDS[one.state], "capacity": _amount(one.capacity, "Ah"),
-        "energy": _amount(one.energy, "Wh"), "cc_ah": one.cc_ah, "cv_ah": one.cv_ah,
+        "energy": _amount(one.energy, "Wh"),
+        "at_constant_current": _amount(one.cc, "Ah"), "at_constant_voltage": _amount(one.cv, "Ah"),
         "depth_at_switch_to_cv": _estimate(depth_at_switch(one, options.capacity_ah)),
     }  # fmt: skip
     if options.mass_g:

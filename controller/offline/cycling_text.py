@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from controller.offline.values import pm, table
 from edge.cycling import Amount, StepResult
-from edge.cycling_cycles import Cycle, HalfCycle, depth_at_switch
+from edge.cycling_cycles import Cycle, depth_at_switch
 from edge.uncertainty import Estimate
 
 if TYPE_CHECKING:
@@ -35,11 +36,14 @@ def text_of(report: CyclingReport) -> str:
         ),
         f"  cycles, {WORDS[report.first]} first:",
         table(
-            ["cycle", f"in / {unit}", f"CC / {unit}", f"CV / {unit}", f"out / {unit}", "coulombic", "energy",
-             "depth at switch to CV"],
-            [_cycle(one, scale, report.options.capacity_ah) for one in report.cycles],
+            ["cycle", f"in / {unit}", f"out / {unit}", "coulombic", "energy"],
+            [_cycle(one, scale) for one in report.cycles],
         ),
     ]  # fmt: skip
+    held = [row for one in report.cycles for row in _held(one, scale, report.options.capacity_ah)]
+    if held:
+        titles = ["cycle", "what", f"CC / {unit}", f"CV / {unit}", "depth at the switch"]
+        lines += ["  constant current (CC), then constant voltage (CV):", table(titles, held)]
     lines += [
         f"  before the first cycle: {WORDS[half.state]} {_amount(half.capacity, scale)} {unit}"
         for half in report.lead
@@ -77,18 +81,23 @@ def _row(number: int, one: StepResult, scale: float) -> list[str]:
     ]  # fmt: skip
 
 
-def _cycle(one: Cycle, scale: float, capacity_ah: float | None) -> list[str]:
-    def percent(value: Estimate | None) -> str:
-        if value is None:
-            return "-"
-        return pm(100 * value.value, 100 * value.sigma_stat, 100 * value.sigma_sys) + " %"
-
-    switches: list[HalfCycle] = [half for half in (one.into, one.out) if half is not None]
-    depths = [
-        percent(found) for half in switches if (found := depth_at_switch(half, capacity_ah)) is not None
-    ]
+def _cycle(one: Cycle, scale: float) -> list[str]:
     return [
-        str(one.number), _amount(one.into.capacity, scale), f"{scale * one.into.cc_ah:.5f}",
-        f"{scale * one.into.cv_ah:.5f}", _amount(one.out.capacity, scale) if one.out else "-",
-        percent(one.coulombic), percent(one.energetic), ", ".join(depths) or "-",
+        str(one.number), _amount(one.into.capacity, scale),
+        _amount(one.out.capacity, scale) if one.out else "-", _percent(one.coulombic), _percent(one.energetic),
     ]  # fmt: skip
+
+
+def _held(one: Cycle, scale: float, capacity_ah: float | None) -> Iterator[list[str]]:
+    """Yield a row for each half of a cycle of which a part passed at constant voltage."""
+    for half in (one.into, one.out):
+        if half is not None and half.cv.value > 0:
+            depth = _percent(depth_at_switch(half, capacity_ah))
+            parts = (_amount(half.cc, scale), _amount(half.cv, scale))
+            yield [str(one.number), WORDS[half.state], *parts, depth]
+
+
+def _percent(value: Estimate | None) -> str:
+    if value is None:
+        return "-"
+    return pm(100 * value.value, 100 * value.sigma_stat, 100 * value.sigma_sys) + " %"

@@ -145,8 +145,8 @@ def cycles(report: CyclingReport) -> Figure:
     scale, unit = _unit(report)
     x = np.array([one.number for one in report.cycles], np.float64)
     into = WORDS[report.first]
-    cc = scale * np.array([one.into.cc_ah for one in report.cycles])
-    cv = scale * np.array([one.into.cv_ah for one in report.cycles])
+    cc = scale * np.array([one.into.cc.value for one in report.cycles])
+    cv = scale * np.array([one.into.cv.value for one in report.cycles])
     out = scale * np.array([one.out.capacity.value if one.out else np.nan for one in report.cycles])
     above.bar(x - 0.19, cc, 0.36, color=LINE, label=f"{into}, constant current")
     if np.any(cv > 0):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from drivers.files import cycler_log
-from edge.cycling_incremental import incremental_capacity, voltage_noise
+from edge.cycling_control import voltage_noise
+from edge.cycling_incremental import incremental_capacity
 from edge.uncertainty import pulls
 from tests.data_sets import need
 

@@ -46,8 +46,8 @@ def test_the_maccor_log_with_a_stated_accuracy():
         maccor(), "--current-accuracy", "0.02 %", "--current-offset", "0.5 mA", "--capacity", "4.85 Ah"
     )
     charge = report.data["cycles"][0]["in"]
-    assert charge["cc_ah"] == pytest.approx(3.36871, abs=1e-4)
-    assert charge["cv_ah"] == pytest.approx(1.15388, abs=1e-4)
+    assert charge["at_constant_current"]["value"] == pytest.approx(3.36871, abs=1e-4)
+    assert charge["at_constant_voltage"]["value"] == pytest.approx(1.15388, abs=1e-4)
     gain, offset = charge["capacity"]["parts"]["gain"], charge["capacity"]["parts"]["offset"]
     assert gain == pytest.approx(2e-4 * 4.5226, rel=1e-3)
     assert offset == pytest.approx(0.5e-3 * (8085.2 + 9821.3) / 3600, rel=1e-3)
