@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
-from edge.radiography import Exposure, Noise
+from edge.radiography import ONE_SIGMA_SHARES, Exposure, Noise
 from edge.radiography_mask import PixelMask
 from edge.radiography_scatter import ScatterField
 from edge.uncertainty import ONE_SIGMA, Estimate
@@ -65,9 +65,9 @@ class RegionDepth:
     region: Region
     depth: Estimate  # -ln T
     transmission: Estimate
-    median_depth: float  # median over the pixels of -ln T, as others quote it (no bias corrected, no error)
+    median_depth: Estimate  # -ln of the median T of the pixels, as others quote it (no bias corrected)
     n_pixels: int
-    scattered_share: float  # of what was recorded in the sample image
+    scattered_share: Estimate  # of what was recorded in the sample image
 
 
 def beam(exposure: Exposure, dark: Exposure, mask: PixelMask, field: ScatterField | None = None) -> Beam:
@@ -120,20 +120,38 @@ def region_depth(sample: Beam, reference: Beam, setting: Setting, region: Region
     sys = math.hypot(*sys_parts)
     t = math.exp(-depth)
     cut = (region.rows, region.columns)
-    ratio = sample.signal[cut] / reference.signal[cut]
     scale = parts[1, 1].signal / parts[0, 1].signal
-    ratio = ratio[np.isfinite(ratio)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        median = float(-np.log(np.median(ratio) * scale)) if np.median(ratio) > 0 else math.nan
-    share = 1.0 - parts[0, 0].signal / parts[0, 0].gross
+    blurred = setting.noise.gain(region.short_side_px) / setting.noise.gain(1)
+    doses = relative[0, 1] + relative[1, 1]
+    median = _median_depth(sample.signal[cut] / reference.signal[cut] * scale, blurred, doses, sys)
+    there = parts[0, 0]
+    share_sys = sample.field.sigma * there.n / there.gross if sample.field is not None else 0.0
+    scattered = 1.0 - there.signal / there.gross
+    of_gross = math.sqrt(_variance(there, sample, setting, region)) / there.gross
+    share = Estimate(scattered, scattered * of_gross, share_sys, "1")
     return RegionDepth(
         region,
         Estimate(depth, stat, sys, "1"),
         Estimate(t, t * stat, t * sys, "1"),
         median,
-        parts[0, 0].n,
+        there.n,
         share,
     )
+
+
+def _median_depth(t: Floats, blurred: float, variance_of_doses: float, sys: float) -> Estimate:
+    """Return -ln of the median of pixels; NaN where it is not positive.
+
+    sigma_stat: sqrt(pi / 2) spread / sqrt(n) of a normal variable, widened where neighbouring pixels share
+    their light (the noise of a patch is ``blurred`` times that of single pixels), and the doses.
+    """
+    t = t[np.isfinite(t)]
+    middle = float(np.median(t))
+    if middle <= 0:
+        return Estimate(math.nan, math.nan, math.nan, "1")
+    low, high = np.quantile(t, ONE_SIGMA_SHARES)
+    variance = math.pi / 2.0 * (float(high - low) / 2.0 / middle) ** 2 * max(blurred, 1.0) / t.size
+    return Estimate(-math.log(middle), math.sqrt(variance + variance_of_doses), sys, "1")
 
 
 @dataclass(frozen=True)

@@ -141,10 +141,10 @@ def state_data(one: Summary) -> dict[str, Any]:
                 "columns": [now.region.columns.start, now.region.columns.stop],
                 "thickness_mm": now.region.thickness_mm, "pixels": now.n_pixels,
                 "optical_depth": _estimate(now.depth), "transmission": _estimate(now.transmission),
-                "median_of_pixels": finite(now.median_depth),
-                "scattered_share": finite(now.scattered_share),
+                "median_of_pixels": _estimate(now.median_depth),
+                "scattered_share": _estimate(now.scattered_share),
                 "optical_depth_before_scattering_correction": _estimate(before.depth),
-                "median_of_pixels_before": finite(before.median_depth),
+                "median_of_pixels_before": _estimate(before.median_depth),
             }
             for now, before in zip(one.regions, one.regions_plain, strict=True)
         ],

@@ -67,11 +67,12 @@ def slopes(regions: Sequence[RegionDepth], medians: bool = False) -> dict[str, L
     found = {}
     for name, group in thickness_groups(regions).items():
         x = np.array([one.region.thickness_mm for one in group], np.float64)
-        y = np.array([one.median_depth if medians else one.depth.value for one in group])
+        depths = [one.median_depth if medians else one.depth for one in group]
+        y = np.array([one.value for one in depths])
         if np.unique(x).size > 1:
-            line = straight_line(x, y, np.array([one.depth.sigma_sys for one in group]))
+            line = straight_line(x, y, np.array([one.sigma_sys for one in depths]))
             d = x - x.mean()
-            counting = float(np.linalg.norm(d * [one.depth.sigma_stat for one in group]) / (d @ d))
+            counting = float(np.linalg.norm(d * [one.sigma_stat for one in depths]) / (d @ d))
             found[name] = replace(line, slope_sigma=float(np.fmax(line.slope_sigma, counting)))
     return found
 

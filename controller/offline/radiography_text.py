@@ -35,17 +35,7 @@ def text_of(run: Radiographs, states: Sequence[Summary]) -> str:
 def _state_text(run: Radiographs, one: Summary) -> str:
     lines = [f"\n{one.label}: dose {pm(one.dose.value, one.dose.sigma_stat, one.dose.sigma_sys)} ADU"]
     if one.regions:
-        heads = ["region", "thickness / mm", "T", "-ln T", "uncorrected", "median of pixels", "scattered"]
-        rows = [
-            [
-                now.region.name, "-" if now.region.thickness_mm is None else f"{now.region.thickness_mm:g}",
-                pm(now.transmission.value, now.transmission.sigma_stat, now.transmission.sigma_sys, digits=4),
-                pm(now.depth.value, now.depth.sigma_stat, now.depth.sigma_sys, digits=4),
-                f"{was.depth.value:.4f}", f"{was.median_depth:.4f}", f"{100 * now.scattered_share:.0f} %",
-            ]
-            for now, was in zip(one.regions, one.regions_plain, strict=True)
-        ]  # fmt: skip
-        lines.append(table(heads, rows))
+        lines += _region_tables(run, one)
         lines += _slope_lines(one)
     lines += [
         f"  6Li, {now.region.name}: {_powers(li)}"
@@ -62,6 +52,24 @@ def _state_text(run: Radiographs, one: Summary) -> str:
             f" less; both agree at {1e3 * d.voltage_that_agrees.value:.0f} mV across the separator",
         ]
     return "\n".join(lines)
+
+
+def _region_tables(run: Radiographs, one: Summary) -> list[str]:
+    heads = ["region", "thickness / mm", "T", "-ln T", "median of pixels"]
+    subtracted = bool(run.options.black_body)
+    rows = [
+        [
+            now.region.name, "-" if now.region.thickness_mm is None else f"{now.region.thickness_mm:g}",
+            _pm4(now.transmission), _pm4(now.depth), _pm4(now.median_depth),
+            *([_percent(now.scattered_share)] if subtracted else []),
+        ]
+        for now in one.regions
+    ]  # fmt: skip
+    tables = [table([*heads, "scattered"] if subtracted else heads, rows)]
+    if subtracted:
+        plain = [[was.region.name, _pm4(was.depth), _pm4(was.median_depth)] for was in one.regions_plain]
+        tables += ["  scattering not subtracted:", table(["region", "-ln T", "median of pixels"], plain)]
+    return tables
 
 
 def _slope_lines(one: Summary) -> list[str]:
@@ -81,6 +89,14 @@ def _slope_lines(one: Summary) -> list[str]:
             f" after: {100 * (1 - left / lost):.0f} % of it removed"
         )
     return lines
+
+
+def _pm4(one: Estimate) -> str:
+    return pm(one.value, one.sigma_stat, one.sigma_sys, digits=4)
+
+
+def _percent(one: Estimate) -> str:
+    return f"{pm(100 * one.value, 100 * one.sigma_stat, 100 * one.sigma_sys)} %"
 
 
 def _powers(one: Estimate) -> str:

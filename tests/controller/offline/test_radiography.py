@@ -73,7 +73,7 @@ def test_the_wedges_before_correction_are_those_of_the_reference():
     """Medians within 0.0028 (our dose leaves out gamma spots, theirs does not); slopes within 0.001."""
     state = whole().data["states"][0]
     for ours, theirs in zip(state["regions"], STEPS, strict=True):
-        assert ours["median_of_pixels_before"] == pytest.approx(theirs["minus_ln_T_water"], abs=0.0028)
+        assert ours["median_of_pixels_before"]["value"] == pytest.approx(theirs["minus_ln_T_water"], abs=0.0028)
         before = ours["optical_depth_before_scattering_correction"]["value"]
         assert before == pytest.approx(theirs["minus_ln_T_water"], abs=0.006)
     slopes = state["slopes_of_medians_before"]
@@ -93,7 +93,7 @@ def test_most_of_the_nonlinearity_goes_with_the_scattered_field():
     assert after["thin"]["value"] == pytest.approx(0.47, abs=0.01)
     assert after["thick"]["sigma_sys"] > after["thick"]["sigma_stat"]  # the field's error is told
     assert report.data["scattering"]["bodies"] == 15
-    shares = [region["scattered_share"] for region in state["regions"]]
+    shares = [region["scattered_share"]["value"] for region in state["regions"]]
     assert np.all(np.diff(shares) > 0)
     assert shares[-1] == pytest.approx(0.62, abs=0.02)  # more than half behind 5 mm of water
     assert "of it removed" in report.text
