@@ -127,6 +127,7 @@ class Desk:
             "blanked": blanked, "scan": scan,
             "quantities": host.products["progress"].get("quantities", {}),
             "counts": host.products["progress"].get("counts", {}),
+            "appeared": host.products["progress"].get("appeared", {}),
             "alarms": [t.text for t in host.guard.latched.values()],
             "latched": list(host.guard.latched), "lines": host.health.now(),
             "questions": host.questions.open(), **host.outlook.now(),

@@ -293,6 +293,7 @@ class Host:
         exposed = await asyncio.to_thread(resumed, self.run_dir / "raw")
         self._exposed = exposed, await images_with_a_row(self.journal, self.run_id)
         self.sequence.context.had_images = exposed.had
+        self.sequence.context.counted = exposed.counted
         self.recorder.gap("host", carried.text, self.clock.now_s())
         return uid
 
@@ -383,9 +384,10 @@ class Host:
         """Take a message of the reduce process."""
         kind = message.get("k")
         if kind == "progress":
-            self.products["progress"] = message
             self.recorder.post("progress", "reduce", message)
-            self.outlook.progress(message)
+            if message.get("purpose") != "background":  # it measures no layer: what was found stays
+                self.products["progress"] = message
+                self.outlook.progress(message)
         elif kind == "product":
             self._publish(message)
         elif kind == "pass_checked":

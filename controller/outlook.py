@@ -48,9 +48,11 @@ def described(detectors: tuple[str, ...]) -> dict[str, dict[str, Any]]:
             "now": parameter("scan, pass, line, quarantined passes; null between scans", kind="struct"),
             "last": parameter("the last pass that ended", kind="struct"),
         }),
-        "result": module("what the beam has found so far, in the scan that runs", {
+        "result": module("what the beam has found so far, in the newest scan of the sample", {
             "quantities": parameter("by layer.quantity: value, sigma_stat, sigma_sys, unit", kind="struct"),
             "counts": parameter("by layer and element: net counts and their error", kind="struct"),
+            "appeared": parameter("by layer: lithium where the reference had none, with counts and significance",
+                                  kind="struct"),
             "goals": parameter("goals of the scan and how far they are reached", kind="struct"),
         }),
         "guard": module("what protects, in words", {
@@ -125,6 +127,7 @@ class Outlook:
         """Tell what reduce has found in a scan."""
         self._say("result", "quantities", message.get("quantities", {}))
         self._say("result", "counts", message.get("counts", {}))
+        self._say("result", "appeared", message.get("appeared", {}))
         found = soc_by_beam(message.get("quantities", {}))
         if found is not None:
             self._say("soc", "beam", found[0], e=found[1], unit="1", kind="soc")

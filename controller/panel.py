@@ -147,6 +147,8 @@ def _science(status: Status, width: int) -> RenderableType | None:
         z = soc.get("z")
         apart = "" if z is None else f"   {abs(z):.1f} sigma apart" + (" (!)" if abs(z) > 3 else "")
         rows.append(Text.assemble(("SoC ", "dim"), ("   ".join(parts), "bold"), apart))
+    for layer, one in (status.get("appeared") or {}).items():
+        rows.append(Text.assemble((f"{layer} ", "dim"), (str(one["text"]), "bold yellow")))
     found = {name: one for name, one in (status.get("quantities") or {}).items() if "soc" not in name}
     if found:
         rows.append(quantities(found, width))

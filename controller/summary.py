@@ -73,6 +73,16 @@ _LAYER: Plain = {
         "agree": {"type": ["boolean", "null"]},
         "interval": {"type": ["object", "null"], "description": "scan and passes that the result is made of"},
         "verdict": {"type": "string"},
+        "appeared": {
+            "description": "lithium where the reference had none: net counts, those gained for the same beam "
+            "charge, upper limit of the reference, decision threshold, significance, where it was first seen",
+            "type": ["object", "null"],
+            "required": ["counts", "gained", "reference_below", "threshold", "sigmas", "text"],
+            "properties": {
+                "counts": _QUANTITY, "gained": _QUANTITY, "reference_below": _SIGMA, "threshold": _SIGMA,
+                "sigmas": _SIGMA, "text": {"type": "string"}, "first": {"type": "object"},
+            },
+        },
         "change": _CHANGE,
     },
 }
@@ -161,6 +171,12 @@ _EXPOSURE: Plain = {
             "type": "boolean",
             "description": "cut off with its host, ended when the run went on",
         },
+        "discarded": {
+            "type": "integer",
+            "description": "frames, at the least, that had come and were not on the disk when the host died; "
+            "they are in no result, and were made again",
+        },
+        "discarded_s": {"type": "number", "description": "the time of these, s"},
         "why": {"type": "string"},
         "problem": {"type": "string"},
     },
@@ -352,6 +368,9 @@ def change(layer: Mapping[str, Any]) -> Plain:
     lost = [layer["undetected"][name]["text"] for name in RELATIVE if name in layer.get("undetected", {})]
     if verdict == "not detected" and lost:
         return {**told, "text": lost[0]}
+    appeared = layer.get("appeared")
+    if verdict == "appeared" and appeared:
+        return {**told, "seen": True, "sigmas": appeared["sigmas"], "text": appeared["text"]}
     if verdict == "reference":
         return {**told, "text": "this is the reference scan"}
     signal = _first(quantities, RELATIVE)

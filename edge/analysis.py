@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from edge.appearance import against_reference
 from edge.deadtime import DeadTime
 from edge.drift import Gain
 from edge.events import Segmentation
 from edge.intervals import Interval, charge_side, interval_of
 from edge.ion_beam_residual import unexplained
+from edge.layer_result import LayerResult, Variants, View
 from edge.line_counts import Slope, continuum_slope, placement_error
 from edge.lithium import (
     Measured,
@@ -40,29 +42,6 @@ from edge.settings import Settings
 from edge.uncertainty import Estimate
 
 SERIES_BINS = 8
-
-
-Variants = Mapping[str, tuple["View", "View"]]
-
-
-@dataclass(frozen=True)
-class LayerResult:
-    """One layer in one interval."""
-
-    name: str
-    kind: str
-    quantities: Mapping[str, Estimate]
-    budget: Mapping[str, float] = field(default_factory=dict)  # of x, or of li_relative: per nuisance
-    normaliser: str | None = None
-
-
-@dataclass(frozen=True)
-class View:
-    """What enters the quantities of a scan: method, its counts, and the reference's in the same regions."""
-
-    method: Method
-    now: Measured
-    reference: Measured | None
 
 
 class Analysis:
@@ -336,7 +315,8 @@ class Analysis:
             if charge is not None:
                 estimates["soc_charge"] = charge
         shown = budgets.get("x", budgets.get("li_relative", budgets.get("li_per_charge", {})))
-        return LayerResult(layer.name, layer.kind, estimates, shown, layer.normaliser)
+        before, gained = against_reference(self.settings, index, view, variants)
+        return LayerResult(layer.name, layer.kind, estimates, shown, layer.normaliser, before, gained)
 
     @staticmethod
     def _effects(name: str, varied: Mapping[str, tuple[dict[str, Pair], ...]]) -> dict[str, float]:

@@ -90,8 +90,21 @@ def net_counts(method: Method, line: AnalysisLine, measured: Measured) -> Pair:
 def common_error(method: Method, now: Measured, reference: Measured) -> Floats | None:
     """Return the relative covariance of the lithium counts of two scans, shape (..., layers), or None.
 
+    cov / (net_now net_ref), see ``common_variance``.
+    """
+    variance, line = common_variance(method, now, reference), method.settings.line("Li")
+    if variance is None or line is None:
+        return None
+    nets = net_counts(method, line, now)[0] * net_counts(method, line, reference)[0]
+    result: Floats = variance / np.where(nets == 0.0, np.nan, nets)
+    return result
+
+
+def common_variance(method: Method, now: Measured, reference: Measured) -> Floats | None:
+    """Return the covariance of the lithium counts of two scans, counts^2, shape (..., layers), or None.
+
     Beam-off counts that both scans use (background scans) shift both alike:
-    cov = (t / t_off)_now (t / t_off)_ref sum c^2 S_common / (net_now net_ref).
+    cov = (t / t_off)_now (t / t_off)_ref sum c^2 S_common.
     """
     line = method.settings.line("Li")
     name = "" if line is None else line.detector
@@ -100,9 +113,7 @@ def common_error(method: Method, now: Measured, reference: Measured) -> Floats |
         return None
     c = coefficients(method.segmentations[name], line.window, now.channels_in[name], method.slope)
     shares = now.live_time_s[name] / times[0] * reference.live_time_s[name] / times[1]
-    nets = net_counts(method, line, now)[0] * net_counts(method, line, reference)[0]
-    variance = (now.beam_off_common[name] @ c**2)[..., None]
-    result: Floats = shares * variance / np.where(nets == 0.0, np.nan, nets)
+    result: Floats = shares * (now.beam_off_common[name] @ c**2)[..., None]
     return result
 
 

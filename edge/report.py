@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from edge.analysis import Analysis, LayerResult
+from edge.analysis import Analysis
+from edge.appearance import appearance, first_seen, gone_again, part_of
 from edge.constants import ELEMENTARY_CHARGE_COULOMB
 from edge.deadtime import PILE_UP_FLAG, CounterCheck, pile_up_fraction
 from edge.ion_beam_detection import decisions, missing, undetected
+from edge.layer_result import LayerResult
 from edge.lithium import paper_budget
 from edge.measure import fitted_lines, observed_rates_hz
 from edge.placement import Placement
@@ -24,6 +26,8 @@ SCHEMA = "operando/ion_beam/1"
 UM2_PER_CM2 = 1e8
 DEAD_TIME_Z = 4.0
 SERIES_PURPOSES = ("charging", "discharging")
+
+Whole = dict[tuple[str, str], LayerResult]  # of a scan and a layer, by their names
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,14 @@ class Result:
 def report(analysis: Analysis, checks: Mapping[tuple[int, int], Mapping[str, CounterCheck]]) -> Result:
     """Return everything that can be said now about all scans of a run."""
     flags = list(analysis.settings.flags)
-    scans = [_scan(analysis, scan, flags) for scan in analysis.scans.values()]
+    whole: Whole = {}
+    scans = [_scan(analysis, scan, flags, whole) for scan in analysis.scans.values()]
     _relative(analysis, scans)
-    series = _series(analysis)
+    series = _series(analysis, whole)
     _undetected(analysis, scans, series)
     final = _final(analysis, scans)
+    first_seen(scans, series)
+    flags += gone_again(scans, final)
     flags += [
         f"scan {scan}, pass {n}: {name} counted {c.lost} events more than arrived"
         for (scan, n), found in checks.items()
@@ -83,17 +90,37 @@ def report(analysis: Analysis, checks: Mapping[tuple[int, int], Mapping[str, Cou
 
 
 def counts_and_quantities(layers: list[LayerResult]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the counts {layer: {element: [net, sigma]}} and quantities {"layer.name": ...} of a scan."""
+    """Return the counts {layer: {element: [net, sigma]}} and quantities {"layer.name": ...} of a scan.
+
+    What rests on a line that is not detected is left out: a ratio to nothing is no number.
+    """
     counts: dict[str, Any] = {}
     quantities: dict[str, Any] = {}
     for layer in layers:
+        now = {"quantities": {n: e.to_dict() for n, e in layer.quantities.items()}}
+        found, before = (
+            {element: one.to_dict() for element, one in decisions(q).items()}
+            for q in (layer.quantities, layer.before)
+        )
+        lost = undetected({**now, "detection": found}, before, layer.normaliser)
         for name, estimate in layer.quantities.items():
+            if name in lost:
+                continue
             if name.endswith("_counts"):
                 element = name.removesuffix("_counts").capitalize()
                 counts.setdefault(layer.name, {})[element] = [estimate.value, estimate.sigma_stat]
             elif math.isfinite(estimate.value) and math.isfinite(estimate.total):
                 quantities[f"{layer.name}.{name}"] = estimate.to_dict()
     return counts, quantities
+
+
+def appeared(layers: list[LayerResult]) -> dict[str, Any]:
+    """Return the layers in which lithium has appeared that the reference did not show, by name."""
+    found = {
+        layer.name: appearance(layer.quantities.get("li_counts"), layer.before.get("li_counts"), layer.gained)
+        for layer in layers
+    }
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def beam_against_charge(layer: LayerResult) -> float | None:
@@ -124,7 +151,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _scan(analysis: Analysis, scan: ScanData, flags: list[str]) -> dict[str, Any]:
+def _scan(analysis: Analysis, scan: ScanData, flags: list[str], whole: Whole) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "scan": scan.start.scan,
         "name": scan.start.name,
@@ -144,6 +171,7 @@ def _scan(analysis: Analysis, scan: ScanData, flags: list[str]) -> dict[str, Any
     except ValueError as error:
         flags.append(str(error))
         return entry
+    whole |= {(scan.start.name, layer.name): layer for layer in layers}
     placement = analysis.placement(scan)
     if isinstance(placement, Placement):
         entry["geometry"] = _geometry(placement, analysis.bounds(scan))
@@ -174,6 +202,9 @@ def _layer(layer: LayerResult, interval: dict[str, Any]) -> dict[str, Any]:
         "verdict": "reference",
         "flags": [],
         "detection": {element: one.to_dict() for element, one in found.items()},
+        "appeared": appearance(
+            layer.quantities.get("li_counts"), layer.before.get("li_counts"), layer.gained
+        ),
     }
     z = beam_against_charge(layer)
     if z is not None:
@@ -220,7 +251,9 @@ def _undetected(analysis: Analysis, scans: list[dict[str, Any]], series: Mapping
         layer["undetected"] = undetected(layer, before.get(layer["name"], {}), own.normaliser)
         lost = [name for name in ("li_relative", "li_relative_charge") if name in layer["undetected"]]
         if lost and all(layer["undetected"][name]["upper_limit"] is None for name in lost):
-            layer["verdict"] = "not detected"
+            layer["verdict"] = "not detected" if layer["appeared"] is None else "appeared"
+        else:
+            layer["appeared"] = None  # its relative signal says it
 
 
 def _final(analysis: Analysis, scans: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -233,7 +266,7 @@ def _final(analysis: Analysis, scans: list[dict[str, Any]]) -> list[dict[str, An
     return list(chosen[-1]["layers"]) if chosen else []
 
 
-def _series(analysis: Analysis) -> dict[str, Any]:
+def _series(analysis: Analysis, whole: Whole) -> dict[str, Any]:
     """Return scans during charging or discharging in bins of passes, each with its interval."""
     found: dict[str, Any] = {}
     for scan in analysis.scans.values():
@@ -246,7 +279,10 @@ def _series(analysis: Analysis) -> dict[str, Any]:
         found[scan.start.name] = [
             {
                 "interval": interval.to_dict(),
-                "layers": [_layer(layer, interval.to_dict()) for layer in layers],
+                "layers": [
+                    _layer(part_of(layer, whole.get((scan.start.name, layer.name))), interval.to_dict())
+                    for layer in layers
+                ],
             }
             for interval, layers in bins
         ]

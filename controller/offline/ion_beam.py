@@ -225,6 +225,8 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
             elif not name.endswith(("_counts", "_per_charge")):
                 shown = (quantity["value"], quantity["sigma_stat"], quantity["sigma_sys"])
                 yield "    {:20s} {:8.4f} ± {:.4f} ± {:.4f}".format(name, *shown)
+        if layer.get("appeared"):
+            yield f"    {layer['appeared']['text']}"
         for decision in layer["detection"].values():
             yield "    " + decision["text"].replace(" +- ", " ± ")
         if layer["z"] is not None:

@@ -78,6 +78,7 @@ def tiles(summary: Plain, told: Told) -> Markup:
             _tile(f"{name}change of lithium", *_seen(change), least, level),
             _tile(f"{name}beam and charge", verdict, "", z, AGREEMENT[agree]),
         ]
+    cards += [_appeared_tile(layer) for layer in summary["layers"] if layer.get("appeared")]
     cards = cards or [_tile(what, *_parted(value), more) for what, value, more in told.headlines]
     return tag("div", *cards, class_="tiles") if cards else Markup("")
 
@@ -90,6 +91,8 @@ def results(summary: Plain) -> Markup:
     heads = ("quantity", "value", "± stat", "± sys", "± total", "unit")
     for layer in by_interest(summary["layers"]):
         note = tag("span", _layer_note(layer))
+        if layer.get("appeared"):
+            note = join([note, tag("div", words.appeared(layer), class_="appeared")])
         title = tag("th", f"{layer['name']} ", note, colspan="6", scope="rowgroup", role="rowheader")
         rows.append(tag("tr", title, class_="group", role="row"))
         names = [name for name in words.NAMES if name in layer["quantities"]]
@@ -241,6 +244,18 @@ def _tile(what: str, value: str, error: str, more: str, level: str = "") -> Mark
     return tag("div", tag("div", what, class_="what"), shown, tag("div", more, class_="more"), class_="tile")
 
 
+def _appeared_tile(layer: Plain) -> Markup:
+    """Return what a person at the beam looks for: lithium where there was none."""
+    one = layer["appeared"]
+    number = words.cells("", {**one["counts"], "unit": "1"})
+    more = (
+        f"{words.fixed(one['sigmas'], 1)} σ; the reference had none, fewer than "
+        f"{words.count(one['reference_below'])} counts. No state of charge here"
+    )
+    where = f"lithium appeared in the {layer['name']}"
+    return _tile(where, number.value, f" ± {number.total} counts", more, "warn")
+
+
 def _pm(shown: words.Cells) -> tuple[str, str]:
     if shown.total == words.MISSING:
         return shown.value, ""
@@ -268,7 +283,8 @@ def _seen(change: Plain) -> tuple[str, str]:
 
 
 def _layer_note(layer: Plain) -> str:
-    parts = [str(layer["kind"]), str((layer.get("change") or {}).get("text", ""))]
+    kind = "" if layer["kind"] == layer["name"] else str(layer["kind"])
+    parts = [kind, str((layer.get("change") or {}).get("text", ""))]
     if layer["kind"] == "host":
         parts.append(words.agreement(layer))
     parts.append(words.made_of(layer.get("interval")))

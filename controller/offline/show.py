@@ -161,10 +161,14 @@ def _layer(
     """Yield one layer: the verdict in words, what it is made of, and the table of its quantities."""
     change = layer.get("change") or {}
     seen = change.get("seen")
-    colour = "dim" if seen is None else "green" if seen else "yellow"
-    head = Text.assemble((str(layer["name"]), "bold"), f" ({layer['kind']}): ")
+    appeared = words.appeared(layer)
+    colour = "dim" if seen is None else "green" if seen and not appeared else "yellow"
+    kind = "" if layer["kind"] == layer["name"] else f" ({layer['kind']})"
+    head = Text.assemble((str(layer["name"]), "bold"), f"{kind}: ")
     head.append(str(change.get("text", "")), style=f"bold {colour}")
     yield head
+    if appeared:
+        yield _indented(appeared, "yellow")
     if layer["kind"] == "host" and layer.get("z") is not None:
         yield Text("  " + words.agreement(layer), style="bold red" if layer.get("agree") is False else "bold")
     yield _indented(words.made_of(layer.get("interval")))
@@ -182,6 +186,8 @@ def _layer(
         shown = words.cells(name, layer["quantities"].get(name, {}))
         label = words.name_of(name, layer["name"], summary.get("sample"))
         value = f"{shown.value} {shown.unit}".rstrip()
+        if shown.total == words.MISSING and len(value) > LONGEST_VALUE and appeared:
+            continue  # compared with nothing; what there is to say of it stands above
         if shown.total == words.MISSING and len(value) > LONGEST_VALUE:
             why_not.setdefault(value, []).append(label)
             continue

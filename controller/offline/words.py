@@ -99,6 +99,20 @@ def agreement(layer: Mapping[str, Any]) -> str:
     return f"beam and charge {word} (z = {fixed(layer['z'], 2)})"
 
 
+def appeared(layer: Mapping[str, Any]) -> str:
+    """Say of lithium that was not there in the reference how much it is, and since when; empty without any."""
+    one = layer.get("appeared")
+    if not one:
+        return ""
+    more = cells("", {**one["gained"], "unit": "1"}).short
+    text = (
+        f"no relative signal and no state of charge: {more} counts more than the reference for the same beam charge, which had fewer than "
+        f"{count(one['reference_below'])}; a line is claimed above {count(one['threshold'])}"
+    )
+    first = made_of(one.get("first"))
+    return text if first == MISSING else f"{text}; first seen in {first}"
+
+
 def made_of(interval: Mapping[str, Any] | None) -> str:
     """Say what a result is made of: scan, passes, and the state of the cell meanwhile."""
     if not interval:

@@ -22,7 +22,7 @@ from drivers.errors import BadReply
 from edge.analysis import Analysis
 from edge.event_kernels import OUTSIDE
 from edge.ion_beam import Events, IonBeamReducer, PassDone, PassStart, Settings
-from edge.report import beam_against_charge, counts_and_quantities, plain
+from edge.report import appeared, beam_against_charge, counts_and_quantities, plain
 from edge.scan_data import PassEnd, ScanData
 
 log = logging.getLogger("reduce")
@@ -319,9 +319,11 @@ class Session:
             "k": "progress",
             "scan": scan,
             "name": data.start.name,
+            "purpose": data.start.purpose,
             "counts": {},
             "quantities": {},
             "z": {},
+            "appeared": {},
         }
         message["interval"] = plain(analysis.interval(data).to_dict())
         if data.start.grid is not None:
@@ -329,6 +331,7 @@ class Session:
                 layers = analysis.layers(data)
                 counts, quantities = counts_and_quantities(layers)
                 message |= {"counts": plain(counts), "quantities": plain(quantities)}
+                message["appeared"] = plain(appeared(layers))
                 message["z"] = {layer.name: plain(beam_against_charge(layer)) for layer in layers}
             except ValueError as error:
                 message["why"] = str(error)

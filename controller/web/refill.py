@@ -166,13 +166,20 @@ class Refill:
         rows = await asyncio.to_thread(
             self._read, lambda reader: reader.latest(run, "product", "reduce", upto, PRODUCTS)
         )
-        newest = {str(row.body["stream"]): row for row in rows if row.seq > after}
-        for stream, row in newest.items():
-            try:
-                content = await asyncio.to_thread(self._product, Path(row.body["path"]))
-                self._view.take_product(stream, {**late, "t": row.wall_s, **content})
-            except (OSError, frames.FrameError) as error:
-                log.warning("product %s: %s", stream, error)
+        of_stream: dict[str, list[Event]] = {}
+        for row in rows:
+            if row.seq > after:
+                of_stream.setdefault(str(row.body["stream"]), []).append(row)
+        for stream, its_rows in of_stream.items():
+            for row in reversed(its_rows):
+                try:
+                    content = await asyncio.to_thread(self._product, Path(row.body["path"]))
+                    self._view.take_product(stream, {**late, "t": row.wall_s, **content})
+                except (OSError, frames.FrameError) as error:
+                    log.warning("product %s: %s", stream, error)
+                    break
+                if not (stream.startswith("spectrum/") and content.get("purpose") == "background"):
+                    break  # of a background there are no lines to see: an older one that has some is shown
 
     def _product(self, path: Path) -> dict[str, Any]:
         if not path.exists() and self._run_dir is not None:

@@ -154,10 +154,10 @@ class View:
         scan, last, partial = int(body.get("scan") or 0), max(passes), bool(body.get("partial"))
         order = (scan, last, not partial)
         # Of a background there are no lines to see: a spectrum that has some stays.
-        pale = (
-            body.get("purpose") == "background" and stream.startswith("spectrum/") and stream in self.products
-        )
-        if not pale and order >= self._product_order.get(stream, (-1, -1, False)):
+        pale = body.get("purpose") == "background" and stream.startswith("spectrum/")
+        if pale:
+            order = (-1, last, not partial)  # whatever shows lines is newer
+        if order >= self._product_order.get(stream, (-2, -1, False)):
             self._product_order[stream] = order
             self.products[stream] = made
             if live:

@@ -62,6 +62,7 @@ class Model:
         self.gain = {"pige": 1.0, "pixe": 1.0}
         self.be7_hz = 0.0
         self.lithium = 1.0  # of the cathode, relative
+        self.separator = 1.0  # same, of the lithium in the separator
         x = (np.arange(nx) + 0.5) * width / nx - width / 2
         y = (np.arange(ny) + 0.5) * height / ny - height / 2
         self.x, self.y = np.tile(x, ny), np.repeat(y, nx)
@@ -84,7 +85,7 @@ class Model:
         shares = self.shares()
         found = {name: shares @ np.array(rate) for name, rate in RATES[detector].items()}
         if "Li" in found:
-            scale = np.array([1.0, 1.0, self.lithium])
+            scale = np.array([1.0, self.separator, self.lithium])
             found["Li"] = shares @ (np.array(RATES[detector]["Li"]) * scale)
         found["continuum"] = shares @ np.array(CONTINUUM[detector])
         return found

@@ -218,8 +218,8 @@ export class Model {
     const product = { ...header, arrays, heard_s: this.now() };
     if (header.reference || header.purpose === "reference") this.references.set(stream, product);
     const have = this.products.get(stream);
-    if (have && have.purpose !== "background" && header.purpose === "background" && stream.startsWith("spectrum/")) return; // no lines to see in it
-    if (!have || (header.scan ?? 0) >= (have.scan ?? 0)) this.products.set(stream, product);
+    const order = ({ purpose, scan = 0 }) => (purpose === "background" && stream.startsWith("spectrum/") ? -1 : scan); // no lines to see in it
+    if (!have || order(header) >= order(have)) this.products.set(stream, product);
     this.touch(`product:${stream}`);
   }
 

@@ -207,21 +207,34 @@ export function lithium(model) {
   const beam = estimate(quantities?.[`${found?.layer}.soc_beam`]);
   const charge = fromState(model.state("soc/charge")) ?? estimate(quantities?.[`${found?.layer}.soc_charge`]);
   const more = { beam, charge, layer: found?.layer ?? null, t, z: model.state("soc/z").v, found };
+  const there = appeared(model.state("result/appeared").v);
   if (!found && model.never())
     return { level: "unknown", icon: "none", word: "No measurement yet", text: "The first scan is its own reference; from the second on this is answered.", ...more };
+  if (!found && there && !(lost && !lost.ended)) return { level: "warn", icon: "move", word: there.word, text: there.text, ...more };
   if (!found) {
     const text = model.passes.length
       ? (lost ? "No pass could be compared with the reference scan." : "Passes come, but none can be compared with the reference scan yet.") : "No pass of the beam has ended yet.";
     return { level: "unknown", icon: lost ? "unknown" : "none", word: lost && !lost.ended ? "Not known" : lost ? "No measurement" : "No measurement yet", text: lost && !lost.ended ? sentence(lost.text) : text, ...more };
   }
   const amount = `its signal in the ${found.layer} changed by ${format.percent(found.value - 1, found.total).replace(/^(\d)/, "+$1")} since the reference`;
-  const text = `${format.fixed(Math.abs(found.z), 1)} σ${odds(found.z)}: ${amount}. ${agreement(more)}`.trim();
+  const of_it = there ? `Lithium of the ${found.layer}: ${format.fixed(Math.abs(found.z), 1)} σ` : `${format.fixed(Math.abs(found.z), 1)} σ`;
+  const text = `${there ? `${there.text} ` : ""}${of_it}${odds(found.z)}: ${amount}. ${agreement(more)}`.trim();
   if (lost && !lost.ended) return { level: "unknown", icon: "unknown", word: "Not known now", text: `When last heard: ${text}`, ...more };
+  if (there) return { level: "warn", icon: "move", word: there.word, text, ...more };
   const size = Math.abs(found.z);
   if (size >= RESOLVED_SIGMA)
     return { level: "info", icon: "move", word: found.value < 1 ? `Leaving the ${found.layer}` : `Entering the ${found.layer}`, text, ...more };
   if (size >= AGREE_Z) return { level: "info", icon: "move", word: "Perhaps: not certain", text, ...more };
   return { level: "info", icon: "none", word: "No change seen yet", text, ...more };
+}
+
+/** Lithium where the reference had none: plated, or astray. Nothing to divide by, so it has counts and no state of charge. */
+function appeared(told) {
+  const layers = Object.entries(told ?? {});
+  if (!layers.length) return null;
+  const counts = ({ counts: c }) => `${format.fixed(c.value, 0)} ± ${format.fixed(Math.hypot(c.sigma_stat, c.sigma_sys), 0)} counts`;
+  const each = layers.map(([layer, one]) => `${counts(one)} of lithium in the ${layer}, where the reference had none (${format.fixed(one.sigmas, 1)} σ).`);
+  return { word: `Appeared in the ${layers.map(([layer]) => layer).join(" and ")}`, text: each.join(" ") };
 }
 
 /** Return the change of the layer that speaks most clearly: a host layer before others. */
