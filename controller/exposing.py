@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 KINDS = ("exposure_progress", "exposure_checked", "exposure_refused", "hits")
 CHECKED_S = 60.0  # wall; a reduce that was started again counts everything from the record first
+RECOUNTED_S = 600.0  # wall; the same after a resume, shutter closed: an hour of hits, on a busy machine
 
 
 @runtime_checkable
@@ -89,6 +90,8 @@ class Exposing:
                 self.n = max((n for n in told if isinstance(n, int)), default=0)
         self.progress: dict[int, Message] = {}
         self.results: list[Message] = _earlier(raw, self.n) if self.n else []
+        self._known: set[tuple[int, str]] = set()  # parts of hit lists that have their row
+        self._running: dict[str, int] = {}
         self._ended: dict[int, asyncio.Event] = {}
         self._began_s: dict[int, float] = {}
         self._interrupted: dict[int, str] = {}  # role by number: of before a resume, not yet counted
@@ -112,6 +115,48 @@ class Exposing:
                     self._recorder.post("image", one.role, _row(message))
             self._recorder.line(f'resume: exposure "{one.name}" had {one.frames} images')
 
+    def end_rings(
+        self, cut_off: Mapping[int, Message], seen: Mapping[int, int], rows: Iterable[tuple[int, str]]
+    ) -> None:
+        """End the exposures in a ring that died with their host: the parts on the disk are what counts.
+
+        To be called before any reduce is told of them.
+
+        Args:
+            cut_off: their beginnings in the index, by number.
+            seen: frames that had come, by the last checkpoint.
+            rows: number of exposure and file of every part that has its row in the journal.
+        """
+        self._known = set(rows)
+        for n, begun in cut_off.items():
+            self._interrupted[n] = str(begun["role"])
+            had = {"seen": seen[n]} if n in seen else {}
+            self._reduction.send({"k": "exposure_end", "n": n, "position": 0, "interrupted": True, **had})
+
+    async def counted(self, numbers: Collection[int]) -> list[Message]:
+        """Return what came of earlier exposures, when reduce has counted their record again."""
+        until_s = time.monotonic() + (RECOUNTED_S if numbers else 0.0)
+        while True:
+            found = [one for one in self.results if one["n"] in numbers]
+            refused = {n for n in numbers if self.progress.get(n, {}).get("k") == "exposure_refused"}
+            if len(found) + len(refused) >= len(numbers):
+                return found
+            if time.monotonic() > until_s:
+                text = f"what was exposed before is not counted after {RECOUNTED_S:g} s: all is exposed again"
+                self._recorder.gap("reduce", text, self._clock.now_s())
+                return []
+            await asyncio.sleep(0.1)
+
+    def received(self) -> list[list[int]]:
+        """Return number and frames so far of each exposure in a ring, for a checkpoint."""
+        found = []
+        for role, n in self._running.items():
+            detector = self.frames[role]
+            if isinstance(detector, Counting):
+                with contextlib.suppress(NoReply):
+                    found.append([n, detector.position - int(detector.source.get("first", 0))])
+        return found
+
     async def begin(self, role: str, name: str, purpose: str, keep: int, step: tuple[int, ...] = ()) -> int:
         """Start a detector; return the number of the exposure. Raises DriverError."""
         detector = self.frames[role]
@@ -127,6 +172,7 @@ class Exposing:
             "source": dict(detector.source), "step": list(step),
         })  # fmt: skip
         await self._reduction.sync()  # its number is never used again, whatever happens to this computer
+        self._running[role] = n
         body = {"n": n, "role": role, "name": name, "purpose": purpose}
         self._recorder.post("exposure", role, {**body, "state": "begun"})
         return n
@@ -147,6 +193,7 @@ class Exposing:
     async def end(self, role: str, n: int) -> Message:
         """Stop a detector, let reduce count the rest, compare; return what came of the exposure."""
         detector = self.frames[role]
+        self._running.pop(role, None)
         try:
             await detector.stop()
         except DriverError as error:
@@ -224,15 +271,38 @@ class Exposing:
         """Take a message of reduce about an exposure."""
         n = int(message.get("n", 0))
         if message["k"] == "hits":
-            self._recorder.post("hits", "reduce", message)
+            part = (n, str(message.get("path")))
+            if part not in self._known:
+                self._known.add(part)
+                self._recorder.post("hits", "reduce", message)
             return
         self.progress[n] = message
         if message["k"] != "exposure_progress" and n in self._ended:
             self._ended[n].set()
-        if message["k"] == "exposure_checked" and (role := self._interrupted.pop(n, None)):
-            found = {key: value for key, value in message.items() if key != "k"} | {"interrupted": True}
+        if message["k"] == "exposure_checked" and (role := self._of_before(n, message)):
+            cut_off = {"interrupted": True} if self._interrupted.pop(n, None) else {}
+            found = {key: value for key, value in message.items() if key != "k"} | cut_off
             self.results = sorted([*self.results, found], key=lambda one: int(one["n"]))
             self._recorder.post("exposure", role, {**found, "state": "ended"})
+            if "lost_with_host" in found:
+                self._tell_cut_off(role, found)
+
+    def _of_before(self, n: int, message: Message) -> str | None:
+        """Return the detector of an exposure that an earlier host had no result of; None of any other."""
+        if n in self._ended or any(one["n"] == n for one in self.results):
+            return None
+        role = message.get("role")
+        return self._interrupted.get(n) or (str(role) if role in self.frames else None)
+
+    def _tell_cut_off(self, role: str, found: Message) -> None:
+        """Say what an exposure in a ring has left, and what the sample was exposed to for nothing."""
+        dark = found.get("purpose") == "dark"
+        kept = "nothing of it is kept" if dark else f"{found['frames']} frames are on the disk and count"
+        text = f'{role}: exposure "{found.get("name", "")}" was cut off with the host: {kept}'
+        if found["lost_with_host"]:
+            lost = f"{found['lost_with_host_s']:.1f} s{'' if dark else ' under the open shutter'}"
+            text += f", {found['lost_with_host']} more ({lost}) are lost and made again"
+        self._recorder.gap(role, text, self._clock.now_s())
 
 
 def _earlier(raw: Path, last: int) -> list[Message]:

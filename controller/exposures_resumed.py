@@ -1,8 +1,11 @@
-"""What an interrupted run has of its exposures with a camera: from the index of the raw data and the images.
+"""What an interrupted run has of its exposures: from the index of the raw data, the images and the hits.
 
 An image is on the disk before a line of the index names it, and its row in the journal comes last. So
 whatever was acknowledged is found here; an image that lies there without a line was taken whole, under the
 shutter of its exposure, before the host was gone: it counts, but nobody knows what state the cell was in.
+
+Of frames in a ring the parts of the hit list are what is left: reduce counts them again. Their exposure is
+ended before any reduce hears of it, or it would go on in a ring that holds other frames by now.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ class Resumed:
     """Everything that is known of the exposures of an interrupted run."""
 
     had: dict[Place, HadImages] = field(default_factory=dict)
+    counted: dict[Place, tuple[int, ...]] = field(default_factory=dict)  # numbers of those in a ring
     unfinished: tuple[Unfinished, ...] = ()
     indexed: tuple[tuple[str, Message], ...] = ()  # role and line of each image in the index
 
@@ -51,12 +55,16 @@ def resumed(raw: Path) -> Resumed:
     """Return what the index and the images themselves tell; nothing where there is no index."""
     begun: dict[int, Message] = {}
     images: dict[int, dict[str, Message]] = {}
+    counted: dict[Place, tuple[int, ...]] = {}
     ended: set[int] = set()
     with contextlib.suppress(OSError):
         for message in read_index(raw):
             match message:
                 case {"k": "exposure", "n": int(n), "source": {"kind": "images"}}:
                     begun[n] = message
+                case {"k": "exposure", "n": int(n), "source": {"kind": "ring"}, "step": [_, *_] as path}:
+                    if message.get("purpose") != "dark":  # half of a dark level is none
+                        counted[tuple(path)] = (*counted.get(tuple(path), ()), n)
                 case {"k": "image", "n": int(n), "file": str(file)}:
                     images.setdefault(n, {})[file] = message
                 case {"k": "exposure_end", "n": int(n)}:
@@ -76,7 +84,20 @@ def resumed(raw: Path) -> Resumed:
     told = [
         (str(begun[n]["role"]), line) for n, lines in images.items() if n in begun for line in lines.values()
     ]
-    return Resumed(had, tuple(unfinished), tuple(told))
+    return Resumed(had, counted, tuple(unfinished), tuple(told))
+
+
+def cut_off_rings(raw: Path) -> dict[int, Message]:
+    """Return the exposures of a ring that were begun and never ended, by number."""
+    begun: dict[int, Message] = {}
+    with contextlib.suppress(OSError):
+        for message in read_index(raw):
+            match message:
+                case {"k": "exposure", "n": int(n), "role": str(), "source": {"kind": "ring"}}:
+                    begun[n] = message
+                case {"k": "exposure_end", "n": int(n)}:
+                    begun.pop(n, None)
+    return begun
 
 
 def _unfinished(raw: Path, begun: Message, lines: dict[str, Message]) -> Unfinished:

@@ -18,6 +18,7 @@ from controller.config import effective_limits
 from controller.cycling import ChargeError, Cycling
 from controller.devices import build, introduce
 from controller.exposing import Exposing
+from controller.exposures_resumed import cut_off_rings
 from controller.guard import Action, Trip
 from controller.heating import Heating
 from controller.journal import AsyncJournal
@@ -120,7 +121,22 @@ async def assemble(host: Host) -> None:
     )  # fmt: skip
     host.outlook = Outlook(host, WALL_FLOOR_S * host.clock.speed)
     host.recorder.passed = host.outlook.passed
+    if host.args.resume and host.bench.frames:
+        await _end_rings(host)
     await asyncio.gather(host.local.start(), host.link.start(), host.reduction.start())
+
+
+async def _end_rings(host: Host) -> None:
+    """End what an interruption has cut off in a ring, before a reduce process could go on with it."""
+    run = host.run_id
+    if run not in [one.run for one in await host.journal.open_runs()]:
+        return  # it is refused, later
+    checkpoint = await host.journal.last_checkpoint(run, "sequence")
+    seen = dict(checkpoint.body.get("exposing", ())) if checkpoint is not None else {}
+    rows = await host.journal.read(lambda reads: list(reads.all_events(run, "hits")))
+    cut_off = await asyncio.to_thread(cut_off_rings, host.run_dir / "raw")
+    host.exposing.end_rings(cut_off, seen, ((row.body["n"], row.body["path"]) for row in rows))
+    await host.reduction.sync()
 
 
 async def connect(host: Host) -> None:

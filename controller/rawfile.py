@@ -16,6 +16,7 @@ bit for bit. Nothing here waits for the disk except ``sync``, which control call
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -127,6 +128,26 @@ def read_index(folder: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(message, dict):
                 yield message
+
+
+def replayed(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the messages of an index as a reduce process gets them that was not there when they were sent.
+
+    An ``exposure`` that has ended carries its end as ``end``: its frames are in the record, or nowhere.
+
+    Raises:
+        FileNotFoundError: if there is no index.
+    """
+    ends: dict[Any, dict[str, Any]] = {}
+    with (folder / INDEX_NAME).open("rb") as lines:
+        for line in lines:
+            if b'"exposure_end"' in line:
+                with contextlib.suppress(ValueError, TypeError, RecursionError, AttributeError):
+                    message = json.loads(line)
+                    ends[message.get("n")] = message
+    for message in read_index(folder):
+        end = ends.get(message.get("n")) if message.get("k") == "exposure" else None
+        yield message if end is None else {**message, "end": end}
 
 
 def passes_on_disk(folder: Path) -> dict[int, dict[int, dict[str, Any]]]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import cbor2
 
-from controller.rawfile import RawIndex, read_index
+from controller.rawfile import RawIndex, replayed
 
 BACKLOG_BYTES = 8 << 20
 FRAME_LIMIT_BYTES = 64 << 20
@@ -177,7 +177,7 @@ class Reduction:
         self._owed = 0
         self._pid = _peer_pid(writer)
         self._writer = writer
-        for message in read_index(self._raw):
+        for message in replayed(self._raw):
             self._queue(message)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:

@@ -232,6 +232,7 @@ class Sequencer:
             "unmeasured_s": cell.unmeasured_s, "missed_coulomb": cell.missed_coulomb,
             "scans": self.context.scans_done, "origin_um": list(self.context.origin_um),
             "stage_um": None if self.context.stage_um is None else list(self.context.stage_um),
+            "exposing": self._host.exposing.received(),
         }  # fmt: skip
         await self._host.journal.checkpoint(self._host.run_id, "sequence", body)
 

@@ -79,8 +79,13 @@ _LAYER: Plain = {
             "type": ["object", "null"],
             "required": ["counts", "gained", "reference_below", "threshold", "sigmas", "text"],
             "properties": {
-                "counts": _QUANTITY, "gained": _QUANTITY, "reference_below": _SIGMA, "threshold": _SIGMA,
-                "sigmas": _SIGMA, "text": {"type": "string"}, "first": {"type": "object"},
+                "counts": _QUANTITY,
+                "gained": _QUANTITY,
+                "reference_below": _SIGMA,
+                "threshold": _SIGMA,
+                "sigmas": _SIGMA,
+                "text": {"type": "string"},
+                "first": {"type": "object"},
             },
         },
         "change": _CHANGE,
@@ -171,12 +176,12 @@ _EXPOSURE: Plain = {
             "type": "boolean",
             "description": "cut off with its host, ended when the run went on",
         },
-        "discarded": {
+        "lost_with_host": {
             "type": "integer",
             "description": "frames, at the least, that had come and were not on the disk when the host died; "
             "they are in no result, and were made again",
         },
-        "discarded_s": {"type": "number", "description": "the time of these, s"},
+        "lost_with_host_s": {"type": "number", "description": "the time of these, s"},
         "why": {"type": "string"},
         "problem": {"type": "string"},
     },

@@ -247,7 +247,13 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
 def _replayed(run_dir: Path) -> Iterator[dict[str, Any]]:
     if not (run_dir / "raw" / INDEX_NAME).is_file():
         raise FileNotFoundError(f"{run_dir}: no index of raw events (raw/{INDEX_NAME})")
-    return read_index(run_dir / "raw")
+    return (message for message in read_index(run_dir / "raw") if not _of_a_ring(message))
+
+
+def _of_a_ring(message: Mapping[str, Any]) -> bool:
+    """Return whether it begins an exposure whose frames lay in a ring: that is gone, or another's by now."""
+    source = message.get("source")
+    return message.get("k") == "exposure" and isinstance(source, Mapping) and source.get("kind") == "ring"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ Plain = Mapping[str, Any]
 
 LOST = {
     "unread": "overwritten before they were counted", "unrecorded": "counted, not recorded",
+    "lost_with_host": "or more lost with the host, and made again",
 }  # fmt: skip
 COUNTERS = {
     "incomplete": "incomplete", "missing": "missing", "lost_packets": "packets lost",

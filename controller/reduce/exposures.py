@@ -2,8 +2,9 @@
 
 Kinds of frames are told apart by ``source["kind"]`` of the message; ``ring`` is a photon-counting camera
 behind an acquire process (``ring_exposure``). Messages: ``exposure`` {n, role, name, purpose, keep, source},
-``exposure_end`` {n, position, counters}; answers: ``exposure_progress``, ``hits`` (a part of the record is on
-the disk), ``exposure_checked``, and products.
+``exposure_end`` {n, position, counters}, or {n, interrupted, seen} where the host had died, and the record is
+all there is; answers: ``exposure_progress``, ``hits`` (a part of the record is on the disk),
+``exposure_checked``, and products.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from controller.reduce.hit_files import Rules, put
+from controller.reduce.hit_files import Rules, put, recorded
 from controller.reduce.messages import number
 from controller.reduce.products import ProductFolder, encode
 from controller.reduce.ring_exposure import RingExposure
@@ -69,7 +70,7 @@ class Exposures:
             yield {"k": "exposure_refused", "n": n, "role": message["role"], "why": str(error)}
             return
         self._open[n] = (message, one)
-        if not one.recovered:  # else its end may be the next message
+        if not one.recovered and "end" not in message:  # else its end may be the next message
             one.begin()
 
     def end(self, message: Message) -> Iterator[Message]:
@@ -78,13 +79,21 @@ class Exposures:
         if n not in self._open:
             return
         begun, one = self._open.pop(n)
-        one.end(number(message, "position"), END_PATIENCE_S)
+        counters = dict(message.get("counters") or {})
+        if message.get("interrupted"):
+            one.leave()
+            for part in recorded(self._raw, one.name):  # the host may have died before it had their rows
+                yield {"k": "hits", "n": n, **part}
+            counters = {"frames": one.frames + one.unread, "held": 0, "missing": one.absent}
+        else:
+            one.end(number(message, "position"), END_PATIENCE_S)
         yield from self._parts(n, one)
-        counters = message.get("counters") or {}
         found: dict[str, Any] = {
             "n": n, "role": begun["role"], "name": begun["name"], "purpose": begun["purpose"], **one.quick(),
-            "kept": one.kept, "counters": dict(counters), "problem": one.problem,
+            "kept": one.kept, "counters": counters, "problem": one.problem,
         }  # fmt: skip
+        if message.get("interrupted"):
+            found |= {"interrupted": True, **_lost_with_host(begun, message, counters["frames"])}
         expected = int(counters.get("frames", 0)) - int(counters.get("held", 0))
         problems = [one.problem] if one.problem else []
         if one.frames + one.unread != expected:
@@ -113,7 +122,7 @@ class Exposures:
             return
         self._told_s = now
         for n, (begun, one) in self._open.items():
-            if one.recovered and not one.running:
+            if one.recovered and not one.running and "end" not in begun:
                 one.begin()
             yield from self._parts(n, one)
             progress: Message = {"k": "exposure_progress", "n": n, "role": begun["role"], **one.quick()}
@@ -250,6 +259,12 @@ def describe(counts: Counts, analysis: Analysis) -> dict[str, Any]:
             "sigma_sys": _plain(analysis.s.sigma_sys), "unit": "1",
         },
     }  # fmt: skip
+
+
+def _lost_with_host(begun: Message, end: Message, frames: int) -> Message:
+    """Return what an interrupted exposure had received, by its host's last note, that is not on the disk."""
+    lost = max(0, number(end, "seen") - frames) if "seen" in end else 0
+    return {"lost_with_host": lost, "lost_with_host_s": lost * float(begun["source"].get("frame_s", 0.0))}
 
 
 def _name(message: Message) -> str:

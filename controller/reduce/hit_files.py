@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,19 @@ def recount(folder: Path, exposure: str) -> Compton:
     for part in hit_list.parts(folder, exposure):
         add_part(reducer, part)
     return reducer
+
+
+def recorded(folder: Path, exposure: str) -> Iterator[dict[str, Any]]:
+    """Yield what is to be told of each part on the disk, as the writer told it. Raises FileError."""
+    for part in hit_list.parts(folder, exposure):
+        yield _told(part, part.path.read_bytes())
+
+
+def _told(part: Part, content: bytes) -> dict[str, Any]:
+    return {
+        "path": part.path.name, "bytes": len(content), "first": part.first, "frames": part.frames,
+        "hits": int(part.pixels.size), "sha256": hashlib.sha256(content).hexdigest(),
+    }  # fmt: skip
 
 
 def add_part(reducer: Compton, part: Part) -> None:
@@ -203,11 +216,7 @@ class HitWriter:
                 self._lose(part, str(error))
                 continue
             with self._lock:
-                self._done.append({
-                    "path": part.path.name, "bytes": len(content), "first": part.first,
-                    "frames": part.frames, "hits": int(part.pixels.size),
-                    "sha256": hashlib.sha256(content).hexdigest(),
-                })  # fmt: skip
+                self._done.append(_told(part, content))
 
     def _lose(self, part: Part, why: str) -> None:
         with self._lock:

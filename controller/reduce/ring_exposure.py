@@ -59,6 +59,7 @@ class RingExposure:
         self.frames = 0  # counted, here or before a restart
         self.unread = 0  # overwritten before they were taken
         self.hits = 0
+        self._span: tuple[int, int] | None = None  # numbers of the first and last frame in the record
         self.problem = ""
         self.keep, self.kept = keep, 0
         self.writer: HitWriter | None = None
@@ -84,6 +85,9 @@ class RingExposure:
             self.frames += part.frames
             self.hits += int(part.pixels.size)
             self._next = self._first + part.first + part.frames
+            if part.frames:
+                began = self._span[0] if self._span else int(part.numbers[0])
+                self._span = began, int(part.numbers[-1])
             parts += 1
         self.unread = self._next - self._first - self.frames
         if not parts:
@@ -94,6 +98,11 @@ class RingExposure:
     def recovered(self) -> bool:
         """Whether an earlier process had begun this exposure."""
         return self.frames > 0
+
+    @property
+    def absent(self) -> int:
+        """Frame numbers within the record of an earlier process that never came to the ring."""
+        return max(0, self._span[1] - self._span[0] + 1 - self.frames - self.unread) if self._span else 0
 
     @property
     def running(self) -> bool:
@@ -118,6 +127,14 @@ class RingExposure:
         if left > 0:
             self.unread += left
             self.problem = self.problem or f"{left} frames were not read in {patience_s:g} s"
+        if self.writer is not None:
+            self.writer.close(WRITE_PATIENCE_S)
+
+    def leave(self) -> None:
+        """Stop without another frame: what is in the ring now is not of this exposure."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(WRITE_PATIENCE_S)
         if self.writer is not None:
             self.writer.close(WRITE_PATIENCE_S)
 

@@ -49,6 +49,7 @@ class Context:
         self.scans_done = 0  # of these, in steps that have ended: for the checkpoint
         self.had: dict[int, Had] = {}  # what an interrupted run had of its scans, by number
         self.had_images: dict[tuple[int, ...], HadImages] = {}  # the same of exposures, by place of the step
+        self.counted: dict[tuple[int, ...], tuple[int, ...]] = {}  # and numbers of those in a ring
         self.origin_um = (0.0, 0.0)
         self.stage_um: tuple[float, ...] | None = None  # where a step has sent the stage, None before that
         self.scan: dict[str, Any] | None = None

@@ -23,6 +23,8 @@ async def expose(context: Context, step: Expose) -> str:
     exposing, role = context.host.exposing, step.detector
     place = context.host.sequence.place_of(step)
     goal = _Goal(context, step, context.had_images.get(place, HadImages()))
+    for found in await exposing.counted(context.counted.get(place, ())):
+        goal.had_part(found)
     reason = goal.reached()  # an interrupted one may have had enough
     while reason is None:
         if context.paused:
@@ -59,10 +61,12 @@ class _Goal:
         self._before = {"frames": had.frames, "photons": 0}  # of parts that have ended
         self._now = {"frames": 0, "photons": 0}
         self._lost = 0
-        self._s: dict[str, Any] = {}
+        self._s_before: list[tuple[float, float]] = []  # of parts that have ended: value, error
+        self._s_now: dict[str, Any] = {}
         self._refused = ""
         told = context.host.exposing.frames[step.detector].source
         self._exposure_s = float(told.get("exposure_s", 0.0))  # of one frame, where they are long
+        self._frame_s = float(told.get("frame_s", 0.0))  # where they are many
         self._looked_s = context.clock.now_s()
         self._elapsed_s = had.exposed_s
         self._grew = (0, time.monotonic())
@@ -79,7 +83,7 @@ class _Goal:
             self._grew = (seen, time.monotonic())
         self._now["frames"] = status.frames
         self._now["photons"] = int(progress.get("photons", self._now["photons"]))  # not in every message
-        self._s = progress.get("s", self._s)
+        self._s_now = progress.get("s", self._s_now)
         self._refused = str(progress["why"]) if progress.get("k") == "exposure_refused" else ""
 
     def next_part(self, found: dict[str, Any]) -> None:
@@ -88,9 +92,28 @@ class _Goal:
         self._lost += int(counters.get("missing", 0)) + int(counters.get("incomplete", 0))
         self._before["frames"] += int(found.get("frames", 0))
         self._before["photons"] += int(found.get("photons", 0))
-        self._s = found.get("s", self._s)
+        value, sigma = _of_s(found.get("s", self._s_now))
+        if value is not None and sigma:
+            self._s_before.append((value, sigma))
+        self._s_now = {}
         self._now = {"frames": 0, "photons": 0}
         self._grew = (0, time.monotonic())
+
+    def had_part(self, found: dict[str, Any]) -> None:
+        """Take what an interrupted run had exposed before: frames come in real time."""
+        self.next_part(found)
+        counters = found.get("counters") or {}
+        frames = sum(int(counters.get(name, 0)) for name in ("frames", "missing", "incomplete"))
+        self._elapsed_s += frames * self._frame_s * self._context.clock.speed
+
+    def _s(self) -> tuple[float | None, float | None]:
+        """Return S of all parts, weighted by their errors, and its statistical error."""
+        value, sigma = _of_s(self._s_now)
+        parts = [*self._s_before, *([(value, sigma)] if value is not None and sigma else [])]
+        if not parts:
+            return value, sigma
+        weight = sum(sigma**-2 for _, sigma in parts)
+        return sum(value * sigma**-2 for value, sigma in parts) / weight, weight**-0.5
 
     def reached(self) -> str | None:
         """Return why there is enough, or None."""
@@ -110,7 +133,7 @@ class _Goal:
             return "duration"
         if until.counts is not None and photons >= until.counts:
             return f"{photons} photons"
-        sigma = self._s.get("sigma_stat")
+        sigma = self._s()[1]
         if until.uncertainty is not None and sigma is not None and sigma <= until.uncertainty.below:
             return f"uncertainty of S {sigma:.3g}"
         if self._elapsed_s >= self._step.timeout_s:
@@ -125,6 +148,11 @@ class _Goal:
         text = f'exposure "{self._step.name}": {self._before["frames"]} frames, {self._lost} lost'
         if self._before["photons"]:
             text += f", {self._before['photons']} photons"
-        if self._s.get("value") is not None:
-            text += f", S = {self._s['value']:.4f} +- {self._s.get('sigma_stat') or 0.0:.4f}"
+        value, sigma = self._s()
+        if value is not None:
+            text += f", S = {value:.4f} +- {sigma or 0.0:.4f}"
         return text
+
+
+def _of_s(told: dict[str, Any]) -> tuple[float | None, float | None]:
+    return told.get("value"), told.get("sigma_stat")

@@ -139,7 +139,7 @@ class World:
                 sequence=SimpleNamespace(timed_out=timed_out, place_of=lambda _: PLACE),
             ),
             scanning=SimpleNamespace(shutter=self.shutter),
-            recorder=self.recorder, clock=clock, paused=False, finishing=False, had_images={},
+            recorder=self.recorder, clock=clock, paused=False, finishing=False, had_images={}, counted={},
             sleep=lambda _s: asyncio.sleep(0),
         )  # fmt: skip
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from controller.exposures_resumed import HadImages, resumed
+from controller import exposing as module
+from controller.exposures_resumed import HadImages, cut_off_rings, resumed
 from controller.rawfile import RawIndex
 from controller.reduce.session import Session
 from tests.controller.test_exposing import PLACE, World
@@ -123,6 +124,88 @@ async def test_only_what_is_missing_is_exposed(
     await world.expose(until=until)
     assert world.camera.starts == world.shutter.openings == exposures
     assert world.recorder.counters.get("compton_frames", 0) == 40 * exposures
+    world.reduce.index.close()
+
+
+RING = {"kind": "ring", "first": 1000, "frame_s": 0.5}
+
+
+def rings(raw: Raw, tmp: Path) -> Path:
+    """Dark frames; a sample in two parts, the second one cut off; dark frames that were cut off, too."""
+    folder = tmp / "rings" / "raw"
+    index = RawIndex(folder)
+    for n, purpose, ended in (
+        (1, "dark", True),
+        (2, "sample", True),
+        (3, "sample", False),
+        (4, "dark", False),
+    ):
+        begun = {"k": "exposure", "n": n, "role": "compton", "name": purpose, "purpose": purpose}
+        index.write({**begun, "source": RING, "step": list(PLACE)})
+        if ended:
+            index.write({"k": "exposure_end", "n": n, "position": 1000, "counters": {"frames": 20}})
+    index.close()
+    return folder
+
+
+async def test_a_ring_goes_on_with_what_its_record_has(
+    raw: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = rings(raw, tmp_path)
+    world = World(folder, monkeypatch)
+    assert resumed(folder).counted == {PLACE: (2, 3)}  # half of a dark level is none
+    world.exposing.results.append({"n": 2, "frames": 20, "counters": {"frames": 20, "missing": 4}})
+    hits: list[tuple[int, str]] = []
+    monkeypatch.setattr(
+        world.recorder, "post", lambda kind, _, body: hits.append(body["path"]) if kind == "hits" else None
+    )
+    world.reduce.answer = None
+    world.exposing.end_rings(cut_off_rings(folder), {3: 70}, [(3, "a")])
+    assert cut_off_rings(folder) == {}  # interrupted once more: nothing is ended twice
+    for end in world.reduce.sent:
+        assert (end["k"], end["interrupted"]) == ("exposure_end", True)
+    assert [end.get("seen") for end in world.reduce.sent] == [70, None]
+    for path in "ab":
+        world.exposing.take({"k": "hits", "n": 3, "path": path})
+    assert hits == ["b"]  # the other part had its row
+    world.exposing.take({
+        "k": "exposure_checked", "n": 3, "role": "compton", "name": "sample", "purpose": "sample",
+        "frames": 50, "counters": {"frames": 50, "missing": 0}, "photons": 10, "interrupted": True,
+        "lost_with_host": 20, "lost_with_host_s": 10.0, "s": {"value": 0.62, "sigma_stat": 0.02},
+    })  # fmt: skip
+    assert [(one["n"], one.get("interrupted")) for one in world.exposing.results] == [(2, None), (3, True)]
+    said = "50 frames are on the disk and count, 20 more (10.0 s under the open shutter) are lost"
+    assert said in world.recorder.gaps[0]
+
+    world.context.counted = resumed(folder).counted
+    world.reduce.answer = {"s": {"value": 0.66, "sigma_stat": 0.02}}
+    assert await world.expose(until={"frames": 100}) == "100 frames"
+    assert world.recorder.counters["compton_frames"] == 30
+    assert "100 frames, 4 lost, 10 photons, S = 0.6400 +- 0.0141" in world.recorder.lines[-1]
+    world.reduce.index.close()
+
+
+async def test_the_time_that_was_exposed_before_counts(
+    raw: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(rings(raw, tmp_path), monkeypatch)
+    world.context.counted = {PLACE: (2,)}
+    monkeypatch.setattr(type(world.camera), "source", RING)
+    world.exposing.results.append({"n": 2, "frames": 20, "counters": {"frames": 20, "missing": 4}})
+    assert await world.expose(until={"duration": "12 s"}) == "duration"  # 24 frames of 0.5 s
+    assert world.camera.starts == 0
+    world.reduce.index.close()
+
+
+async def test_a_record_that_is_not_counted_is_told_and_exposed_again(
+    raw: Raw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(rings(raw, tmp_path), monkeypatch)
+    world.context.counted = {PLACE: (2, 3)}
+    monkeypatch.setattr(module, "RECOUNTED_S", 0.0)
+    assert await world.expose(until={"frames": 100}) == "100 frames"
+    assert world.recorder.counters["compton_frames"] == 100
+    assert "all is exposed again" in world.recorder.gaps[0]
     world.reduce.index.close()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from controller.offline import compton_read
+from controller.rawfile import RawIndex, replayed
 from controller.reduce import hit_files, ring_exposure
 from controller.reduce.exposures import Exposures
 from controller.reduce.hit_files import Rules, load_rules, recount
@@ -336,3 +337,59 @@ def test_a_restarted_reduce_finds_the_dark_frames_and_both_exposures(tmp_path: P
     after = [answer for answer in answers if answer["k"] == "exposure_checked"][-1]
     keys = ("frames", "photons", "hits", "discarded", "s", "unread")
     assert {key: after[key] for key in keys} == {key: before[key] for key in keys}
+
+
+def test_what_a_dead_host_left_is_counted_and_the_ring_is_left_alone(tmp_path: Path) -> None:
+    camera, index = Camera(tmp_path), RawIndex(tmp_path / "raw")
+    first = Exposures("run", tmp_path, None, time.monotonic)
+
+    def told(message: dict[str, Any]) -> list[dict[str, Any]]:
+        index.write(message)
+        return list(first.begin(message) if message["k"] == "exposure" else first.end(message))
+
+    told(exposure(camera, 1, "dark"))
+    camera.draw(100)
+    told(ended(camera, 1, 100))
+    camera.ring.words[Word.EXPOSURE] = 2
+    told(exposure(camera, 2, "sample"))
+    (_, one) = first._open[2]
+    for frames in (60, 100):  # two parts of the record
+        camera.draw(frames - one.frames)
+        until(lambda frames=frames: one.frames == frames)
+        assert one.writer is not None
+        one.writer.cut()
+        until(lambda: len(list((tmp_path / "raw").glob("*.hits"))) == {60: 1, 100: 2}[frames])  # noqa: B023
+    camera.draw(30)
+    until(lambda: one.frames == 130)
+    one._stop.set()  # here it dies, with 30 frames that are not on the disk
+    camera.draw(40)  # and the camera, whose shutter has closed, goes on
+    parts = {path: path.read_bytes() for path in (tmp_path / "raw").glob("*.hits")}
+
+    index.write({"k": "exposure_end", "n": 2, "position": 0, "interrupted": True, "seen": 130})
+    second, answers = Exposures("run", tmp_path, None, time.monotonic), []
+    for message in replayed(tmp_path / "raw"):
+        answers += list(second.begin(message) if message["k"] == "exposure" else second.end(message))
+        answers += list(second.poll(behind=False))
+    found = next(one for one in answers if one["k"] == "exposure_checked" and one["n"] == 2)
+    assert (found["ok"], found["interrupted"], found["frames"]) == (True, True, 100)
+    assert (found["lost_with_host"], found["lost_with_host_s"]) == (30, pytest.approx(30e-4))
+    assert found["counters"] == {"frames": 100, "held": 0, "missing": 0}
+    again = recount(tmp_path / "raw", "compton_0002").result()
+    assert (again.frames, found["photons"]) == (100, int(again.singles.sum() + again.doubles.sum()))
+    assert {path: path.read_bytes() for path in (tmp_path / "raw").glob("*.hits")} == parts
+    rows = [one for one in answers if one["k"] == "hits"]
+    assert [(row["path"], row["first"], row["frames"]) for row in rows] == [
+        ("compton_0002_0001.hits", 0, 60), ("compton_0002_0002.hits", 60, 40),
+    ]  # fmt: skip
+    index.close()
+
+
+def test_dark_frames_of_a_dead_host_are_no_dark_level(tmp_path: Path) -> None:
+    camera = Camera(tmp_path)
+    camera.draw(90)
+    end = {"k": "exposure_end", "n": 1, "position": 0, "interrupted": True, "seen": 90}
+    manager = Exposures("run", tmp_path, None, time.monotonic)
+    list(manager.begin({**exposure(camera, 1, "dark"), "end": end}))
+    (found,) = manager.end(end)
+    assert (found["frames"], found["lost_with_host"], found["interrupted"]) == (0, 90, True)
+    assert not list((tmp_path / "raw").glob("*.dark.npz"))
