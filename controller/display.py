@@ -83,8 +83,8 @@ MEASURED = (
 def unanswered(last: Status, seconds: float) -> Status:
     """Return what is known while control does not answer: nothing of what it said last, and for how long."""
     text = f"the host has not answered for {seconds:.0f} s: nothing shown here is known (operando status)"
-    gone: Status = {**dict.fromkeys(MEASURED), "quantities": {}, "appeared": {}, "goals": [], "soc": {}, "lines": {}}
-    gone |= {"running": [], "questions": [], "gaps": 0, "silent_s": seconds}
+    gone: Status = {**dict.fromkeys(MEASURED), "quantities": {}, "goals": [], "soc": {}, "lines": {}}
+    gone |= {"appeared": {}, "running": [], "questions": [], "gaps": 0, "silent_s": seconds}
     kept = {key: value for key, value in last.items() if key != "target_k"}
     return {**kept, **gone, "alarms": [text, *last.get("alarms", [])], "latched": []}
 

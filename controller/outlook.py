@@ -51,8 +51,7 @@ def described(detectors: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         "result": module("what the beam has found so far, in the newest scan of the sample", {
             "quantities": parameter("by layer.quantity: value, sigma_stat, sigma_sys, unit", kind="struct"),
             "counts": parameter("by layer and element: net counts and their error", kind="struct"),
-            "appeared": parameter("by layer: lithium where the reference had none, with counts and significance",
-                                  kind="struct"),
+            "appeared": parameter("by layer: lithium where there was none, how sure", kind="struct"),
             "goals": parameter("goals of the scan and how far they are reached", kind="struct"),
         }),
         "guard": module("what protects, in words", {

@@ -134,6 +134,33 @@ def test_a_run_that_has_just_begun_has_an_axis_of_a_minute(chrome: Browser, runn
     closed(seen, running)
 
 
+APPEARED = {
+    "separator": {
+        "counts": {"value": 1474.4, "sigma_stat": 44.5, "sigma_sys": 48.6, "unit": "counts"},
+        "gained": {"value": 1429.1, "sigma_stat": 50.0, "sigma_sys": 48.0, "unit": "counts"},
+        "reference_below": 97.1, "threshold": 176.0, "sigmas": 24.4, "text": "",
+    }
+}  # fmt: skip
+
+
+def test_lithium_where_there_was_none_is_the_answer(chrome: Browser, running: str) -> None:
+    seen = opened(chrome, running)
+    seen.until("document.querySelector('#lithium-text').textContent.length > 30")
+    seen.page.evaluate(
+        """(told) => { const model = operando.model, now = model.states.get('result/counts');
+        model.states.set('result/appeared', { ...now, v: told }); model.touch('states'); }""",
+        APPEARED,
+    )
+    seen.until("document.querySelector('#lithium-word').textContent === 'Appeared in the separator'")
+    text = seen.page.inner_text("#lithium-text")
+    assert text.startswith(
+        "1474 ± 66 counts of lithium in the separator, where the reference had none (24.4 σ)."
+    )
+    assert "Lithium of the cathode:" in text, "what is known of the other layers stays"
+    assert seen.page.get_attribute("#lithium", "data-level") == "warn"
+    seen.page.context.close()
+
+
 def test_a_background_does_not_take_the_place_of_a_spectrum(chrome: Browser, running: str) -> None:
     seen = opened(chrome, running)
     seen.until("operando.model.products.has('spectrum/pige')")
@@ -144,6 +171,9 @@ def test_a_background_does_not_take_the_place_of_a_spectrum(chrome: Browser, run
     assert before != "background"
     assert seen.page.evaluate(script, "background") == before
     assert seen.page.evaluate(script, "another") == "another"
+    older = script.replace("have.scan + 1", "have.scan - 2")
+    seen.page.evaluate("operando.model.products.get('spectrum/pige').purpose = 'background'")
+    assert seen.page.evaluate(older, "after") == "after", "lines that come later than a newer background"
     seen.page.context.close()
 
 

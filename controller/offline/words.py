@@ -100,13 +100,14 @@ def agreement(layer: Mapping[str, Any]) -> str:
 
 
 def appeared(layer: Mapping[str, Any]) -> str:
-    """Say of lithium that was not there in the reference how much it is, and since when; empty without any."""
+    """Say of lithium that the reference did not show how much it is, and since when; empty without any."""
     one = layer.get("appeared")
     if not one:
         return ""
     more = cells("", {**one["gained"], "unit": "1"}).short
     text = (
-        f"no relative signal and no state of charge: {more} counts more than the reference for the same beam charge, which had fewer than "
+        f"no relative signal and no state of charge: {more} counts more than the reference for the same "
+        f"beam charge, which had fewer than "
         f"{count(one['reference_below'])}; a line is claimed above {count(one['threshold'])}"
     )
     first = made_of(one.get("first"))

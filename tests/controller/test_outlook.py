@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from controller.host import Host
 from controller.outlook import Outlook
 from controller.shown import pass_told, soc_by_beam
 
@@ -21,7 +22,9 @@ class Recorder:
     def __init__(self):
         self.told = []
 
-    def post(self, kind, module, body, *, topic, retain):
+    def post(self, kind, module, body, *, topic=None, retain=False):
+        if kind == "progress":  # a row of the journal alone
+            return
         assert retain
         self.told.append((topic, body["v"], body["e"]))
 
@@ -45,6 +48,25 @@ def test_the_state_of_charge_by_the_beam_is_told_with_its_whole_error(outlook):
     assert told["state/soc/beam"] == (0.4, pytest.approx(0.05))
     assert told["state/soc/z"] == (-1.5, None)
     assert told["state/result/quantities"][0] == FOUND
+
+
+def test_a_background_leaves_what_was_found(outlook):
+    """It is measured without beam: who looked after it was told that nothing could be compared."""
+    found = {"k": "progress", "purpose": "after", "quantities": FOUND, "counts": {"cathode": {}}, "z": {}}
+    host = SimpleNamespace(products={"progress": {}}, recorder=outlook._host.recorder, outlook=outlook)
+    Host.on_reduce(host, found)
+    Host.on_reduce(host, {**found, "purpose": "background", "quantities": {}, "counts": {}})
+    told = [v for topic, v, _ in outlook._host.recorder.told if topic == "state/result/quantities"]
+    assert told == [FOUND]
+    assert host.products["progress"] is found
+
+
+def test_lithium_that_appeared_is_told_by_layer(outlook):
+    one = {"separator": {"counts": {"value": 1474.0}, "sigmas": 24.4, "text": "lithium appeared"}}
+    outlook.progress({"quantities": FOUND, "counts": {}, "z": {}, "appeared": one})
+    outlook.progress({"quantities": FOUND, "counts": {}, "z": {}, "appeared": {}})
+    told = [v for topic, v, _ in outlook._host.recorder.told if topic == "state/result/appeared"]
+    assert told == [one, {}], "and gone when a later scan does not show it"
 
 
 def test_what_has_not_changed_is_not_told_again(outlook):

@@ -83,6 +83,17 @@ def test_what_is_said() -> None:
     assert "heater 2.1/4 ms" in drawn(status(), 120, no_color=True, color_system=None)
 
 
+def test_lithium_where_there_was_none_is_said_before_any_other_number() -> None:
+    text = "lithium appeared: 1474 ± 66 counts, none in the reference; 24.4 sigma"
+    now = status(appeared={"separator": {"text": text}})
+    shown = " ".join(drawn(now, no_color=True, color_system=None).replace("│", " ").split())
+    assert f"separator {text}" in shown
+    assert shown.index(text) < shown.index("anode x")
+    assert len(drawn(now, no_color=True, color_system=None).splitlines()) <= 23
+    gone = drawn(unanswered(now, 7.0), no_color=True, color_system=None)
+    assert "1474" not in gone
+
+
 def test_what_calls_for_a_person_says_what_to_do() -> None:
     now = status(
         questions=[QUESTION], alarms=["cell.voltage 4.412 V is above 4.35 V"], latched=["cell-voltage"]

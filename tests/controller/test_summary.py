@@ -215,6 +215,30 @@ def test_it_is_light_enough_for_the_command_line() -> None:
     assert not {"numpy", "scipy", "numba", "matplotlib", "h5py", "edge", "pydantic"} & set(loaded.split())
 
 
+def plated() -> dict[str, Any]:
+    """A separator with lithium that its reference did not show."""
+    counts = {**quantity(1474.4, 44.5, 48.6), "unit": "counts"}
+    given = layer("appeared", li_relative=quantity(37.0, 20.0, 9.0), li_counts=counts)
+    text = "lithium appeared: 1474 ± 66 counts, none in the reference; 24.4 sigma"
+    one = {
+        "counts": counts, "gained": {**quantity(1429.1, 50.0, 48.0), "unit": "counts"},
+        "reference_below": 97.1, "threshold": 176.0, "sigmas": 24.4, "text": text,
+        "first": {"scan": "charging", "passes": [1, 2]},
+    }  # fmt: skip
+    lost = {"li_relative": {"text": "Li not detected in the reference", "upper_limit": None}}
+    return {**given, "name": "separator", "kind": "separator", "appeared": one, "undetected": lost}
+
+
+def test_lithium_that_appeared_is_a_change_that_is_seen() -> None:
+    made = summarise(RECORD, {"layers": [plated()]})
+    assert errors(made) == []
+    (one,) = made["layers"]
+    assert (one["change"]["seen"], one["change"]["sigmas"]) == (True, 24.4)
+    assert one["change"]["smallest_soc"] is None
+    assert one["change"]["text"].startswith("lithium appeared: 1474 ± 66 counts")
+    assert one["quantities"]["li_relative"]["value"] is None, "a ratio to nothing is no number"
+
+
 def test_what_rests_on_an_undetected_line_is_no_number() -> None:
     given = layer("not detected", li_relative=quantity(37.0, 20.0, 9.0), li_counts=quantity(50.0, 9.0, 1.0))
     text = "Li not detected in the reference"

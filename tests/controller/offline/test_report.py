@@ -14,7 +14,9 @@ from controller.offline.finish import Finish
 from controller.offline.report import draw, page, write_report
 from controller.offline.run_files import RunFiles
 from controller.offline.view import View
+from controller.summary import summarise
 from tests.controller.offline.make_run import QUANTITIES, TRIP, make_run
+from tests.controller.test_summary import RECORD, plated
 
 VOID = {"meta", "br", "hr", "img", "link"}
 
@@ -102,6 +104,16 @@ def test_every_reference_inside_a_figure_is_there(text: str, read: Reader) -> No
     used = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'xlink:href="#([^"]+)"', text))
     assert used
     assert used <= ids
+
+
+def test_lithium_that_appeared_has_a_tile_of_its_own(folder: Path) -> None:
+    summary = finished(folder)
+    summary["layers"].append(summarise(RECORD, {"layers": [plated()]})["layers"][0])
+    said = " ".join(Reader(page(summary, {})).words)
+    said = " ".join(said.split())
+    assert "lithium appeared in the separator 1 474 ± 66 counts 24.4 σ; the reference had none" in said
+    assert "which had fewer than 97; a line is claimed above 176; first seen in scan “charging”" in said
+    assert said.count("No state of charge here") == 1
 
 
 def test_all_figures_are_there_with_captions(read: Reader) -> None:

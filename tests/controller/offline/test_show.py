@@ -10,7 +10,9 @@ import pytest
 
 from controller.offline import show, words
 from controller.offline.finish import Finish
+from controller.summary import summarise
 from tests.controller.offline.make_run import QUANTITIES, make_run
+from tests.controller.test_summary import RECORD, plated
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,19 @@ def row(text: str, label: str) -> list[str]:
 def cathode(summary: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = next(layer for layer in summary["layers"] if layer["name"] == "cathode")
     return found
+
+
+def test_lithium_that_appeared_is_said_first_and_without_a_ratio(summary: dict[str, Any]) -> None:
+    summary["layers"].append(summarise(RECORD, {"layers": [plated()]})["layers"][0])
+    text = shown(summary)
+    assert "separator: lithium appeared: 1474 ± 66 counts, none in the reference; 24.4 sigma" in text
+    told = " ".join(text.partition("24.4 sigma")[2].split())
+    assert told.startswith(
+        "no relative signal and no state of charge: 1 429 ± 69 counts more than the reference for the same "
+        "beam charge, which had fewer than 97; a line is claimed above 176; first seen in scan “charging”, "
+        "passes 1 to 2"
+    )
+    assert "Li not detected in the reference" not in told
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,13 @@ class Host:
         told = {"stream": "map/Li", "path": str(path)}
         await self.record("product", "reduce", told, topic="data/map/Li", path=str(path))
 
+    async def spectrum(self, scan, purpose):
+        path = self.folder / f"spectrum_{scan}.cbor"
+        fields = {"run": self.run, "scan": scan, "passes": [1], "partial": False, "purpose": purpose}
+        path.write_bytes(encode({**fields, "values": np.full(4, scan, "f4")}))
+        told = {"stream": "spectrum/pige", "path": str(path)}
+        await self.record("product", "reduce", told, topic="data/spectrum/pige", path=str(path))
+
     async def end(self, outcome="success", code=0, text="done"):
         await self.state("run/state", "ended")
         await self.journal.end_run(self.run, outcome=outcome, exit_code=code, reason=text)
@@ -157,6 +164,21 @@ async def test_a_page_that_begins_after_the_end_shows_the_last_rows(tmp_path, ho
         await until(lambda: [one["n"] for one in browser.passes] == [1], "the passes")
         header, _ = browser.products["map/Li"]
         assert header["t"] == pytest.approx(time.time(), abs=60.0)
+
+
+async def test_a_page_that_begins_after_a_background_shows_the_spectrum_of_the_sample(tmp_path, host):
+    await host.begin(FIRST)
+    await host.second(300.0)
+    for scan, purpose in ((1, "reference"), (2, "after"), (3, "background"), (4, "background")):
+        await host.spectrum(scan, purpose)
+    async with standing_page(tmp_path) as page, browsing(page.address) as browser:
+        await until(lambda: "spectrum/pige" in browser.products, "a spectrum")
+        header, arrays = browser.products["spectrum/pige"]
+        assert (header["purpose"], header["scan"], arrays["values"][0]) == ("after", 2, 2.0)
+        await host.spectrum(5, "background")
+        await host.spectrum(6, "after")
+        await until(lambda: browser.products["spectrum/pige"][0]["scan"] == 6, "the next one with lines")
+        await host.end()
 
 
 async def test_a_start_of_the_host_that_begins_no_run_takes_nothing_away(tmp_path, host):
@@ -282,6 +304,15 @@ def test_a_background_does_not_take_the_place_of_a_spectrum():
     assert spectrum(1, "reference")
     assert not spectrum(2, "background"), "who opens the page now sees lines"
     assert spectrum(3, "charging")
+
+
+def test_lines_take_the_place_of_a_background_that_came_first():
+    """As they are read back from the journal: the newest first."""
+    view = View(Mirror(lambda: None, "bench"))
+    for scan, purpose in ((4, "background"), (3, "after")):
+        fields = {"run": FIRST, "scan": scan, "passes": [1], "partial": False, "purpose": purpose}
+        view.take_product("spectrum/pige", decoded(encode({**fields, "counts": np.full(8, scan, "f4")})))
+    assert b'"after"' in view.products["spectrum/pige"]
 
 
 def test_a_number_that_another_process_bears_now_is_no_page(tmp_path):
