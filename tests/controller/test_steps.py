@@ -121,6 +121,7 @@ class Host:
         self.checkpoints: list[dict[str, Any]] = []
         self.guarded_coulomb = 0.0
         self.sequence = Sequencer(self)  # type: ignore[arg-type]
+        self.exposing = SimpleNamespace(received=list)
         self.questions = Questions(self.recorder, self.clock, self.sequence.context)  # type: ignore[arg-type]
 
     @property
