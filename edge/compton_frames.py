@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge import compton_kernels as kernels
 from edge import compton_strings as strings
 from edge.compton_kernels import HITS, MEMBERS, NEAR, PAIRS
+from edge.uncertainty import Estimate
 
 Floats = NDArray[np.float64]
 Frames = NDArray[np.uint16]
@@ -203,6 +204,7 @@ class Counts:
     discarded: NDArray[np.int64]  # hits that became no photon
     near: NDArray[np.int64]  # frames with a hit in the neighbourhood, the pixel itself included
     usable: NDArray[np.bool_]
+    ring: int = 1  # of the neighbourhood: this many rows and columns around a pixel
 
     @property
     def acceptance(self) -> Floats:
@@ -217,9 +219,32 @@ class Counts:
 
     @property
     def acceptance_sigma(self) -> Floats:
-        """Its binomial error, one sigma."""
-        part = self.near / max(self.frames, 1)
-        return np.where(self.usable, np.sqrt(part * (1.0 - part) / max(self.frames, 1)), np.nan)
+        """Its error, one sigma: of the posterior of a binomial share (never 0, however few the frames)."""
+        n = self.frames
+        variance = (self.near + 1.0) * (n - self.near + 1.0) / ((n + 2.0) ** 2 * (n + 3.0))
+        return np.where(self.usable, np.sqrt(variance), np.nan)
+
+    def mean_acceptance(self, used: NDArray[np.bool_] | None = None) -> Estimate:
+        """Return the mean of the acceptance over pixels; NaN without any.
+
+        Neighbouring pixels see the same photons. A photon of up to 2 x 2 pixels is near to a places at once,
+        a = (2 ring + 2)^2, and the variance of a covered share of such photons is at most a p (1 - p) / N
+        (e^x - 1 is convex): sigma_stat is this bound.
+        """
+        sigmas = self.acceptance_sigma[self.usable if used is None else self.usable & used]
+        if sigmas.size == 0:
+            return Estimate(np.nan, np.nan, np.nan, "1")
+        values = self.acceptance[self.usable if used is None else self.usable & used]
+        places = (2.0 * self.ring + 2.0) ** 2
+        bound = float(np.sqrt(places * np.sum(sigmas**2))) / sigmas.size
+        return Estimate(float(values.mean()), bound, 0.0, "1")
+
+    def occupancy(self, used: NDArray[np.bool_] | None = None) -> Estimate:
+        """Return the share of samples above threshold; sigma_stat: four hits of one photon at the most."""
+        chosen = self.usable if used is None else self.usable & used
+        samples = max(self.frames, 1) * max(int(chosen.sum()), 1)
+        hits = int(self.hits[chosen].sum())
+        return Estimate(hits / samples, 2.0 * max(hits, 1) ** 0.5 / samples, 0.0, "1")
 
 
 class Compton:
@@ -329,6 +354,7 @@ class Compton:
         return Counts(
             self.frames, self.tables.bins, table[:, :, 1:-1], table[:, :, 0], table[:, :, -1], maps[HITS],
             singles, maps[PAIRS], maps[HITS] - singles - maps[MEMBERS], maps[NEAR], self.tables.usable,
+            self.ring,
         )  # fmt: skip
 
 

@@ -15,11 +15,12 @@ from controller.offline.compton_options import Options, add_arguments, read_opti
 from controller.offline.compton_read import Recorded, check, finish, is_histogram, load, prepare
 from controller.offline.compton_read import count as count_frames
 from controller.offline.technique import Array, Axis, Job, Merge, Problems, Technique
-from controller.offline.values import finite, quantity
+from controller.offline.values import estimated, finite, quantity
 from drivers.files import hexitec_frames
 from edge.compton import Analysis, analyse, at_depth
 from edge.compton_frames import Compton
 from edge.compton_lithium import Unmixed, stoichiometry, unmix_spectra, unmix_sums
+from edge.uncertainty import Estimate
 
 
 @dataclass(frozen=True)
@@ -136,17 +137,18 @@ def _frames(recorded: Recorded) -> dict[str, Any]:
     c = recorded.counts
     assert c is not None  # noqa: S101  # asked for frames only
     used = recorded.mask
-    n = max(c.frames, 1) * max(int(used.sum()), 1)
+    occupancy = c.occupancy(used)
+    k = int(np.nanargmin(np.where(used, c.acceptance, np.nan)))
+    lowest = Estimate(float(c.acceptance.flat[k]), float(c.acceptance_sigma.flat[k]), 0.0, "1")
     dark = recorded.dark
     hits = int(c.hits[used].sum())
     return {
-        "number": c.frames, "hits": hits, "occupancy": hits / n,
+        "number": c.frames, "hits": hits, "occupancy": estimated(occupancy),
         "singles": int(c.singles[used].sum()), "doubles": int(c.doubles[used].sum()),
         "discarded_hits": int(c.discarded[used].sum()),
         "underflow": int(c.underflow[used].sum()), "overflow": int(c.overflow[used].sum()),
-        "acceptance_mean": finite(float(np.nanmean(np.where(used, c.acceptance, np.nan)))),
-        "acceptance_lowest": finite(float(np.nanmin(np.where(used, c.acceptance, np.nan)))),
-        "same_pixel_chance": hits / n,
+        "acceptance_mean": estimated(c.mean_acceptance(used)),
+        "acceptance_lowest": estimated(lowest), "same_pixel_chance": estimated(occupancy),
         "pixels_with_threshold_from_noise": recorded.noisy,
         "dark": None if dark is None else {
             "frames": dark.frames, "level_adu": finite(float(np.nanmean(dark.mean_adu))),

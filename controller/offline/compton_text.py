@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from controller.offline.values import pm, table
+from controller.offline.values import percent, pm, table
 from edge.compton_checks import checks
 from edge.compton_fit import PARAMETERS
 
@@ -44,10 +44,10 @@ def _recording(name: str, recorded: Recorded, report: ComptonReport) -> list[str
             f"{np.nanmedian(d.noise_adu):.2f} ADU, {d.frames} frames, {d.outside} values outside the windows"
         )
     hits = int(c.hits[used].sum())
-    occupancy = hits / max(c.frames * int(used.sum()), 1)
+    occupancy = c.occupancy(used)
     rule = "added up to 2 pixels" if report.options.add_pairs else "discarded"
     lines.append(
-        f"  {c.frames} frames, {hits} hits ({occupancy:.3%} of samples), threshold "
+        f"  {c.frames} frames, {hits} hits ({percent(occupancy)} of samples), threshold "
         f"{report.options.threshold_kev:g} keV; shared photons {rule}, ring {report.options.ring}"
     )
     lines.append(
@@ -55,10 +55,12 @@ def _recording(name: str, recorded: Recorded, report: ComptonReport) -> list[str
         f"{int(c.discarded[used].sum())} hits discarded; {int(c.underflow[used].sum())} below and "
         f"{int(c.overflow[used].sum())} above the spectra"
     )
-    acceptance = c.acceptance[used]
+    acceptance, mean = c.acceptance[used], c.mean_acceptance(used)
+    sigmas = c.acceptance_sigma[used]
     lines.append(
-        f"  a photon stays alone with {np.nanmean(acceptance):.2%} (pixels {np.nanmin(acceptance):.2%} to "
-        f"{np.nanmax(acceptance):.2%}); a second one in the same pixel {occupancy:.2%}"
+        f"  a photon stays alone with {percent(mean)} (pixels {np.nanmin(acceptance):.2%} to "
+        f"{np.nanmax(acceptance):.2%}, each ± {np.nanmedian(sigmas):.2%}); a second one in the same pixel "
+        f"{percent(occupancy)}"
     )
     if recorded.noisy:
         lines.append(

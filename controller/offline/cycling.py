@@ -17,7 +17,7 @@ from controller.offline import cycling_parts
 from controller.offline.cycling_bdf import write_bdf
 from controller.offline.cycling_text import text_of
 from controller.offline.technique import Array, Axis, Job, Merge, Problems, Technique
-from controller.offline.values import finite, quantity
+from controller.offline.values import estimated, finite, quantity
 from drivers.files import cycler_log
 from drivers.files.cycler_log import CyclerLog
 from drivers.files.errors import FileError
@@ -40,7 +40,6 @@ from edge.cycling_cycles import (
     pair_cycles,
 )
 from edge.cycling_incremental import Incremental, incremental_capacity
-from edge.uncertainty import Estimate
 
 Floats = NDArray[np.float64]
 WORDS = {1: "charge", -1: "discharge", 0: "rest"}
@@ -189,10 +188,6 @@ def _amount(one: Amount, unit: str) -> dict[str, Any]:
     }
 
 
-def _estimate(one: Estimate | None) -> dict[str, Any] | None:
-    return None if one is None else quantity(one.value, one.sigma_stat, one.sigma_sys, one.unit)
-
-
 def _data(report: CyclingReport) -> dict[str, Any]:
     log, options = report.log, report.options
     return {
@@ -235,7 +230,7 @@ def _step(number: int, one: StepResult) -> dict[str, Any]:
     if one.switch is not None:
         answer["switch"] = {
             "record": one.first + one.switch.record,
-            "time": _estimate(one.switch.time),
+            "time": estimated(one.switch.time),
             "voltage_v": one.switch.voltage_v, "capacity_before": _amount(one.switch.before, "Ah"),
             "capacity_after": _amount(one.switch.after, "Ah"),
         }  # fmt: skip
@@ -247,7 +242,7 @@ def _half(one: HalfCycle, options: Options) -> dict[str, Any]:
         "direction": WORDS[one.state], "capacity": _amount(one.capacity, "Ah"),
         "energy": _amount(one.energy, "Wh"),
         "at_constant_current": _amount(one.cc, "Ah"), "at_constant_voltage": _amount(one.cv, "Ah"),
-        "depth_at_switch_to_cv": _estimate(depth_at_switch(one, options.capacity_ah)),
+        "depth_at_switch_to_cv": estimated(depth_at_switch(one, options.capacity_ah)),
     }  # fmt: skip
     if options.mass_g:
         answer["specific_mah_g"] = 1e3 * one.capacity.value / options.mass_g
@@ -258,7 +253,7 @@ def _cycle(one: Cycle, options: Options) -> dict[str, Any]:
     return {
         "number": one.number, "recorded_numbers": list(one.recorded), "in": _half(one.into, options),
         "out": None if one.out is None else _half(one.out, options),
-        "coulombic_efficiency": _estimate(one.coulombic), "energy_efficiency": _estimate(one.energetic),
+        "coulombic_efficiency": estimated(one.coulombic), "energy_efficiency": estimated(one.energetic),
     }  # fmt: skip
 
 

@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from controller.offline.values import pm, table
+from controller.offline.values import percent, pm, table
 from edge.cycling import Amount, StepResult
 from edge.cycling_cycles import Cycle, depth_at_switch
-from edge.uncertainty import Estimate
 
 if TYPE_CHECKING:
     from controller.offline.cycling import CyclingReport
@@ -84,7 +83,7 @@ def _row(number: int, one: StepResult, scale: float) -> list[str]:
 def _cycle(one: Cycle, scale: float) -> list[str]:
     return [
         str(one.number), _amount(one.into.capacity, scale),
-        _amount(one.out.capacity, scale) if one.out else "-", _percent(one.coulombic), _percent(one.energetic),
+        _amount(one.out.capacity, scale) if one.out else "-", percent(one.coulombic), percent(one.energetic),
     ]  # fmt: skip
 
 
@@ -92,12 +91,6 @@ def _held(one: Cycle, scale: float, capacity_ah: float | None) -> Iterator[list[
     """Yield a row for each half of a cycle of which a part passed at constant voltage."""
     for half in (one.into, one.out):
         if half is not None and half.cv.value > 0:
-            depth = _percent(depth_at_switch(half, capacity_ah))
+            depth = percent(depth_at_switch(half, capacity_ah))
             parts = (_amount(half.cc, scale), _amount(half.cv, scale))
             yield [str(one.number), WORDS[half.state], *parts, depth]
-
-
-def _percent(value: Estimate | None) -> str:
-    if value is None:
-        return "-"
-    return pm(100 * value.value, 100 * value.sigma_stat, 100 * value.sigma_sys) + " %"

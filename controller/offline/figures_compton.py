@@ -26,6 +26,7 @@ from controller.offline.plot_style import (
     new_figure,
     saved,
 )  # fmt: skip
+from controller.offline.values import percent
 from edge.compton_physics import window_edges_kev
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ def _counts(c: Counts, recorded: Recorded, a: Analysis) -> Figure:
     _image(figure, left, photons, a, f"{counts_text(total)} in {c.frames} frames", "photons per pixel",
            vmin=0, vmax=_top(photons))  # fmt: skip
     left.set_ylabel("row / mm")
-    mean = float(np.nanmean(c.acceptance * masked))
+    mean = c.mean_acceptance(recorded.mask)
     _image(figure, right, 100 * c.acceptance * masked, a,
-           f"Acceptance: a photon stays alone with {mean:.1%}", "acceptance / %")  # fmt: skip
+           f"Acceptance: a photon stays alone with {percent(mean)}", "acceptance / %")  # fmt: skip
     return figure
 
 

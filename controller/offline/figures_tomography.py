@@ -58,7 +58,7 @@ def slices(report: SliceReport) -> Figure:
         bar.outline.set_visible(False)
     counts, edges = np.histogram(report.slices[chosen] * per, 240)
     grid[-1].stairs(np.maximum(counts, 0.7), edges, fill=True, color=FILL, ec=DATA)
-    mark = report.data["otsu_per_pixel"] * per
+    mark = report.data["otsu_per_pixel"]["value"] * per
     grid[-1].axvline(mark, color=FIT, lw=1.2)
     grid[-1].annotate(
         "Otsu", (mark, 0.97), xycoords=("data", "axes fraction"), xytext=(4, -8), textcoords="offset points",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from controller.offline.technique import Array, Axis, Job, Problems, Technique
-from controller.offline.values import finite, pm, quantity, table
+from controller.offline.values import estimated, finite, pm, table
 from drivers.files import impedance_sweeps
 from drivers.files.errors import FileError
 from drivers.files.impedance_sweeps import RecordedSweep
@@ -80,9 +80,9 @@ def _sweep(sweep: RecordedSweep, result: SweepResult) -> dict[str, Any]:
             "passed": test.passed, "reason": test.reason, "elements": test.elements, "mu": test.mu,
             "rms": test.rms, "largest": test.largest, "neighbour_correlation": test.correlation,
         },
-        "r_s": _estimate(crossing.resistance) if crossing and test.passed else None,
+        "r_s": estimated(crossing.resistance) if crossing and test.passed else None,
         "crossing_hz": crossing.frequency_hz if crossing else None,
-        "parameters": {name: _estimate(e) for name, e in fit.estimates().items()} if fit else None,
+        "parameters": {name: estimated(e) for name, e in fit.estimates().items()} if fit else None,
         "correlation": fit.correlation().tolist() if fit and np.isfinite(fit.correlation()).all() else None,
         "fit_rms": finite(float(fit.rms)) if fit else None,
         "wrong_circuit": _misfit(result),
@@ -94,10 +94,6 @@ def _sweep(sweep: RecordedSweep, result: SweepResult) -> dict[str, Any]:
 def _misfit(result: SweepResult) -> bool:
     """Return whether the circuit leaves much more than the data scatter."""
     return result.fit is not None and float(result.fit.rms) > MISFIT * result.test.rms
-
-
-def _estimate(e: Estimate) -> dict[str, Any]:
-    return quantity(e.value, e.sigma_stat, e.sigma_sys, e.unit)
 
 
 def _text(report: ImpedanceReport) -> str:

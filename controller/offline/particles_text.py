@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from controller.offline.values import finite, pm, quantity, table
+from controller.offline.values import estimated, finite, pm, quantity, table
 from edge.particles_baseline import Baseline
 from edge.particles_lithium import GAUSS_ABOVE_TWO_SIGMA
 from edge.particles_ratios import TWO_SIGMA_OUTSIDE, GaussianFit
-from edge.uncertainty import Estimate
 
 if TYPE_CHECKING:
     from controller.offline.particles import ParticleReport
@@ -37,8 +36,8 @@ def data_of(report: ParticleReport) -> dict[str, Any]:
         "ratio": _ratio(report),
         "calibration": _calibration(report),
         "diverging": _diverging(report),
-        "held_back": _estimate(report.held_back),
-        "inactive": _estimate(report.inactive),
+        "held_back": estimated(report.held_back),
+        "inactive": estimated(report.inactive),
         "capacity_mah_g": report.options.capacity_mah_g,
     }  # fmt: skip
 
@@ -129,7 +128,7 @@ def _ratio(report: ParticleReport) -> dict[str, Any] | None:
         "median_sigma": finite(float(np.median(r.sigma))) if r.sigma.size else None,
         "coincident": len(pairs), "ambiguous": int(np.count_nonzero(pairs.ambiguous)),
         "accidental": pairs.accidental,
-        "accidental_delayed": _estimate(pairs.accidental_delayed), "pile_up_fraction": pairs.pile_up,
+        "accidental_delayed": estimated(pairs.accidental_delayed), "pile_up_fraction": pairs.pile_up,
         "only_numerator": len(report.result.events[r.numerator]) - len(pairs),
         "only_denominator": len(report.result.events[r.denominator]) - len(pairs),
     }  # fmt: skip
@@ -164,15 +163,11 @@ def _diverging(report: ParticleReport) -> dict[str, Any] | None:
     if d is None:
         return None
     return {
-        "particles": d.n, "above": d.above, "below": d.below, "fraction": _estimate(d.fraction),
-        "interval_68": list(d.interval), "interval_95": list(d.interval95), "outside": _estimate(d.outside),
-        "expected_above": d.expected, "excess": _estimate(d.excess), "gaussian_above": GAUSS_ABOVE_TWO_SIGMA,
+        "particles": d.n, "above": d.above, "below": d.below, "fraction": estimated(d.fraction),
+        "interval_68": list(d.interval), "interval_95": list(d.interval95), "outside": estimated(d.outside),
+        "expected_above": d.expected, "excess": estimated(d.excess), "gaussian_above": GAUSS_ABOVE_TWO_SIGMA,
         "gaussian_outside": TWO_SIGMA_OUTSIDE,
     }  # fmt: skip
-
-
-def _estimate(value: Estimate | None) -> dict[str, Any] | None:
-    return None if value is None else quantity(value.value, value.sigma_stat, value.sigma_sys, value.unit)
 
 
 def text_of(report: ParticleReport) -> str:

@@ -18,12 +18,11 @@ from controller.offline.radiography_run import Radiographs, summed
 from controller.offline.radiography_summary import Summary, hardening, slopes, summary
 from controller.offline.radiography_text import text_of
 from controller.offline.technique import Array, Axis, Job, Merge, Problems, Technique
-from controller.offline.values import finite, quantity
+from controller.offline.values import estimated, finite, quantity
 from drivers.files import images
 from drivers.files.errors import FileError
 from edge.radiography import ImageSums
 from edge.radiography_depth import Line, transmission_map
-from edge.uncertainty import Estimate
 
 Floats = NDArray[np.float64]
 
@@ -82,10 +81,6 @@ class RadiographyReport:
                 yield Array(f"lithium6_{number:03d}", kind.values, kind.unit, kind.sigma_stat, along, title)
 
 
-def _estimate(one: Estimate) -> dict[str, Any]:
-    return quantity(one.value, one.sigma_stat, one.sigma_sys, one.unit)
-
-
 def _slope(one: Line) -> dict[str, Any]:
     return quantity(one.slope, one.slope_sigma, one.slope_sys, "1/mm")
 
@@ -133,22 +128,22 @@ def state_data(one: Summary) -> dict[str, Any]:
     """Return one state as plain values."""
     curve = hardening(one.regions)
     answer: dict[str, Any] = {
-        "file": one.state_file, "label": one.label, "frames": one.n_frames, "dose": _estimate(one.dose),
+        "file": one.state_file, "label": one.label, "frames": one.n_frames, "dose": estimated(one.dose),
         "masked_pixels": one.masked,
         "regions": [
             {
                 "name": now.region.name, "rows": [now.region.rows.start, now.region.rows.stop],
                 "columns": [now.region.columns.start, now.region.columns.stop],
                 "thickness_mm": now.region.thickness_mm, "pixels": now.n_pixels,
-                "optical_depth": _estimate(now.depth), "transmission": _estimate(now.transmission),
-                "median_of_pixels": _estimate(now.median_depth),
-                "scattered_share": _estimate(now.scattered_share),
-                "optical_depth_before_scattering_correction": _estimate(before.depth),
-                "median_of_pixels_before": _estimate(before.median_depth),
+                "optical_depth": estimated(now.depth), "transmission": estimated(now.transmission),
+                "median_of_pixels": estimated(now.median_depth),
+                "scattered_share": estimated(now.scattered_share),
+                "optical_depth_before_scattering_correction": estimated(before.depth),
+                "median_of_pixels_before": estimated(before.median_depth),
             }
             for now, before in zip(one.regions, one.regions_plain, strict=True)
         ],
-        "lithium6_of_regions": [_estimate(value) for value in one.region_lithium],
+        "lithium6_of_regions": [estimated(value) for value in one.region_lithium],
         "slopes": {k: _slope(v) for k, v in slopes(one.regions).items()},
         "slopes_of_medians_before": {
             k: _slope(v) for k, v in slopes(one.regions_plain, medians=True).items()
@@ -174,14 +169,14 @@ def state_data(one: Summary) -> dict[str, Any]:
             "unit": one.lithium.unit, "values": [finite(v) for v in one.lithium.values],
             "sigma_stat": [finite(v) for v in one.lithium.sigma_stat],
             "sigma_common": [finite(v) for v in one.lithium.sigma_common],
-            "mean": _estimate(one.lithium.mean),
+            "mean": estimated(one.lithium.mean),
         }  # fmt: skip
     if one.diffusion is not None:
         d = one.diffusion
         answer["diffusion"] = {
-            "flux": _estimate(d.flux), "apparent": _estimate(d.apparent),
-            "nernst_einstein": _estimate(d.nernst_einstein), "ratio": _estimate(d.ratio),
-            "voltage_that_agrees": _estimate(d.voltage_that_agrees),
+            "flux": estimated(d.flux), "apparent": estimated(d.apparent),
+            "nernst_einstein": estimated(d.nernst_einstein), "ratio": estimated(d.ratio),
+            "voltage_that_agrees": estimated(d.voltage_that_agrees),
         }  # fmt: skip
     return answer
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from controller.offline.radiography_run import Radiographs
 from controller.offline.radiography_summary import Summary, slopes
-from controller.offline.values import pm, table
+from controller.offline.values import percent, pm, table
 from edge.uncertainty import Estimate
 
 
@@ -61,7 +61,7 @@ def _region_tables(run: Radiographs, one: Summary) -> list[str]:
         [
             now.region.name, "-" if now.region.thickness_mm is None else f"{now.region.thickness_mm:g}",
             _pm4(now.transmission), _pm4(now.depth), _pm4(now.median_depth),
-            *([_percent(now.scattered_share)] if subtracted else []),
+            *([percent(now.scattered_share)] if subtracted else []),
         ]
         for now in one.regions
     ]  # fmt: skip
@@ -93,10 +93,6 @@ def _slope_lines(one: Summary) -> list[str]:
 
 def _pm4(one: Estimate) -> str:
     return pm(one.value, one.sigma_stat, one.sigma_sys, digits=4)
-
-
-def _percent(one: Estimate) -> str:
-    return f"{pm(100 * one.value, 100 * one.sigma_stat, 100 * one.sigma_sys)} %"
 
 
 def _powers(one: Estimate) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
 
 from controller.offline.technique import Array, Axis
 from controller.offline.tomography import MAX_ROWS, SliceOptions
@@ -16,9 +18,10 @@ from drivers.files.recordings_images import RecordedProjections
 from edge import tomography
 from edge.tomography import Centre
 from edge.tomography_scan import Slab, TomographyReducer, centre_rows, rows_at_once
-from edge.tomography_segment import otsu
+from edge.tomography_segment import Threshold, otsu
 
 Floats = NDArray[np.float64]
+Parts = tuple[float, float, float]  # value, sigma_stat, sigma_sys
 MAX_SLICES_BYTES = 2 << 30
 SLAB_BYTES = 256 << 20  # of projections that are held at a time
 BLOCK_BYTES = 32 << 20  # that are read at a time
@@ -178,17 +181,20 @@ def _reduced(
             made[len(sums)] = image
             sums.append((float(total.mean()), float(total.std())))
     counts, edges = np.histogram(made, 1024)
-    data = _data(scan, slab, options, rows, centre, sums, made, otsu(counts, edges).value)
+    data = _data(scan, slab, options, rows, centre, sums, made, otsu(counts, edges))
     data |= {"zingers": zingers, "pixels_without_light": black, "notes": list(scan.notes)}
     return SliceReport(data, _text(data), rows, made, shown, slab.angles_deg, centre, options.pixel_um)
 
 
 def _data(
     scan: Scan, slab: Slab, options: SliceOptions, rows: tuple[int, ...], centre: Centre,
-    sums: list[tuple[float, float]], slices: NDArray[np.float32], threshold: float,
+    sums: list[tuple[float, float]], slices: NDArray[np.float32], threshold: Threshold,
 ) -> dict[str, Any]:  # fmt: skip
     c = centre.estimate
-    inside = slices > threshold
+    objects = [
+        _object(one, threshold, std / abs(mean) / math.sqrt(slab.angles_deg.size) if mean else math.nan)
+        for one, (mean, std) in zip(slices, sums, strict=True)
+    ]
     return {
         "file": scan.name, "kind": "projections", "projections": list(scan.shape),
         "flats": slab.n_flats, "darks": slab.n_darks,
@@ -198,13 +204,31 @@ def _data(
         "sum_of_absorbance": [
             {"row": row, "mean": mean, "std": std} for row, (mean, std) in zip(rows, sums, strict=True)
         ],
-        "slice_pixels": int(slices.shape[1]), "otsu_per_pixel": threshold,
-        "object_pixels": [int(part.sum()) for part in inside],
-        "object_mean_per_pixel": [
-            float(one[part].mean()) if part.any() else None for one, part in zip(slices, inside, strict=True)
-        ],
+        "slice_pixels": int(slices.shape[1]),
+        "otsu_per_pixel": quantity(threshold.value, 0.0, threshold.sigma, "1/px"),
+        "object_pixels": [quantity(*area, "px") for area, _ in objects],
+        "object_mean_per_pixel": [quantity(*mean, "1/px") for _, mean in objects],
         "pixel_um": options.pixel_um,
     }  # fmt: skip
+
+
+def _object(image: NDArray[np.float32], threshold: Threshold, scatter: float) -> tuple[Parts, Parts]:
+    """Return area and mean of what lies above the threshold: value, sigma_stat, sigma_sys.
+
+    sigma_stat of the mean: ``scatter``, the relative error of the sum of absorbance that its scatter over
+    the angles gives. sigma_sys: half of what one sigma of the threshold up and down changes, and with the
+    mean how far that without its outermost pixels lies from it, where the edge is blurred into the air.
+    """
+
+    def mean_of(part: NDArray[np.bool_]) -> float:
+        return float(image[part].mean(dtype=np.float64)) if part.any() else math.nan
+
+    inside, low, high = (image > threshold.value + k * threshold.sigma for k in (0, -1, 1))
+    mean, core = mean_of(inside), mean_of(binary_erosion(inside))
+    edge = abs(mean - core) if math.isfinite(core) else 0.0
+    sys = math.hypot(abs(mean_of(low) - mean_of(high)) / 2.0, edge)
+    area_sys = float(low.sum() - high.sum()) / 2.0
+    return (float(inside.sum()), 0.0, area_sys), (mean, abs(mean) * scatter, sys)
 
 
 def _text(data: dict[str, Any]) -> str:
@@ -219,16 +243,20 @@ def _text(data: dict[str, Any]) -> str:
         f"  axis of rotation {pm(c['value'], c['sigma_stat'], c['sigma_sys'], digits=2)} px ({methods})",
     ]  # fmt: skip
     lines = []
-    for k, entry in enumerate(data["sum_of_absorbance"]):
-        mean = data["object_mean_per_pixel"][k]
+    for entry, area, mean in zip(
+        data["sum_of_absorbance"], data["object_pixels"], data["object_mean_per_pixel"], strict=True
+    ):
         lines.append((
-            str(entry["row"]), f"{entry['mean']:.2f} ± {entry['std']:.2f}", str(data["object_pixels"][k]),
-            "-" if mean is None else f"{mean:.6f}",
+            str(entry["row"]), f"{entry['mean']:.2f} ± {entry['std']:.2f}",
+            pm(area["value"], area["sigma_sys"]),
+            "-" if mean["value"] is None else pm(mean["value"], mean["sigma_stat"], mean["sigma_sys"]),
         ))  # fmt: skip
     heads = ("row", "sum of -ln T (mean, scatter over angles)", "object / pixels", "mean mu per pixel")
+    otsu_there = pm(data["otsu_per_pixel"]["value"], data["otsu_per_pixel"]["sigma_sys"])
     tail = [
-        f"  object: above Otsu's threshold {data['otsu_per_pixel']:.6f}; {data['zingers']} zingers replaced, "
+        f"  object: above Otsu's threshold {otsu_there} (a prior); "
+        f"{data['zingers']} zingers replaced, "
         f"{data['pixels_without_light']} pixels without light",
-        "  errors: statistical ± systematic (half the difference of the methods)",
+        "  errors: statistical ± systematic (axis: half the methods' difference; mu: threshold, edge)",
     ]
     return "\n".join([*head, table(heads, lines), *tail, *(f"  note: {note}" for note in data["notes"])])

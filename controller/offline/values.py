@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.calibration import EnergyScale, ScaleFit
+from edge.uncertainty import Estimate
 
 KEV_PER_UNIT = {"eV": 1e-3, "keV": 1.0, "MeV": 1e3}
 
@@ -16,6 +17,11 @@ def quantity(value: float, sigma_stat: float, sigma_sys: float, unit: str) -> di
     return {
         "value": finite(value), "sigma_stat": finite(sigma_stat), "sigma_sys": finite(sigma_sys), "unit": unit
     }  # fmt: skip
+
+
+def estimated(one: Estimate | None) -> dict[str, Any] | None:
+    """Return an estimate as `quantity` has it; None stays None."""
+    return None if one is None else quantity(one.value, one.sigma_stat, one.sigma_sys, one.unit)
 
 
 def finite(value: float) -> float | None:
@@ -83,3 +89,11 @@ def pm(value: float, *sigmas: float, digits: int | None = None) -> str:
         good = [s for s in sigmas if math.isfinite(s) and s > 0]
         digits = max(0, 1 - math.floor(math.log10(max(good)))) if good else 3
     return " ± ".join(f"{part:.{digits}f}" for part in (value, *sigmas))
+
+
+def percent(one: Estimate | None) -> str:
+    """Return "12.3 ± 0.4 ± 0.2 %" of an estimate (a systematic error of 0 left out); "-" for None."""
+    if one is None:
+        return "-"
+    sigmas = (one.sigma_stat, one.sigma_sys) if one.sigma_sys else (one.sigma_stat,)
+    return f"{pm(100 * one.value, *(100 * sigma for sigma in sigmas))} %"

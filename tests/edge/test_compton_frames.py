@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from drivers.files import hexitec_calibration, hexitec_frames, hexitec_hits
 from edge.compton_frames import (
@@ -194,6 +194,25 @@ def test_the_accidental_chances_of_the_note():
         assert got == pytest.approx(expected, abs=0.5)
 
 
+@pytest.mark.parametrize("rate", [0.002, 0.03, 0.08])
+def test_means_over_pixels_scatter_within_their_errors(rate):
+    """Neighbours see the same photons: errors of single pixels in quadrature would be far too small."""
+    rng = np.random.default_rng(12)
+    tables = scale_of((16, 16)).tables(3.0)
+    found = []
+    for _ in range(300):
+        one = Compton(tables)
+        one.add(model.frames(rng, 40, 16, 16, np.full((16, 16), rate), shared=0.35).adu)
+        counts = one.result()
+        mean, occupancy = counts.mean_acceptance(), counts.occupancy()
+        alone = float(np.sqrt(np.sum(counts.acceptance_sigma**2))) / 256
+        found.append((mean.value, mean.sigma_stat, occupancy.value, occupancy.sigma_stat, alone))
+    acceptance, sigma, occupancies, of_occupancy, alone = np.array(found).T
+    assert 0.4 * sigma.mean() < acceptance.std() < 1.05 * sigma.mean()  # they are bounds
+    assert 0.4 * of_occupancy.mean() < occupancies.std() < 1.05 * of_occupancy.mean()
+    assert acceptance.std() > 1.5 * alone.mean()
+
+
 @pytest.mark.parametrize("shared", [0.0, 0.35])
 def test_the_acceptance_map_is_the_chance_that_a_photon_stays_alone(shared):
     """Uneven light: a photon planted in frames of others survives as often as the map says."""
@@ -205,7 +224,8 @@ def test_the_acceptance_map_is_the_chance_that_a_photon_stays_alone(shared):
     ours = Compton(tables)
     ours.add(adu)
     acceptance = ours.result().acceptance
-    assert np.abs(ours.result().acceptance_sigma - np.sqrt(acceptance * (1 - acceptance) / n)).max() < 1e-12
+    beta = stats.beta(n * acceptance + 1, n * (1 - acceptance) + 1)  # of scipy
+    assert np.abs(ours.result().acceptance_sigma / beta.std() - 1).max() < 1e-9
     other = model.frames(rng, n, ny, nx, rate, shared=shared).adu
     for y, x in ((0, 0), (4, 3), (4, 14)):
         planted = Compton(tables)

@@ -98,7 +98,7 @@ def test_s_of_simulated_photons_comes_out(cell, capsys):
     frames = found["frames"]
     assert frames["number"] == 2500
     assert frames["dark"]["noise_adu"] == pytest.approx(8.0, abs=0.1)
-    assert 0.8 < frames["acceptance_mean"] < 0.95
+    assert 0.8 < frames["acceptance_mean"]["value"] < 0.95
     assert frames["doubles"] == 0
     assert abs(found["scale_shift"]["value"]) < 0.15
     assert found["lithium"]["one_minus_x"]["value"] == pytest.approx(0.43306 * s["value"] - 0.28154, abs=2e-4)

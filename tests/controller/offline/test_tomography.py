@@ -134,4 +134,9 @@ def test_slabs_of_rows_are_the_rows_together(tmp_path, monkeypatch):
         report = reduce_projections(tomo_hdf5.read(path), SliceOptions(rings="none"))
         found.append((report.data, report.slices.tobytes()))
     assert found[0] == found[1]
-    assert found[0][0]["object_mean_per_pixel"][3] == pytest.approx(0.02, rel=0.03)
+    mean = found[0][0]["object_mean_per_pixel"][3]
+    sigma = float(np.hypot(mean["sigma_stat"], mean["sigma_sys"]))
+    assert 0 < sigma < 0.001
+    assert mean["value"] == pytest.approx(0.02, abs=3 * sigma)
+    area = found[0][0]["object_pixels"][3]
+    assert area["value"] == pytest.approx(np.pi * 15.0**2, abs=3 * area["sigma_sys"])
