@@ -44,8 +44,9 @@ def _found(one: Plain) -> Iterator[Markup]:
         yield tag("div", f"dark {words.fixed(dark['adu'], 1)} ADU{noise}")
     if one.get("photons") is not None:
         yield tag("div", f"{words.count(one['photons'])} photons")
-    if one.get("occupancy") is not None:
-        yield tag("div", f"occupancy {words.fixed(100 * one['occupancy'], 2)} %")
+    for name, said in (("occupancy", "occupancy"), ("acceptance", "a photon stays alone with")):
+        if isinstance(one.get(name), Mapping):
+            yield tag("div", f"{said} {words.cells(name, one[name]).short}")
     quantity = one.get("s")
     if isinstance(quantity, Mapping) and quantity.get("value") is not None:
         shown = words.cells("s", quantity)

@@ -11,7 +11,7 @@ from controller.summary import WHAT_ENDS, total
 
 MISSING = "—"
 COULOMB_PER_UAH = 3.6e-3
-PERCENT = ("soc_beam", "soc_charge", "soc_beam_relative")  # shown in percent
+PERCENT = ("soc_beam", "soc_charge", "soc_beam_relative", "occupancy", "acceptance")  # shown in percent
 
 NAMES = {
     "li_relative": "lithium per {normaliser}, relative to the reference",

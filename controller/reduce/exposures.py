@@ -26,7 +26,8 @@ from controller.reduce.products import ProductFolder, encode
 from controller.reduce.ring_exposure import RingExposure
 from drivers.files.hexitec_calibration import read_npz
 from edge.compton import Analysis, Setup, analyse
-from edge.compton_frames import Counts, DarkLevel, EnergyBins, PixelScale, accidental_chance
+from edge.compton_frames import Counts, DarkLevel, EnergyBins, PixelScale
+from edge.uncertainty import Estimate
 
 log = logging.getLogger("reduce")
 
@@ -247,18 +248,19 @@ class Exposures:
 
 def describe(counts: Counts, analysis: Analysis) -> dict[str, Any]:
     """Return the numbers of an exposure: photons, acceptance, S with its errors."""
-    photons = int(counts.singles.sum() + counts.doubles.sum())
-    used = max(int(counts.usable.sum()), 1)
-    occupancy = float(counts.hits.sum()) / max(counts.frames, 1) / used
     return {
-        "photons": photons, "discarded": int(counts.discarded.sum()),
-        "pixels": used, "occupancy": occupancy, "acceptance": _plain(np.nanmean(counts.acceptance)),
-        "second_photon": accidental_chance(occupancy, 0.0, 1),
-        "s": {
-            "value": _plain(analysis.s.value), "sigma_stat": _plain(analysis.s.sigma_stat),
-            "sigma_sys": _plain(analysis.s.sigma_sys), "unit": "1",
-        },
+        "photons": int(counts.singles.sum() + counts.doubles.sum()),
+        "discarded": int(counts.discarded.sum()), "pixels": max(int(counts.usable.sum()), 1),
+        "occupancy": _quantity(counts.occupancy()), "acceptance": _quantity(counts.mean_acceptance()),
+        "s": _quantity(analysis.s),
     }  # fmt: skip
+
+
+def _quantity(one: Estimate) -> Message:
+    parts = [_plain(one.value), _plain(one.sigma_stat), _plain(one.sigma_sys)]
+    if any(part is None for part in parts):  # a contract of summaries: all of them, or none
+        parts = [None, None, None]
+    return dict(zip(("value", "sigma_stat", "sigma_sys"), parts, strict=True)) | {"unit": one.unit}
 
 
 def _lost_with_host(begun: Message, end: Message, frames: int) -> Message:
