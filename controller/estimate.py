@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from controller.config.calibrations import HOSTS
+from controller.config.course import visits
 from controller.config.dose import ELEMENTARY_COULOMB, DosePlan
 from controller.config.experiment import Experiment, Placed
 from controller.config.exposures import Expose
@@ -28,13 +29,13 @@ from controller.config.quantities import show
 from controller.config.sample import Layer
 from controller.config.scans import Scan, ScanBase
 from controller.config.station import Beam, Station
-from controller.config.steps import PASSES_CHARGE
+from controller.config.steps import PASSES_CHARGE, Parallel
 from controller.config.timing import (
     COUNTS_PER_LITHIUM,
     PassTime,
     assumptions,
+    charge_of,
     pass_time,
-    planned_charge_coulomb,
 )
 from controller.estimate_steps import (
     StepEstimate,
@@ -208,7 +209,7 @@ class _Estimator:
 
     def all(self) -> Estimate:
         """Return the whole estimate."""
-        steps = tuple(step_estimates(self.station, self.experiment, self.timing, self.soc))
+        steps = tuple(step_estimates(self.station, self.experiment, self.timing))
         scans = tuple(self._scan(placed) for placed in self.placed if isinstance(placed.step, Scan))
         top = [step for step in steps if step.key.count("step") == 1]
         dose = 0.0
@@ -268,22 +269,23 @@ class _Estimator:
         return (table.slope if table is not None else 1.0) * (full - empty)
 
     def _states_of_charge(self) -> Iterator[tuple[str, tuple[float, float]]]:
-        """Yield for each step the expected SoC before and after it, by the charge that is planned."""
-        net = 0.0
-        for placed in self.placed:
-            before = net
-            if placed.step.do == "parallel":
-                inside = [one for one in self.placed if one.path[:-2] == placed.path]
-                after = net + sum(planned_charge_coulomb(one, self.sample, net) or 0.0 for one in inside)
-                for child in inside:
-                    yield child.key, (self._soc(before), self._soc(after))
-            planned = planned_charge_coulomb(placed, self.sample, net)
-            net += planned or 0.0
-            if not (placed.parents and placed.parents[-1].do == "parallel"):
-                yield placed.key, (self._soc(before), self._soc(net))
+        """Yield for each step the expected SoC before and after it in its last turn, by the planned charge.
+
+        Inside ``parallel`` it is that of all of them together: a scan sees what the charge beside it does.
+        """
+        for visit in visits(self.placed, self.sample):
+            placed, net = visit.placed, visit.net_coulomb + visit.ahead.last
+            beside = isinstance(placed.parents[-1], Parallel) if placed.parents else False
+            step = placed.parents[-1] if beside else placed.step
+            after = net + charge_of([step], self.sample, visit.net_coulomb)
+            yield placed.key, (self._soc(net), self._soc(after))
 
     def _soc(self, net_coulomb: float) -> float:
         return self.sample.soc + net_coulomb / self.sample.capacity_coulomb
+
+    def _before_coulomb(self, placed: Placed) -> float:
+        """Return what has passed before the last turn of a step."""
+        return (self.soc[placed.key][0] - self.sample.soc) * self.sample.capacity_coulomb
 
     def _pass_time(self, placed: Placed) -> PassTime | None:
         if not isinstance(placed.step, ScanBase):
@@ -295,7 +297,7 @@ class _Estimator:
         timed = self._pass_time(placed)
         if not isinstance(step, ScanBase) or timed is None:
             raise TypeError(f"{placed.key} is no scan")
-        passes = self.timing.passes(placed)
+        passes = self.timing.passes(placed, self._before_coulomb(placed))
         beam_s = passes * timed.beam_s
         before, after = self.soc[placed.key]
         soc = (before + after) / 2.0
@@ -367,7 +369,7 @@ class _Estimator:
         for placed in self.placed:
             if isinstance(placed.step, ScanBase) and analysis is not None:
                 nx, ny = placed.step.raster.pixels
-                passes = self.timing.passes(placed) * placed.repeats
+                passes = self.timing.passes(placed, self._before_coulomb(placed)) * placed.repeats
                 counted_hz = self._beam.rates.pixe_hz + self._beam.rates.pige_hz + 2.0 * TIME_TAGS_PER_S
                 words += passes * placed.step.raster.scan().pass_s * counted_hz
                 words += 2.0 * passes * ny * (nx + 1)  # a frame word for each pixel and detector

@@ -6,9 +6,10 @@ No kind is silently nothing: what cannot be foreseen takes its timeout, and ``ti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from controller.config.course import Visit, visits
 from controller.config.dose import DosePlan, fluence_per_cm2
 from controller.config.experiment import Experiment, Placed
 from controller.config.exposures import Expose
@@ -23,12 +24,9 @@ from controller.config.scans import Raster, Scan, ScanBase
 from controller.config.station import Station
 from controller.config.steps import CONTAINERS, Impedance, Pulse, Step
 from controller.config.timing import (
-    AMBIENT_K,
     Timing,
-    after_k,
     longest_s,
     pass_time,
-    planned_charge_coulomb,
 )
 
 FRAME_ROLES = ("compton", "radiography")
@@ -36,7 +34,7 @@ FRAME_ROLES = ("compton", "radiography")
 
 @dataclass(frozen=True)
 class StepEstimate:
-    """One step, once: how long, what is counted in it, what it does to cell and sample."""
+    """One step, once (mean of its turns): how long, what is counted, what it does to cell and sample."""
 
     key: str
     do: str
@@ -87,47 +85,42 @@ def timing_of(station: Station, experiment: Experiment, speed: float = 1.0) -> T
     )
 
 
-def step_estimates(
-    station: Station, experiment: Experiment, timing: Timing, soc: Mapping[str, tuple[float, float]]
-) -> Iterator[StepEstimate]:
+def step_estimates(station: Station, experiment: Experiment, timing: Timing) -> Iterator[StepEstimate]:
     """Yield every step in the order of the file, containers before what they hold.
 
     Args:
         station: what stands on the bench.
         experiment: what is to be done.
         timing: of both, as ``timing_of`` gives it.
-        soc: state of charge before and after each step, by its key.
     """
     beam = station.beam
-    now_k = AMBIENT_K
-    for placed in experiment.walk():
-        step = placed.step
+    placed_steps = list(experiment.walk())
+    found: dict[str, list[Visit]] = {}
+    for visit in visits(placed_steps, experiment.sample):
+        found.setdefault(visit.placed.key, []).append(visit)
+    for placed in placed_steps:
+        step, its = placed.step, found[placed.key]
         dose = 0.0
         if beam is not None:
             plan = DosePlan(beam.current_a, beam.spot_um, station.device("stage"))
             dose = max((total for _, total in plan.running_maximum([placed])), default=0.0)
-        before = soc.get(placed.key, (experiment.sample.soc, 0.0))[0] - experiment.sample.soc
         timed = pass_time(step.raster, timing.settle_s, timing.speed) if isinstance(step, ScanBase) else None
         yield StepEstimate(
             key=placed.key,
             do=step.do,
             name=step.name or "",
             purpose=experiment.purpose(placed),
-            expected_s=timing.expected_s(placed, now_k),
+            expected_s=_mean(its, [timing.expected_s(placed, v.start_k, v.net_coulomb) for v in its]),
             longest_s=_longest_s(placed),
-            passes=_passes(timing, placed),
+            passes=_mean(its, [_passes(timing, placed, v.net_coulomb) for v in its]),
             dominates="" if timed is None else timed.dominates,
             times=placed.repeats,
             images=timing.exposure(step)[1] if isinstance(step, Expose) else 0.0,
             pulses=step.times if isinstance(step, Pulse) else 0,
             points=step.points if isinstance(step, Impedance) else 0,
-            charge_coulomb=planned_charge_coulomb(
-                Placed(placed.path, step), experiment.sample, before * experiment.sample.capacity_coulomb
-            ),
+            charge_coulomb=_charge(its, experiment.sample),
             dose_per_cm2=dose,
         )
-        if step.do not in CONTAINERS:
-            now_k = after_k(step, now_k)
 
 
 def by_kind(steps: Sequence[StepEstimate]) -> list[str]:
@@ -149,10 +142,22 @@ def _longest_s(placed: Placed) -> float:
     return longest_s(placed.step)
 
 
-def _passes(timing: Timing, placed: Placed) -> float:
+def _mean(its: Sequence[Visit], values: Sequence[float]) -> float:
+    """Return the mean over all turns."""
+    times = sum(visit.times for visit in its)
+    return math.fsum(visit.times * value for visit, value in zip(its, values, strict=True)) / times
+
+
+def _charge(its: Sequence[Visit], sample: Sample) -> float | None:
+    charges = [visit.once(sample) for visit in its]
+    known = [charge for charge in charges if charge is not None]
+    return _mean(its, known) if len(known) == len(charges) else None
+
+
+def _passes(timing: Timing, placed: Placed, net_coulomb: float) -> float:
     if isinstance(placed.step, Manual):
         return 0.0 if placed.step.scan is None else float(placed.step.scan.passes)
-    return timing.passes(placed)
+    return timing.passes(placed, net_coulomb)
 
 
 def _parts(steps: Sequence[StepEstimate]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from controller.config import cell_rules
 from controller.config.calibrations import ANGLE_TOLERANCE_DEG, ENERGY_TOLERANCE_KEV, Calibration
 from controller.config.chemistry import CHEMISTRIES
+from controller.config.course import visits
 from controller.config.dose import DosePlan
 from controller.config.experiment import Experiment, Partial, Placed, load_experiment, walk
 from controller.config.exposures import Expose
@@ -28,7 +29,6 @@ from controller.config.sample import Analysis, Sample
 from controller.config.scans import Scan, ScanBase
 from controller.config.station import Station, load_station
 from controller.config.steps import USES, CellStep, Cool, Heat, Move, Pulse
-from controller.config.timing import planned_charge_coulomb
 from drivers.roles import CellAbilities
 
 SAME = 1e-9  # relative: limits are inclusive, and 40 uA is 0.04 mA
@@ -317,12 +317,12 @@ class _Check:
     def _total_charge(self) -> Iterator[Problem]:
         """Add up what the steps move if each runs to its end; the net charge must stay inside the limit."""
         bound = self.bounds.charge()
-        net = 0.0
-        for placed in self.placed:
-            planned = planned_charge_coulomb(placed, self.sample, net)
+        for visit in visits(self.placed, self.sample):
+            placed, planned = visit.placed, visit.once(self.sample)
             if planned is None:
                 continue
-            net += planned
+            after = visit.net_coulomb + planned
+            net = max(after + visit.ahead.least, after + visit.ahead.most, key=abs)
             if abs(net) > bound.value * (1 + SAME):
                 limit = show(bound.value, "C")
                 if abs(planned) > bound.value * (1 + SAME):

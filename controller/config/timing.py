@@ -7,7 +7,7 @@ to be assumed stands below as constants and is repeated by ``assumptions``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controller.config.experiment import Placed
@@ -38,6 +38,8 @@ EIS_PERIODS = 3.0  # periods measured at each frequency
 COUNTS_PER_LITHIUM = {"Li": 1.0, "Co": 13.1}  # Co/Li of the paper's operando cell, 13.1 +- 0.2
 TILE_S = 3.0  # from one tile to the next: shutter, stage, and a look at it
 MOVE_LONGEST_S = 60.0  # the usual timeout of a stage
+MOST_TURNS = 30  # of a repetition that are followed one by one; the others are taken to be like the last
+SAME_COULOMB = 1e-9
 STAGE_UM_PER_S = 1e4  # of a stage that is sent a long way; its own speed is not in the station file
 
 
@@ -91,8 +93,14 @@ class Timing:
     fluence_hz: Callable[[Raster], float] | None = None  # protons per cm2 in a second of beam
     stage: Zaber | None = None
 
-    def expected_s(self, placed: Placed, start_k: float = AMBIENT_K) -> float:
-        """Return the expected duration of a step, lab seconds; ``start_k`` is the temperature before it."""
+    def expected_s(self, placed: Placed, start_k: float = AMBIENT_K, net_coulomb: float = 0.0) -> float:
+        """Return the expected duration of a step, lab seconds.
+
+        Args:
+            placed: the step.
+            start_k: temperature before it.
+            net_coulomb: what has passed before it since the start of the experiment, charging positive.
+        """
         step = placed.step
         if isinstance(step, Heat):
             return min(
@@ -101,30 +109,32 @@ class Timing:
         if isinstance(step, Cool):
             return min(step.timeout_s, _cooling_s(step, start_k))
         if isinstance(step, CellStep):
-            return self._cell_s(placed, step.current_a, falls=step.mode == "cccv")
+            return self._cell_s(placed, step.current_a, net_coulomb, falls=step.mode == "cccv")
         if isinstance(step, ScanBase):
-            return self._scan_s(placed, step)
+            return self._scan_s(placed, step, net_coulomb)
         if isinstance(step, Impedance):
             return min(step.timeout_s, _sweep_s(step))
         if isinstance(step, Expose):
             return self.exposure(step)[0]
         if isinstance(step, Parallel | Repeat):
-            return self._inside_s(step, start_k)
+            return self._inside_s(step, start_k, net_coulomb)
         if isinstance(step, Move):
             return self._move_s(step)
         return longest_s(step)
 
-    def _inside_s(self, step: Parallel | Repeat, start_k: float) -> float:
+    def _inside_s(self, step: Parallel | Repeat, start_k: float, net_coulomb: float) -> float:
         """The longest of steps side by side; turns one after the other, each from where the last one left."""
         inside = [Placed(("step", 0, "step", k), one, (step,)) for k, one in enumerate(step.steps)]
         if isinstance(step, Parallel):
-            return max(self.expected_s(one, start_k) for one in inside)
+            return max(self.expected_s(one, start_k, net_coulomb) for one in inside)
         total, now_k = 0.0, start_k
-        for turn in range(min(step.times, 2)):  # from the second on they begin alike
-            turns = 1 if turn == 0 else step.times - 1
-            for one in inside:
-                total += turns * self.expected_s(one, now_k)
-                now_k = after_k(one.step, now_k)
+        for before, alike, delta in turns(step, self.sample, net_coulomb):
+            for start, number in ((before, 1), (before + delta, alike - 1)):
+                net = start
+                for one in inside if number else ():  # from the second on they begin as warm as the others
+                    total += number * self.expected_s(one, now_k, net)
+                    now_k = after_k(one.step, now_k)
+                    net += charge_of([one.step], self.sample, net)
         return total
 
     def _move_s(self, step: Move) -> float:
@@ -148,7 +158,7 @@ class Timing:
         frames = math.inf if until.frames is None else float(until.frames)
         return seconds, 0.0 if frame_s is None else min(frames, seconds / frame_s)
 
-    def passes(self, placed: Placed) -> float:
+    def passes(self, placed: Placed, net_coulomb: float = 0.0) -> float:
         """Return the expected number of passes of a scan (not whole where time ends it)."""
         step = placed.step
         if not isinstance(step, ScanBase):
@@ -156,31 +166,34 @@ class Timing:
         mosaic = step.mosaic if isinstance(step, Scan) else None
         tiles = 1 if mosaic is None else mosaic.tiles[0] * mosaic.tiles[1]
         return (
-            tiles * self._raster_s(placed, step) / pass_time(step.raster, self.settle_s, self.speed).total_s
+            tiles
+            * self._raster_s(placed, step, net_coulomb)
+            / pass_time(step.raster, self.settle_s, self.speed).total_s
         )
 
-    def _cell_s(self, placed: Placed, current_a: float | None, *, falls: bool) -> float:
+    def _cell_s(self, placed: Placed, current_a: float | None, net_coulomb: float, *, falls: bool) -> float:
         """The time that the planned charge needs at full current; CC-CV half-way from there to its limit."""
         longest = longest_s(placed.step)
-        planned = planned_charge_coulomb(Placed(placed.path, placed.step), self.sample)
+        planned = planned_charge_coulomb(Placed(placed.path, placed.step), self.sample, net_coulomb)
         if current_a is None or planned is None:
             return longest
         full_s = min(longest, abs(planned) / current_a)
         return (full_s + longest) / 2.0 if falls else full_s
 
-    def _scan_s(self, placed: Placed, step: ScanBase) -> float:
+    def _scan_s(self, placed: Placed, step: ScanBase, net_coulomb: float) -> float:
         mosaic = step.mosaic if isinstance(step, Scan) else None
         if mosaic is not None:
             tiles = mosaic.tiles[0] * mosaic.tiles[1]
-            return tiles * (self._raster_s(placed, step) + TILE_S)
-        return self._raster_s(placed, step)
+            return tiles * (self._raster_s(placed, step, net_coulomb) + TILE_S)
+        return self._raster_s(placed, step, net_coulomb)
 
-    def _raster_s(self, placed: Placed, step: ScanBase) -> float:
+    def _raster_s(self, placed: Placed, step: ScanBase, net_coulomb: float) -> float:
         if step.until is None:
             together = [
                 one for one in placed.companions if not (isinstance(one, ScanBase) and one.until is None)
             ]
-            return max((self.expected_s(Placed(placed.path, one)) for one in together), default=0.0)
+            ends_s = (self.expected_s(Placed(placed.path, one), AMBIENT_K, net_coulomb) for one in together)
+            return max(ends_s, default=0.0)
         one_pass = pass_time(step.raster, self.settle_s, self.speed)
         ends = [step.timeout_s] if step.timeout_s is not None else []
         if step.until.duration_s is not None:
@@ -256,6 +269,41 @@ def planned_charge_coulomb(placed: Placed, sample: Sample | None, net_coulomb: f
         now = sample.soc * sample.capacity_coulomb + net_coulomb
         ends.append(max(sign * (step.until.soc * sample.capacity_coulomb - now), 0.0))
     return sign * min(ends) * placed.repeats if ends else None
+
+
+def charge_of(steps: Sequence[Step], sample: Sample | None, net_coulomb: float) -> float:
+    """Return the charge that passes when steps run one after the other, charging positive, C."""
+    total = 0.0
+    for step in steps:
+        now = net_coulomb + total
+        if isinstance(step, Repeat):
+            total += sum(alike * delta for _, alike, delta in turns(step, sample, now))
+        elif isinstance(step, Parallel):
+            total += sum(charge_of([one], sample, now) for one in step.steps)
+        else:
+            total += planned_charge_coulomb(Placed(("step", 0), step), sample, now) or 0.0
+    return total
+
+
+def turns(step: Repeat, sample: Sample | None, net_coulomb: float) -> Iterator[tuple[float, int, float]]:
+    """Yield what had passed before a turn, how many turns are alike from there on, and what each passes.
+
+    Only a state of charge to end on makes turns differ: a cell that begins empty takes more in the first.
+    """
+    asks = _ends_on_soc(step)
+    turn = 0
+    while turn < step.times:
+        delta = charge_of(step.steps, sample, net_coulomb)
+        alike = 1 if asks and abs(delta) > SAME_COULOMB and turn < MOST_TURNS else step.times - turn
+        yield net_coulomb, alike, delta
+        turn += alike
+        net_coulomb += alike * delta
+
+
+def _ends_on_soc(step: Step) -> bool:
+    if isinstance(step, Repeat | Parallel):
+        return any(_ends_on_soc(one) for one in step.steps)
+    return isinstance(step, CellStep) and step.until.soc is not None
 
 
 def assumptions(steps: Iterable[Placed]) -> list[str]:

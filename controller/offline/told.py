@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from controller.config import ConfigErrors, Experiment, Station, load_station
-from controller.config.experiment import Placed
+from controller.config.course import Visit, visits
 from controller.config.steps import CONTAINERS
-from controller.config.timing import AMBIENT_K, Timing
+from controller.config.timing import Timing
 from controller.estimate_steps import timing_of
 from controller.offline.headlines import Headline, headlines
 from controller.offline.run_files import RunFiles
@@ -101,13 +101,13 @@ def plan(run: RunFiles, summary: Plain) -> list[Planned]:
     timing = _timing(run, run.experiment)
     ends: dict[tuple[Any, ...], float | None] = {(): 0.0}  # of each container: where its next step begins
     found: list[Planned] = []
-    warm_k = AMBIENT_K
-    for placed in run.experiment.walk():
+    steps = list(run.experiment.walk())
+    begun = {visit.placed.key: visit for visit in reversed(visits(steps, run.experiment.sample))}
+    for placed in steps:
         numbers = [key for key in placed.path if isinstance(key, int)]
         around = placed.path[:-2]
         begin = ends.get(around, 0.0)
-        expected = None if timing is None else _expected(timing, placed, warm_k)
-        warm_k = getattr(placed.step, "to_k", None) or warm_k
+        expected = None if timing is None else _expected(timing, begun[placed.key])
         ends[placed.path] = begin
         inside_parallel = bool(placed.parents) and placed.parents[-1].do == "parallel"
         if not inside_parallel:
@@ -128,9 +128,10 @@ def _belongs(step: Plain, numbers: Sequence[int]) -> bool:
     return list(step["path"]) == list(numbers)
 
 
-def _expected(timing: Timing, placed: Placed, start_k: float) -> float | None:
+def _expected(timing: Timing, first: Visit) -> float | None:
+    """Return how long a step takes the first time."""
     try:
-        return timing.expected_s(placed, start_k)
+        return timing.expected_s(first.placed, first.start_k, first.net_coulomb)
     except (TypeError, ValueError, ArithmeticError):
         return None
 

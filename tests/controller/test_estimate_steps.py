@@ -101,7 +101,7 @@ BY_HAND_S = {
 }
 
 
-def estimated(steps: str) -> Estimate:
+def estimated(steps: str, begin: str | None = None) -> Estimate:
     station = station_from(
         from_text(
             changed(
@@ -110,7 +110,7 @@ def estimated(steps: str) -> Estimate:
             "s.toml",
         )
     )
-    text = changed("experiment.toml", ()) + steps
+    text = (changed("experiment.toml", ()) if begin is None else begin) + steps
     experiment = experiment_from(from_text(text, "e.toml"))
     check_against(station, experiment)
     return estimate(station, experiment)
@@ -143,6 +143,24 @@ def test_a_repetition_cools_down_from_where_it_was_heated_to(found: Estimate) ->
     ramps_s = 2 * 25.0 / (10.0 / 60.0)
     repeat = next(step for step in found.steps if step.do == "repeat")
     assert repeat.expected_s == pytest.approx(3 * (cool_s + pulses_s + 150.0) + ramps_s)
+
+
+def test_turns_of_a_cell_that_begins_empty_by_hand() -> None:
+    """0 to 50 % once, then 10 to 50 % and back: of 20 uAh 10, 8, 8 in and 8, 8, 8 out, at 10 uA."""
+    ends = ("charge", "50 %"), ("discharge", "10 %")
+    inside = "".join(
+        f'[[step.step]]\ndo = "{kind}"\ncurrent = "10 uA"\nuntil = {{ soc = "{soc}" }}\ntimeout = "3 h"\n'
+        for kind, soc in ends
+    )
+    text = changed("experiment.toml", ())
+    text = text[: text.index("[analysis]")]
+    found = estimated(f'[[step]]\ndo = "repeat"\ntimes = 3\n{inside}', text)
+    lines = found.lines()
+    assert "charge: 3 steps, 2.6 h, 26 uAh" in lines
+    assert "discharge: 3 steps, 2.4 h, -24 uAh" in lines
+    assert found.expected_s == pytest.approx(5.0 * 3600.0)
+    charge = next(step for step in found.steps if step.do == "charge")
+    assert charge.expected_s == pytest.approx(2.6 / 3 * 3600.0), "one turn, on average"
 
 
 def test_what_is_counted_and_passed(found: Estimate) -> None:

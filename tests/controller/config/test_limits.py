@@ -182,6 +182,26 @@ def test_charge_adds_up_over_the_steps(station_with):
     )
 
 
+def test_charge_is_followed_turn_by_turn(station_with):
+    """10 uAh are in the cell; what goes out and in again five times adds nothing, 2 uAh five times do."""
+    station = station_with(('charge = "1 mAh"', 'charge = "15 uAh"'))
+
+    def five_times(*inside):
+        steps = "".join(
+            f'[[step.step]]\ndo = "{kind}"\ncurrent = "5 uA"\nuntil = {{ {until} }}\ntimeout = "3 h"\n'
+            for kind, until in inside
+        )
+        return ('duration = "60 s"', f'duration = "60 s"\n[[step]]\ndo = "repeat"\ntimes = 5\n{steps}')
+
+    balanced = five_times(("discharge", 'charge = "9 uAh"'), ("charge", 'charge = "9 uAh"'))
+    assert problems_of(station, balanced) == []
+    window = five_times(("discharge", 'soc = "10 %"'), ("charge", 'soc = "60 %"'))
+    assert problems_of(station, window) == []
+    assert problems_of(station, five_times(("charge", 'charge = "2 uAh"'))) == [
+        "experiment.toml: step[5].step[0] brings the charge passed to 20 uAh, above the station limit 15 uAh"
+    ]
+
+
 def test_a_step_that_nothing_stops_in_time(station_with):
     station = station_with(('charge = "1 mAh"', 'charge = "15 uAh"'))
     until = 'until = { duration = "2 h", current_below = "C/50", charge = "10 uAh" }'
