@@ -102,6 +102,11 @@ def _wrong_reply(error: DriverError, line: Mapping[str, Any]) -> Iterator[str]:
     printable = sum(c.isprintable() or c in "\r\n\t" for c in text) >= 0.9 * len(text)
     if any(word in str(error) for word in MISMATCH):
         yield "another instrument answers here than the station file says: are two ports exchanged?"
+    elif "two replies" in str(error):
+        yield (
+            "the instrument was late, and two answers came at once: is this computer or an adapter busy, or "
+            "does somebody else ask on this line? Check again"
+        )
     elif line["kind"] == "serial" and not printable:
         yield (
             f"{len(text)} bytes came that are no reply: a wrong baud rate or parity looks like that (here "

@@ -55,6 +55,7 @@ WORD_BYTES = 4
 TIME_TAGS_PER_S = 1e6 / 65536.0  # at the 1 us clock
 SAMPLE_BYTES = 160  # one reading in the journal, its index and its message included
 PIXEL_BYTES = 2  # of an image on the disk, uncompressed
+OCCUPANCY, HEAD_BYTES, HIT_BYTES = 0.01, 10, 4  # of a photon-counting camera: hits in a pixel, record of each
 MAP_BYTES = 16  # value and uncertainty of a pixel
 
 
@@ -232,7 +233,7 @@ class _Estimator:
         )
 
     def _image_bytes(self) -> float:
-        """Return what the images of a camera take on the disk, and whole frames that are to be kept."""
+        """Return what the images or hits of a camera take on the disk, and whole frames that are kept."""
         total = 0.0
         for placed in self.placed:
             step = placed.step
@@ -243,8 +244,11 @@ class _Estimator:
             if isinstance(device, Camera):
                 total += frames * placed.repeats * device.pixels[0] * device.pixels[1] * PIXEL_BYTES
             elif isinstance(device, Hexitec):
-                kept = 2.0 * device.rows * device.columns * min(step.keep_frames, frames) * placed.repeats
+                pixels = device.rows * device.columns
+                kept = 2.0 * pixels * min(step.keep_frames, frames) * placed.repeats
                 total += min(kept, device.whole_frames_bytes)
+                hits = 0.0 if step.purpose == "dark" else OCCUPANCY * pixels
+                total += frames * placed.repeats * (HEAD_BYTES + HIT_BYTES * hits if hits else 0.0)
         return total
 
     @property

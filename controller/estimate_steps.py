@@ -30,6 +30,7 @@ from controller.config.timing import (
 )
 
 FRAME_ROLES = ("compton", "radiography")
+WHOLE = 100.0  # passes, images: from here on no tenths are told
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _parts(steps: Sequence[StepEstimate]) -> Iterator[str]:
         ("frequencies", sum(step.times * step.points for step in steps)),
     ):
         if total:
-            yield f"{total:.1f} {what}" if total != round(total) else f"{total:.0f} {what}"
+            yield f"{total:.1f} {what}" if total != round(total) and total < WHOLE else f"{total:.0f} {what}"
     charges = [step.times * step.charge_coulomb for step in steps if step.charge_coulomb]
     if charges:
         yield show(math.fsum(charges), "C", 3)

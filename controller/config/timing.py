@@ -325,8 +325,13 @@ def assumptions(steps: Iterable[Placed]) -> list[str]:
         found.append("a question is answered at the end of its timeout")
     if Manual in kinds:
         found.append("a manual step takes its whole timeout")
-    if any(isinstance(one.step, Expose) and one.step.purpose != "dark" for one in placed_steps):
+    exposed = [
+        one.step for one in placed_steps if isinstance(one.step, Expose) and one.step.purpose != "dark"
+    ]
+    if exposed:
         found.append("the dose of exposures is not known: their beam is not in the station file")
+    if any(step.detector == "compton" for step in exposed):
+        found.append("1 % of the pixels of a photon-counting camera have a hit in a frame")
     for one in placed_steps:
         unforeseen = _unforeseen(one.step)
         if unforeseen:

@@ -141,6 +141,7 @@ async def test_text_on_a_modbus_line_is_another_instrument() -> None:
     ("error", "says"),
     [
         (BadReply("the station file says EmStat4 LR", request="t", reply="tes4_hr"), "two ports exchanged"),
+        (BadReply("two replies to one request", request=b"t", reply=b"\x01\x02\x01\x02"), "Check again"),
         (Refused("firmware 1.0100 is too old: 1.0186 at least"), "update it"),
         (Refused("has no list-mode option"), "lacks an option"),
         (Refused("EmStat Pico has no galvanostat"), "lacks an option"),

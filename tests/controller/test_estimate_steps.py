@@ -223,3 +223,15 @@ def test_raw_data_of_every_turn_and_of_calibrations_are_on_the_disk() -> None:
     )
     calibrate = scan.replace('do = "scan"\nname = "often"', 'do = "calibrate"')
     assert estimated(f"[[step]]\n{calibrate}").disk_bytes == pytest.approx(once.disk_bytes)
+
+
+def test_the_hits_of_a_photon_counting_camera_are_on_the_disk() -> None:
+    """One pixel in a hundred, as its note in ``check`` says: 4 bytes a hit, 10 a frame."""
+    expose = '[[step]]\ndo = "expose"\nname = "s"\ndetector = "compton"\ntimeout = "5 min"\n'
+    expose += 'until = { duration = "100.04 s" }\npurpose = '
+    sample, dark = (estimated(f'{expose}"{purpose}"\n') for purpose in ("sample", "dark"))
+    frames = 100.04 * 9118.87
+    assert sample.disk_bytes - dark.disk_bytes == pytest.approx(frames * (10 + 64 * 4), rel=1e-3)
+    assert any("1 % of the pixels" in note for note in sample.notes)
+    (told,) = (line for line in sample.lines() if line.startswith("expose:"))
+    assert told.endswith(f" {frames:.0f} images")
