@@ -52,6 +52,24 @@ class DarkLevel:
     outside: int  # values outside the windows: photons, or pixels that jump
     pooled_noise_adu: float  # 1.4826 x median |value - median of its pixel| over all pixels
 
+    @property
+    def level(self) -> Estimate:
+        """Mean of all pixels, ADU; sigma_stat from the noise (the spread over pixels is no error of it)."""
+        good = np.isfinite(self.mean_adu)
+        samples = max(self.frames * int(good.sum()), 1)
+        noise = float(np.sqrt(np.mean(self.noise_adu[good] ** 2))) if good.any() else np.nan
+        mean = float(self.mean_adu[good].mean()) if good.any() else np.nan
+        return Estimate(mean, noise / samples**0.5, 0.0, "ADU")
+
+    @property
+    def noise(self) -> Estimate:
+        """Noise of a pixel, median, ADU; sigma_stat of a median, from the spread over pixels."""
+        values = self.noise_adu[np.isfinite(self.noise_adu)]
+        if values.size == 0:
+            return Estimate(np.nan, np.nan, 0.0, "ADU")
+        low, middle, high = np.quantile(values, (0.1587, 0.5, 0.8413))
+        return Estimate(float(middle), float(high - low) / 2 * (np.pi / 2 / values.size) ** 0.5, 0.0, "ADU")
+
 
 class Dark:
     """Dark frames, streaming: a histogram of 256 ADU per pixel around what the pixel read at first.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
+from scipy.interpolate import BarycentricInterpolator, PchipInterpolator
 
 from edge.impedance_circuits import Circuit
 from edge.impedance_fit import CircuitFit, Weights, fit_circuit, not_resolved
@@ -28,8 +28,8 @@ NEIGHBOURS = 3  # points on either side of the crossing that the curved interpol
 class Crossing:
     """Where the sweep crosses the real axis, inductive above, capacitive below: R_s and its frequency."""
 
-    resistance: Estimate
-    frequency_hz: float
+    resistance: Estimate  # ohm
+    frequency: Estimate  # Hz
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,19 @@ def real_axis_crossing(frequency_hz: Floats, z_ohm: Complexes, scale: float = 0.
     part = z.imag[i] / (z.imag[i] - z.imag[i + 1])
     resistance = z.real[i] + part * (z.real[i + 1] - z.real[i])
     frequency = math.exp(math.log(f[i]) + part * math.log(f[i + 1] / f[i]))
-    slope = (z.real[i + 1] - z.real[i]) / (z.imag[i + 1] - z.imag[i])
-    error = scale * np.abs(z[i : i + 2]) * np.array([1 - part, part])
-    stat = math.hypot(1.0, slope) * float(np.hypot(*error))
+    drop = z.imag[i + 1] - z.imag[i]
+    error = float(np.hypot(*(scale * np.abs(z[i : i + 2]) * np.array([1 - part, part]))))
+    stat = math.hypot(1.0, (z.real[i + 1] - z.real[i]) / drop) * error
+    stat_hz = frequency * abs(math.log(f[i + 1] / f[i]) / drop) * error
     near = slice(max(i + 1 - NEIGHBOURS, 0), i + 1 + NEIGHBOURS)
-    imaginary, real = -z.imag[near], z.real[near]
-    rising = bool(np.all(np.diff(imaginary) > 0))
+    imaginary, real, rising = -z.imag[near], z.real[near], bool(np.all(np.diff(-z.imag[near]) > 0))
     curved = float(PchipInterpolator(imaginary, real)(0.0)) if rising else float(z.real[i])
-    return Crossing(Estimate(float(resistance), stat, abs(curved - float(resistance)), "ohm"), frequency)
+    four = slice(max(i - 1, 0), i + 3)  # ln f is smooth: the cubic through two points on either side
+    log_f = float(BarycentricInterpolator(-z.imag[four], np.log(f[four]))(0.0)) if rising else math.log(f[i])
+    sys, sys_hz = abs(curved - resistance), abs(math.exp(log_f) - frequency)
+    return Crossing(
+        Estimate(float(resistance), stat, float(sys), "ohm"), Estimate(frequency, stat_hz, sys_hz, "Hz")
+    )
 
 
 def reduce_sweep(

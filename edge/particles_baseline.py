@@ -43,6 +43,11 @@ class Baseline:
     threshold: float
     borrowed: bool = False
 
+    @property
+    def sigma_dispersion(self) -> float:
+        """Standard error of the dispersion: D sqrt(2 / (n - 1)), as of the index of dispersion of counts."""
+        return self.dispersion * math.sqrt(2.0 / max(self.n_samples - 1, 1))
+
 
 def clip_level(mean_counts: float) -> float:
     """Return b + 3.29 sqrt(b) + 2.71, Currie's detection limit over a well-known mean (Currie 1968)."""

@@ -151,10 +151,8 @@ def _frames(recorded: Recorded) -> dict[str, Any]:
         "acceptance_lowest": estimated(lowest), "same_pixel_chance": estimated(occupancy),
         "pixels_with_threshold_from_noise": recorded.noisy,
         "dark": None if dark is None else {
-            "frames": dark.frames, "level_adu": finite(float(np.nanmean(dark.mean_adu))),
-            "level_pixel_std_adu": finite(float(np.nanstd(dark.mean_adu))),
-            "noise_adu": finite(float(np.nanmedian(dark.noise_adu))),
-            "pooled_noise_adu": finite(dark.pooled_noise_adu), "values_outside": dark.outside,
+            "frames": dark.frames, "level": estimated(dark.level), "noise": estimated(dark.noise),
+            "level_pixel_std_adu": finite(float(np.nanstd(dark.mean_adu))), "values_outside": dark.outside,
             "pixels_without": int(np.isnan(dark.mean_adu).sum()),
         },
     }  # fmt: skip

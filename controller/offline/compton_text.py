@@ -39,9 +39,10 @@ def _recording(name: str, recorded: Recorded, report: ComptonReport) -> list[str
         return lines
     if recorded.dark is not None:
         d = recorded.dark
+        level, noise = (pm(one.value, one.sigma_stat) for one in (d.level, d.noise))
         lines.append(
-            f"  dark: {np.nanmean(d.mean_adu):.2f} ADU (pixels spread {np.nanstd(d.mean_adu):.2f}), noise "
-            f"{np.nanmedian(d.noise_adu):.2f} ADU, {d.frames} frames, {d.outside} values outside the windows"
+            f"  dark: {level} ADU (pixels spread {np.nanstd(d.mean_adu):.2f}), noise {noise} ADU, "
+            f"{d.frames} frames, {d.outside} values outside the windows"
         )
     hits = int(c.hits[used].sum())
     occupancy = c.occupancy(used)

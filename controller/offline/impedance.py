@@ -81,7 +81,7 @@ def _sweep(sweep: RecordedSweep, result: SweepResult) -> dict[str, Any]:
             "rms": test.rms, "largest": test.largest, "neighbour_correlation": test.correlation,
         },
         "r_s": estimated(crossing.resistance) if crossing and test.passed else None,
-        "crossing_hz": crossing.frequency_hz if crossing else None,
+        "crossing": estimated(crossing.frequency) if crossing else None,
         "parameters": {name: estimated(e) for name, e in fit.estimates().items()} if fit else None,
         "correlation": fit.correlation().tolist() if fit and np.isfinite(fit.correlation()).all() else None,
         "fit_rms": finite(float(fit.rms)) if fit else None,
@@ -123,11 +123,9 @@ def _one(sweep: RecordedSweep, result: SweepResult, rules: ImpedanceRules) -> st
         if result.crossing is None:
             lines.append("  R_s: the sweep does not cross the real axis at high frequency")
         else:
-            r = result.crossing.resistance
+            r, at = result.crossing.resistance, result.crossing.frequency
             lines.append(
-                f"  R_s at the real axis: {si(r, 'ohm')}, at {result.crossing.frequency_hz:.4g} Hz "
-                f"(statistical ± "
-                "interpolation)"
+                f"  R_s at the real axis: {si(r, 'ohm')}, at {si(at, 'Hz')} (statistical ± interpolation)"
             )
     if result.fit is not None:
         fit = result.fit

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controller.offline.values import estimated, finite, pm, quantity, table
 from edge.particles_baseline import Baseline
@@ -66,18 +67,30 @@ def _line(report: ParticleReport, k: int) -> dict[str, Any]:
         "baselines": [
             {
                 "window": number, "mean": quantity(b.mean_counts, b.sigma_counts, 0.0, "counts"),
-                "iterated_counts": b.iterated_counts, "dispersion": b.dispersion, "samples": b.n_samples,
+                "iterated_counts": b.iterated_counts, "samples": b.n_samples,
+                "dispersion": quantity(b.dispersion, b.sigma_dispersion, 0.0, "1"),
                 "threshold_counts": b.threshold, "borrowed": b.borrowed,
             }
             for number, b in result.baselines[k]
         ],
-        "mean_background_counts": float(np.mean([b.mean_counts for b in baselines])),
+        "mean_background": quantity(
+            float(np.mean([b.mean_counts for b in baselines])),
+            math.hypot(*(b.sigma_counts for b in baselines)) / len(baselines), 0.0, "counts",
+        ),
         "area_median_counts": _median(whole.area_counts[:, k]),
         "gross_median_counts": _median(whole.gross_counts[:, k]),
         "height_median_counts": _median(whole.height_counts),
-        "mean_length_samples": float(np.mean(events.stop - events.start)) if n else None,
+        "mean_length": _mean(events.stop - events.start, "samples"),
         "area": _gauss(report.areas[k], "counts"),
     }  # fmt: skip
+
+
+def _mean(values: NDArray[np.int64], unit: str) -> dict[str, Any] | None:
+    """Return the mean with its standard error (not known of a single one)."""
+    if not values.size:
+        return None
+    sigma = float(np.std(values, ddof=1)) / math.sqrt(values.size) if values.size > 1 else math.nan
+    return quantity(float(np.mean(values)), sigma, 0.0, unit)
 
 
 def _false(report: ParticleReport, k: int) -> float:
@@ -205,22 +218,23 @@ def _lines_table(report: ParticleReport) -> str:
             f"{line['events']} ± {math.sqrt(line['events']):.0f}", _quantity(line["rate"]),
             f"{line['cut_events']}",
             f"{line['false_events_at_most']:.2g}", _quantity(line["area_median_counts"]),
-            _quantity(line["height_median_counts"]), f"{line['mean_length_samples'] or 0:.1f}",
+            _quantity(line["height_median_counts"]), _quantity(line["mean_length"]),
         ])  # fmt: skip
     heads = [
         "line", "background", "threshold", "events", "rate / (1/s)", "cut", "false <", "median area",
         "median height", "length",
     ]  # fmt: skip
-    wide = [b.dispersion for k in range(len(report.result.lines)) for _, b in report.result.baselines[k]]
+    baselines = [b for k in range(len(report.result.lines)) for _, b in report.result.baselines[k]]
+    widest = max(baselines, key=lambda b: b.dispersion)
     text = (
         table(heads, rows) + "\n  background and threshold in counts per sample; area and height in counts "
         "above the background; length in samples"
     )
-    if max(wide) > 1.2:
+    if widest.dispersion > 1.2:
         text += (
-            f"\n  the background scatters {max(wide):.2g} times as much as counts would: particles too "
-            f"small to be "
-            "seen, or a detector that spreads single ions (--threshold compound)"
+            f"\n  the background scatters {pm(widest.dispersion, widest.sigma_dispersion)} times as much as "
+            "counts would: particles too small to be seen, or a detector that spreads single ions "
+            "(--threshold compound)"
         )
     return text
 

@@ -24,7 +24,7 @@ Record = dict[str, Any]
 def record_of(run: RunFiles) -> tuple[Record, list[str]]:
     """Return the record of a run, and in words what of it had to be rebuilt or is missing."""
     if run.record is not None:
-        return run.record, []
+        return _whole(run, run.record), []
     notes = run.missing() if run.journal is not None else []
     samples = _last_samples(run)
     row = _row(run.journal, run.run)
@@ -60,6 +60,33 @@ def record_of(run: RunFiles) -> tuple[Record, list[str]]:
         notes += [f"log: {line}" for line in run.log_tail()]
         record["outcome"] = "the run did not start" if row is None else record["outcome"]
     return record, notes
+
+
+def _whole(run: RunFiles, record: Record) -> Record:
+    """Return the record of a run that was interrupted with what was done before: control only knows its own.
+
+    The duration is that of the whole run, the interruption included: cell and sample have lived through it.
+    """
+    row = _row(run.journal, run.run)
+    known = {_key(step) for step in record["steps"]}
+    earlier = [step for step in _steps(run) if _key(step) not in known] if row is not None else []
+    if row is None or not (earlier or any(run.events("interrupted"))):
+        return record
+    for step in earlier:
+        if step["ended_lab_s"] is None:
+            step["reason"] = "interrupted"
+    whole = {**record, "steps": [*earlier, *record["steps"]]}
+    if row.started_wall_s is not None and record.get("began") is not None:
+        before_s = max(0.0, record["began"] - row.started_wall_s)
+        whole["began"] = row.started_wall_s
+        for name, speed in (("wall_s", 1.0), ("lab_s", float(record.get("speed") or 1.0))):
+            if record.get(name) is not None:
+                whole[name] = record[name] + speed * before_s
+    return whole
+
+
+def _key(step: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(step.get("path", ())), step.get("begun_lab_s")
 
 
 def supervisor_log(run: RunFiles) -> list[dict[str, Any]]:
@@ -98,7 +125,7 @@ def _steps(run: RunFiles) -> list[dict[str, Any]]:
     """Return the steps that were begun; one that never ended says so."""
     steps: dict[tuple[Any, ...], dict[str, Any]] = {}
     for body in run.events("step", "sequence"):
-        key = (tuple(body.get("path", ())), body.get("begun_lab_s"))
+        key = _key(body)
         told = {name: value for name, value in _told(body).items() if name != "state"}
         steps[key] = {"reason": "did not end", "ended_lab_s": None, **told}
     return list(steps.values())

@@ -39,9 +39,9 @@ def exposures(told: Sequence[Plain]) -> Markup:
 def _found(one: Plain) -> Iterator[Markup]:
     """Yield what was made of the images, with errors where they are known."""
     dark = one.get("dark") or {}
-    if dark.get("adu") is not None:
-        noise = f", noise {words.fixed(dark['noise_adu'], 1)}" if dark.get("noise_adu") is not None else ""
-        yield tag("div", f"dark {words.fixed(dark['adu'], 1)} ADU{noise}")
+    for name in ("level", "noise"):
+        if isinstance(dark.get(name), Mapping):
+            yield tag("div", f"dark {name} {words.cells(name, dark[name]).short}")
     if one.get("photons") is not None:
         yield tag("div", f"{words.count(one['photons'])} photons")
     for name, said in (("occupancy", "occupancy"), ("acceptance", "a photon stays alone with")):

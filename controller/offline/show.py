@@ -90,8 +90,8 @@ def _exposure(one: Mapping[str, Any]) -> str:
         shown = words.cells("s", quantity)
         told.append(f"S = {shown.value} ± {shown.stat} stat ± {shown.sys} sys")
     dark = one.get("dark") or {}
-    if dark.get("adu") is not None:
-        told.append(f"dark level {words.fixed(dark['adu'], 1)} ADU")
+    if dark.get("level"):
+        told.append(f"dark level {words.cells('level', dark['level']).short}")
     told.append(f"{words.count(one['lost'])} lost" if one["lost"] else "none lost")
     problem = (
         one.get("why") or one.get("problem") or ("" if one.get("ok", True) else "not counted to its end")

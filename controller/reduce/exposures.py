@@ -104,7 +104,7 @@ class Exposures:
             self._dark[str(begun["role"])] = level
             self._save_dark(one.name, level)
             found["dark"] = {
-                "adu": _plain(np.nanmean(level.mean_adu)), "noise_adu": _plain(level.pooled_noise_adu),
+                "level": _quantity(level.level), "noise": _quantity(level.noise),
                 "frames": level.frames, "outside": level.outside,
             }  # fmt: skip
         counts = one.snapshot()

@@ -263,7 +263,7 @@ def test_dark_frames_then_a_sample_give_maps_that_add_up(tmp_path: Path) -> None
     (dark,) = list(manager.end(ended(camera, 1, 100)))
     assert dark["ok"]
     assert dark["dark"]["frames"] == 100
-    assert dark["dark"]["adu"] == pytest.approx(DARK, abs=1.0)
+    assert dark["dark"]["level"]["value"] == pytest.approx(DARK, abs=1.0)
     camera.ring.words[Word.EXPOSURE] = 2
     assert list(manager.begin(exposure(camera, 2, "sample"))) == []
     camera.draw(150)

@@ -255,6 +255,10 @@ def test_dark_level_and_noise_of_a_drawn_detector_with_photons_in_it():
     got = dark.result()
     assert np.std((got.mean_adu - level) / (noise / np.sqrt(4000 * 0.99))) == pytest.approx(1.0, abs=0.15)
     assert np.mean(got.noise_adu / np.sqrt(noise**2 + 1 / 12)) == pytest.approx(1.0, abs=0.003)
+    assert got.level.value == pytest.approx(level.mean(), abs=4 * got.level.sigma_stat)
+    assert got.level.sigma_stat == pytest.approx(
+        np.sqrt(np.mean(noise**2)) / np.sqrt(level.size * 4000), rel=0.02
+    )
     assert got.outside == np.count_nonzero(adu > 2000)
     with pytest.raises(ValueError, match="different windows"):
         dark.merge(Dark(adu[50:90] + np.uint16(9)))

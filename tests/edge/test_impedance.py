@@ -56,7 +56,7 @@ def test_the_real_axis_crossing(name: str):
     crossing = real_axis_crossing(f[::-1], z[::-1])  # any order
     assert crossing is not None
     assert crossing.resistance.value == pytest.approx(theirs["R_s_ohm_real_axis_crossing"], rel=1e-5)
-    assert crossing.frequency_hz == pytest.approx(theirs["crossing_frequency_Hz"], rel=1e-6)
+    assert crossing.frequency.value == pytest.approx(theirs["crossing_frequency_Hz"], rel=1e-6)
     assert 0 < crossing.resistance.sigma_sys < 1e-3 * crossing.resistance.value
 
 
@@ -78,17 +78,19 @@ def test_pulls_and_interpolation_error_of_the_crossing():
     assert exact is not None
     assert coarse is not None
     assert abs(coarse.resistance.value - exact.resistance.value) < 3 * coarse.resistance.sigma_sys
+    assert abs(coarse.frequency.value - exact.frequency.value) < 3 * coarse.frequency.sigma_sys
     rng = np.random.default_rng(71)
-    off, errors = [], []
+    drawn = []
     for _ in range(3200):
         noisy = z + 1e-3 * np.abs(z) * (rng.normal(size=f.size) + 1j * rng.normal(size=f.size))
         found = real_axis_crossing(f, noisy, 1e-3)
         assert found is not None
-        off.append(found.resistance.value - coarse.resistance.value)
-        errors.append(found.resistance.sigma_stat)
-    mean, std = pulls(off, 0.0, errors)
-    assert abs(mean) < 0.1
-    assert 0.95 < std < 1.05
+        drawn.append(found)
+    for name in ("resistance", "frequency"):
+        off = [getattr(one, name).value - getattr(coarse, name).value for one in drawn]
+        mean, std = pulls(off, 0.0, [getattr(one, name).sigma_stat for one in drawn])
+        assert abs(mean) < 0.1, name
+        assert 0.95 < std < 1.05, name
 
 
 @pytest.mark.parametrize("noise", [1e-4, 1e-3, 4e-3])

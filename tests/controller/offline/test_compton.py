@@ -97,7 +97,7 @@ def test_s_of_simulated_photons_comes_out(cell, capsys):
     assert error < 0.06
     frames = found["frames"]
     assert frames["number"] == 2500
-    assert frames["dark"]["noise_adu"] == pytest.approx(8.0, abs=0.1)
+    assert frames["dark"]["noise"]["value"] == pytest.approx(8.0, abs=0.1)
     assert 0.8 < frames["acceptance_mean"]["value"] < 0.95
     assert frames["doubles"] == 0
     assert abs(found["scale_shift"]["value"]) < 0.15
@@ -218,7 +218,7 @@ def test_measured_frames_without_photons_in_the_windows(capsys):
     words = [path, "--dark", "self", "--gain", "0.027 keV", "--threshold", "13.4 keV"]
     (found,) = run(capsys, *words)
     assert found["frames"]["number"] == 6
-    assert found["frames"]["dark"]["level_adu"] == pytest.approx(1005.4, abs=1.0)
+    assert found["frames"]["dark"]["level"]["value"] == pytest.approx(1005.4, abs=1.0)
     assert found["S"]["value"] is None
     assert reduce.main(["compton", *map(str, words)]) == 0
     assert "S: not determined" in capsys.readouterr().out

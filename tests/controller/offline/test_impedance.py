@@ -53,7 +53,7 @@ def test_a_cell_with_files_and_figure(capsys, tmp_path: Path):
         capsys, EIS / "liion_cell_example.csv", "--circuit", circuit, "--inductive", "--out", tmp_path / "o"
     )
     assert (code, err) == (0, "")
-    assert "15.688 ± 0.014 ± 0.006 mohm, at 1425 Hz" in out
+    assert "15.688 ± 0.014 ± 0.006 mohm, at 1.4251 ± 0.0083 ± " in out
     (entry,) = json.loads((tmp_path / "o" / "result.json").read_text())["files"]
     (sweep,) = entry["sweeps"]
     assert sweep["fit_rms"] < 0.005

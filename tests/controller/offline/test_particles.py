@@ -57,7 +57,7 @@ def test_the_measured_gold_as_json(capsys):
     assert line["name"] == "Au197"
     assert line["events"] == theirs["regions_at_least_3_points"]
     assert line["gross_median_counts"]["value"] == pytest.approx(theirs["median_signal_counts_ge3"], abs=0.05)
-    assert line["mean_length_samples"] == pytest.approx(theirs["mean_width_points_ge3"], abs=0.005)
+    assert line["mean_length"]["value"] == pytest.approx(theirs["mean_width_points_ge3"], abs=0.005)
     assert line["rate"]["unit"] == "1/s"
     assert entry["dwell_s"] == pytest.approx(1e-4)
     assert line["area_median_counts"]["value"] != line["height_median_counts"]["value"]
