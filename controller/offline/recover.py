@@ -6,6 +6,8 @@ What cannot be known is None. Nothing here is estimated: charge and its error ar
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,12 @@ def _whole(run: RunFiles, record: Record) -> Record:
         if step["ended_lab_s"] is None:
             step["reason"] = "interrupted"
     whole = {**record, "steps": [*earlier, *record["steps"]]}
+    for name, kind in (("gaps", "gap"), ("trips", "trip")):
+        own = {(one.get("lab_s"), one.get("text")) for one in record[name]}
+        others = [_told(body) for body in run.events(kind)]
+        before = [one for one in others if (one.get("lab_s"), one.get("text")) not in own]
+        first_s = min((one["lab_s"] for one in record[name]), default=math.inf)
+        whole[name] = [*(one for one in before if (one.get("lab_s") or 0.0) < first_s), *record[name]]
     if row.started_wall_s is not None and record.get("began") is not None:
         before_s = max(0.0, record["began"] - row.started_wall_s)
         whole["began"] = row.started_wall_s

@@ -121,6 +121,8 @@ def _done(step: Plain, zero: float) -> tuple[Content, ...]:
     if cut_short(step):
         why = f"cut short: {reason}" if step.get("failed") else "cut short"
         told: Content = tag("span", why, class_="warn")
+    elif ended is None and reason == "interrupted":
+        told = tag("span", "interrupted, gone on with later", class_="warn")
     elif ended is None:
         told = tag("span", "never ended", class_="bad")
     else:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -250,6 +251,26 @@ def test_a_result_from_before_a_resume_is_not_mistaken_for_the_last(
     finish.main([str(folder)])
     assert bool(calls) is again
     assert any("passes were missing" in text for text in summary_of(folder)["problems"]) is again
+
+
+def test_what_was_done_before_an_interruption_is_in_the_report(tmp_path: Path) -> None:
+    """Control writes down its own part alone; what the others did stands in the journal."""
+    folder = make_run(tmp_path)
+    whole = json.loads((folder / "record.json").read_text())
+    apart_s = 1500.0 / whole["speed"]
+    with sqlite3.connect(folder / "journal.sqlite") as journal:
+        (seq,) = journal.execute("SELECT max(seq) FROM events WHERE kind = 'step'").fetchone()
+        journal.execute("UPDATE events SET kind = 'interrupted', body = '{}' WHERE seq = ?", (seq,))
+        (began,) = journal.execute("SELECT started_wall_s FROM runs").fetchone()
+    last = whole["steps"][-1]
+    own = {**whole, "steps": [last], "gaps": [], "began": began + apart_s, "lab_s": whole["lab_s"] - 1500.0}
+    (folder / "record.json").write_text(json.dumps(own))
+    assert finish.main([str(folder), "--only", "export", "--format", "bdf"]) == 0
+    told = summary_of(folder)
+    assert [step["title"] for step in told["steps"]] == [step["title"] for step in whole["steps"]]
+    assert {gap["text"] for gap in told["gaps"]} == {gap["text"] for gap in whole["gaps"]}
+    assert told["durations"]["lab_s"] == pytest.approx(whole["lab_s"])
+    assert told["began"] == began
 
 
 @pytest.mark.usefixtures("no_figures")
