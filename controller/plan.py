@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from controller.config.steps import Step
 
 Path = tuple[int, ...]
+COUNTED = ("scan", "calibrate")  # steps whose goals are of layers; photons of an exposure are of none
 ABSOLUTE = ("x", "soc_beam")  # quantities whose uncertainty goal is absolute
 
 
@@ -131,7 +132,8 @@ def _walk(steps: Sequence[Step], path: Path = ()) -> Iterator[tuple[Path, Step]]
 def _entry(path: Path, step: Step) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "at": list(path), "path": ".".join(map(str, path)), "number": path[0] + 1, "depth": len(path) - 1,
-        "do": step.do, "title": title_of(step), "goals": _goals(getattr(step, "until", None)),
+        "do": step.do, "title": title_of(step),
+        "goals": _goals(getattr(step, "until", None)) if step.do in COUNTED else [],
     }  # fmt: skip
     if step.do == "repeat":
         entry["times"] = step.times

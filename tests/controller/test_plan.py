@@ -33,6 +33,29 @@ def test_every_step_is_there_with_title_and_estimate(steps):
     assert inside["path"].startswith(outside["path"] + ".")
 
 
+@pytest.mark.parametrize("path", sorted(FILE.parent.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_experiment_that_we_ship_has_a_plan(path):
+    """Goals of an exposure (photons, the error of S) were taken for those of a scan: no run began."""
+    experiment = load_experiment(path)
+    told = plan(experiment, [1.0 for _ in experiment.walk()])
+    exposures = [step for step in told if step["do"] == "expose"]
+    assert {goal["kind"] for step in told for goal in step["goals"]} <= {
+        "passes",
+        "counts",
+        "uncertainty",
+        "dose",
+    }
+    assert all(step["goals"] == [] for step in exposures)
+
+
+def test_an_exposure_may_end_on_photons(tmp_path):
+    text = (FILE.parent / "compton.toml").read_text().replace('duration = "55 s"', "counts = 100000")
+    (tmp_path / "photons.toml").write_text(text)
+    experiment = load_experiment(tmp_path / "photons.toml")
+    assert experiment.steps[-1].steps[1].until.counts == 100_000
+    assert len(plan(experiment, [1.0 for _ in experiment.walk()])) == 6
+
+
 def test_each_step_waits_runs_and_is_done(steps):
     told = followed(steps, [], done=0, ended=False)
     assert {step["state"] for step in told} == {"waiting"}
