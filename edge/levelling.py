@@ -90,8 +90,8 @@ def find_layers(
         places = cuts[best][1]
         if _in_order(counts, exposure, places, maps, normalisers[first : last + 1]):
             return Found(first, tuple(float(edges[i]) for i in places), float(angles[best]))
-    wanted = ", ".join(str(element) for element in normalisers)
-    raise ValueError(f"the layers (normalisers {wanted}) are not seen in this order along +y")
+    wanted = ", ".join(element or "none" for element in normalisers)
+    raise ValueError(f"the layers (by normaliser: {wanted}) are not seen in this order along +y")
 
 
 def fit_interface(

@@ -33,6 +33,11 @@ CAPTIONS = {
         "State of charge of the host layer in regions that hold enough lithium counts, against the same "
         "material in the reference scan. Regions with fewer counts are not divided further.",
     ),
+    "overviews": (
+        "Mosaics",
+        "The tiles of each mosaic in one map, on the sample: gross counts in the window of each line, and "
+        "the dose that each place has got. Where tiles overlap both are added. Grey: not scanned.",
+    ),
     "profiles": (
         "Profiles along the interface normal",
         "Net counts per live beam charge against the distance from the interface. Inner band: statistical "

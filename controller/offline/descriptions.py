@@ -74,6 +74,18 @@ def _soc_maps(view: View) -> Iterator[str]:
             yield f"Scan {one.scan}: between {low} and {high} %{error}."
 
 
+def _overviews(view: View) -> Iterator[str]:
+    for one in view.overviews:
+        rows, columns = one.values.shape
+        known = one.values[np.isfinite(one.values)]
+        most = float(known.max(initial=0.0))
+        highest = words.powers(most) if most >= 1e6 else words.count(most)
+        yield (
+            f"{one.name}, {one.what}: {columns} times {rows} pixels of {one.tiles} of {one.of} tiles, at "
+            f"most {highest} {one.unit} in one."
+        )
+
+
 def _profiles(view: View) -> Iterator[str]:
     for one in view.profiles:
         if not np.isfinite(one.value).any():
@@ -129,7 +141,8 @@ def _brightest(values: np.ndarray, extent_um: tuple[float, float, float, float])
 
 
 _MAKERS: dict[str, Callable[[View], Iterator[str]]] = {
-    "timeline": _timeline, "soc": _soc, "maps": _maps, "soc_maps": _soc_maps, "profiles": _profiles,
-    "lithium": _lithium, "spectra": _spectra, "impedance": _impedance, "radiograph_profiles": _radiographs,
+    "timeline": _timeline, "soc": _soc, "maps": _maps, "soc_maps": _soc_maps, "overviews": _overviews,
+    "profiles": _profiles, "lithium": _lithium, "spectra": _spectra, "impedance": _impedance,
+    "radiograph_profiles": _radiographs,
     "radiograph_regions": _radiographs,
 }  # fmt: skip

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from controller.offline.line_fit import fitted
+from controller.offline.overview import Overview, overviews
+from controller.offline.plots_overview import shown
 from controller.offline.run_files import Product, RunFiles
 from controller.offline.sweeps import reduced
 from controller.offline.told import Planned, plan
@@ -55,8 +57,15 @@ def gather(run: RunFiles, summary: Plain) -> View:
         soc_maps=list(maps(run, missing, stream="soc")),
         missing=missing,
         sweeps=list(reduced(run)),
+        overviews=_overviews(run, missing),
         radiographs=list((run.result or {}).get("radiographs", ())),
     )
+
+
+def _overviews(run: RunFiles, missing: list[str]) -> list[Overview]:
+    found, unread = overviews(run)
+    missing += unread
+    return shown(found)
 
 
 # --- time ----------------------------------------------------------------------------------------------

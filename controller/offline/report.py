@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from controller.offline import (
     plots_maps,
+    plots_overview,
     plots_radiographs,
     plots_soc,
     plots_spectra,
@@ -98,6 +99,8 @@ def _plots(view: View) -> Iterator[Plot]:
         yield "maps", lambda: plots_maps.element_maps(view.maps)
     if view.soc_maps:
         yield "soc_maps", lambda: plots_maps.soc_maps(view.soc_maps)
+    if view.overviews:
+        yield "overviews", lambda: plots_overview.overviews(view.overviews)
     if view.profiles:
         geometry = next((one.geometry for one in view.maps if one.geometry is not None), None)
         yield "profiles", lambda: plots_maps.profiles(view.profiles, geometry, view.hosts)
@@ -170,7 +173,7 @@ def _sections(summary: Plain, pictures: Mapping[str, Picture], told: Told) -> di
             "impedance", "Impedance", report_sweeps.sweeps(summary), *drawn("impedance")
         ),
         "soc": lambda: _figures("soc", "State of charge", drawn("soc"), no_soc),
-        "maps": lambda: _figures("maps", "Maps", drawn("maps", "soc_maps"), no_map),
+        "maps": lambda: _figures("maps", "Maps", drawn("maps", "soc_maps", "overviews"), no_map),
         "profiles": lambda: _figures("profiles", "Profiles", drawn("profiles"), "No scan could be levelled."),
         "exposures": lambda: section(
             "exposures", "Exposures", report_exposures.exposures(summary["exposures"])

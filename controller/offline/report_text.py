@@ -86,7 +86,9 @@ def tiles(summary: Plain, told: Told) -> Markup:
 def results(summary: Plain) -> Markup:
     """Return the table of every quantity of every layer with both errors."""
     if not summary["layers"]:
-        return section("result", "Result", tag("p", "The reduction gave no result for this run."))
+        why = [tag("li", flag, class_="warn") for flag in summary.get("flags", [])]
+        listed = [tag("ul", *why, class_="plain")] if why else []
+        return section("result", "Result", tag("p", "The reduction gave no result for this run."), *listed)
     rows: list[Markup] = []
     heads = ("quantity", "value", "± stat", "± sys", "± total", "unit")
     for layer in by_interest(summary["layers"]):

@@ -20,6 +20,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from controller.apart import program
 from controller.offline import words
 
 EXIT_DONE, EXIT_FILES = 0, 2
@@ -31,7 +32,7 @@ ASCII = str.maketrans(
     {
         "±": "+-", "µ": "u", "−": "-", "—": "-", "–": "-", "→": "->", "·": "-", "×": "x", "₂": "2", "ₓ": "x",
         "\u202f": " ", "“": '"', "”": '"', "─": "-", "⁻": "-", "¹": "1", "²": "2", "³": "3", "⁰": "0",
-        "⁴": "4", "⁵": "5", "⁶": "6", "⁷": "7", "⁸": "8", "⁹": "9",
+        "Ω": "ohm", "√": "sqrt ", "⁴": "4", "⁵": "5", "⁶": "6", "⁷": "7", "⁸": "8", "⁹": "9",
     }
 )  # fmt: skip
 FILES = {
@@ -318,4 +319,4 @@ def _near(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

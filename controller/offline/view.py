@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from controller.offline.overview import Overview
     from controller.offline.sweeps import Reduced
 
 Floats = NDArray[np.float64]
@@ -153,4 +154,5 @@ class View:
     soc_maps: list[MapView] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     sweeps: list[Reduced] = field(default_factory=list)
+    overviews: list[Overview] = field(default_factory=list)  # of mosaics
     radiographs: list[dict[str, Any]] = field(default_factory=list)  # states, as reduce told them

@@ -62,7 +62,7 @@ def cells(name: str, quantity: Mapping[str, Any]) -> Cells:
     digits = digits_of(scale * error)
     parts = (quantity["value"], quantity["sigma_stat"], quantity["sigma_sys"], error)
     value, stat, sys, whole = (fixed(scale * part, digits) for part in parts)
-    return Cells(value, stat, sys, whole, "" if unit == "1" else unit)
+    return Cells(value, stat, sys, whole, unit_of(unit))
 
 
 def digits_of(error: float) -> int:
@@ -186,8 +186,9 @@ def triple(quantity: Mapping[str, Any]) -> str:
 
 
 def unit_of(unit: str) -> str:
-    """Return a unit as it is printed: "1/cm2" as "1/cm²", "1" as nothing."""
-    return "" if unit == "1" else unit.replace("m2", "m²").replace("m3", "m³")
+    """Return a unit as it is printed: "1/cm2" as "1/cm²", "ohm/s^0.5" as "Ω/√s", "1" as nothing."""
+    printed = unit.replace("m2", "m²").replace("m3", "m³").replace("ohm", "Ω").replace("s^0.5", "√s")
+    return "" if unit == "1" else printed
 
 
 def count(value: float) -> str:

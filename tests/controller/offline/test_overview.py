@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from controller.offline import plots_overview
 from controller.offline.overview import overviews
 
 NX, NY = 4, 3
@@ -81,3 +82,18 @@ def test_a_run_without_a_mosaic_has_none():
     run = Run([])
     run._tiles = []
     assert overviews(run) == ([], [])
+
+
+def test_the_report_draws_elements_and_dose_and_nothing_where_no_tile_was():
+    products = [Tile(scan, "dose", np.full((NY, NX), float(scan)), unit="1/cm2") for scan in (2, 3, 4)]
+    products += [Tile(scan, "Li", np.ones((NY, NX)), gross=np.full((NY, NX), 5.0)) for scan in (2, 3, 4)]
+    products += [Tile(2, "pile_up_pige", np.ones((NY, NX)))]
+    found = plots_overview.shown(overviews(Run(products))[0])
+    assert [one.what for one in found] == ["dose", "Li"]
+    figure = plots_overview.overviews(found)
+    drawn = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.images}
+    assert set(drawn) == {"“wide”, dose\n3 of 4 tiles", "“wide”, Li\n3 of 4 tiles"}
+    lithium = drawn["“wide”, Li\n3 of 4 tiles"].images[0]
+    assert lithium.get_extent() == pytest.approx([-35.0, 35.0, -50.0, 50.0])
+    assert np.ma.getmaskarray(lithium.get_array())[3:, :3].all(), "the tile that was never scanned"
+    assert lithium.get_array()[2, 3] == 15.0, "where three tiles overlap"
