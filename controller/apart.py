@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from controller.verdict import EXIT_INSTRUMENT
 
@@ -31,6 +33,23 @@ def module(
         print(late() if late is not None else f"{name} took longer than {limit_s} s", file=sys.stderr)
         return EXIT_INSTRUMENT
     return done.returncode
+
+
+def program(main: Callable[[], int]) -> int:
+    """Run the main function of such a module; who reads its output may stop reading."""
+    with read_at_will():
+        return main()
+    return 0  # nobody reads on
+
+
+@contextlib.contextmanager
+def read_at_will() -> Iterator[None]:
+    """Take it as no error that nobody reads on (``| head``): the rest of the output goes nowhere."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def reduce(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.apart import program
 from controller.config.quantities import show
 from controller.offline.calibrate_options import EXAMPLE, add_arguments
 from controller.offline.run_files import Product, RunFiles
@@ -247,4 +248,4 @@ def as_text(found: Calibrated, taken: Taken, out: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -21,6 +21,7 @@ from pathlib import Path
 from platform import machine, python_version
 from typing import Any
 
+from controller.apart import program
 from controller.offline.documents_out import write_documents
 from controller.offline.export import write_bdf, write_impedance, write_profiles
 from controller.offline.facts import facts_of
@@ -301,4 +302,4 @@ def _names(args: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

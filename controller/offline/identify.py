@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from controller.apart import program
 from controller.offline import one_thread  # noqa: F401  # before numpy
 
 import numpy as np  # isort: skip
@@ -267,4 +268,4 @@ def _toml(gains: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from controller.apart import program
 from controller.config import files
 from controller.config.experiment import experiment_from
 from controller.config.files import Source
@@ -257,4 +258,4 @@ def _of_a_ring(message: Mapping[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from controller.apart import program, read_at_will
 from controller.offline import (
     campaign,
     one_thread,  # noqa: F401  # before anything that loads numpy
@@ -87,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             return _say(WRONG, f"cannot write to {args.out}: {error.strerror or error}")
         campaign.forget(args.out / campaign.KEPT)
-    _print(args, results, written)
+    with read_at_will():
+        _print(args, results, written)
     _say(GAPS, *(f"not reduced: {one.file}: {one.why}" for one in gaps))
     if not gaps:
         return DONE
@@ -259,4 +261,4 @@ def _say(code: int, *problems: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program(main))

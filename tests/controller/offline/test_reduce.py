@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -331,3 +334,17 @@ def test_json_on_disk_is_the_json_on_screen(capsys, tmp_path):
     path = need("gamma/csi_ba133_cs137.spe", "CsI")
     document = result(capsys, "gamma", path, "--out", tmp_path)
     assert json.loads(Path(tmp_path / "result.json").read_text()) == document
+
+
+def test_who_reads_the_output_may_stop_reading(tmp_path):
+    """``operando reduce ... | head`` ends without a complaint, and the results are there."""
+    file = need("gamma/eu152_7cm.Spe", "a long table")
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "controller.cli", "reduce", "gamma", str(file), "--out", str(out)]
+    reader, writer = os.pipe()
+    os.close(reader)  # nobody reads at all
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=120, text=True)
+    os.close(writer)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert (out / "result.json").stat().st_size > 0
