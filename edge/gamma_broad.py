@@ -45,7 +45,9 @@ class BroadLine:
     area_sigma: float
     energy_kev: float  # on the scale through all lines
     predicted_kev: float  # on the scale through the other lines only; NaN if they are fewer than two
+    predicted_sigma_kev: float  # of that scale and of the centroid
     fwhm_kev: float
+    fwhm_sigma_kev: float
 
 
 @dataclass(frozen=True)
@@ -171,13 +173,18 @@ def _measured(
         rest = [pair for j, pair in enumerate(fits) if j != k]
         peak = fit.peaks[0]
         others = _scale([a for a, _ in rest], [b for _, b in rest]).scale if len(rest) > 1 else None
+        gain = float(scale.scale.gain_kev(peak.centroid))
         lines.append(
             BroadLine(
                 line=line, fit=fit, channel=peak.centroid, channel_sigma=peak.centroid_sigma,
                 fwhm_channels=peak.fwhm, significance=candidate.significance, area=peak.area,
                 area_sigma=peak.area_sigma, energy_kev=float(scale.scale.energy_kev(peak.centroid)),
                 predicted_kev=float(others.energy_kev(peak.centroid)) if others else math.nan,
-                fwhm_kev=peak.fwhm * float(scale.scale.gain_kev(peak.centroid)),
+                predicted_sigma_kev=(
+                    math.hypot(float(others.sigma_kev(peak.centroid)), peak.centroid_sigma * gain)
+                    if others else math.nan
+                ),
+                fwhm_kev=peak.fwhm * gain, fwhm_sigma_kev=peak.fwhm_sigma * gain,
             )
         )  # fmt: skip
     return BroadResult(name, scale, tuple(lines), tuple(candidates), width)

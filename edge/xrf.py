@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
@@ -48,11 +48,20 @@ class Detector:
 
     noise_kev: float
     fano: float
+    covariance: Floats | None = None  # of ln noise and ln fano, where they were fitted
 
     def fwhm_kev(self, energy_kev: ArrayLike) -> Floats:
         """Return the FWHM in keV at energies in keV."""
         energy = np.maximum(np.asarray(energy_kev, np.float64), 0.0)
         return np.sqrt(self.noise_kev**2 + FWHM_PER_SIGMA**2 * self.fano * EPSILON_KEV * energy)
+
+    def fwhm_sigma_kev(self, energy_kev: float) -> float:
+        """Return the one-sigma error of the FWHM in keV at an energy in keV; NaN if nothing was fitted."""
+        if self.covariance is None:
+            return math.nan
+        fwhm = float(self.fwhm_kev(energy_kev))
+        slope = np.array([self.noise_kev**2, (fwhm**2 - self.noise_kev**2) / 2.0]) / fwhm
+        return math.sqrt(max(0.0, float(slope @ self.covariance @ slope)))
 
 
 @dataclass(frozen=True)
@@ -260,7 +269,12 @@ class _Problem:
         # q = p + 1: least_squares takes its difference steps relative to the value
         bounds = ([-5.0, -5.0, -0.5, -0.5], [7.0, 7.0, 2.5, 2.5])
         found = least_squares(misfit, np.ones(4), bounds=bounds, diff_step=[1e-3] * 4)
-        return moved(found.x - 1.0)
+        freedom = max(self.y.size - found.x.size - len(self.groups), 1)
+        excess = max(1.0, 2.0 * float(found.cost) / freedom)  # what the shapes miss is in the errors
+        jacobian = np.asarray(found.jac, np.float64)
+        covariance = np.asarray(excess * np.linalg.pinv(jacobian.T @ jacobian), np.float64)
+        scale, detector = moved(found.x - 1.0)
+        return scale, replace(detector, covariance=covariance[2:, 2:])
 
     def result(self, scale: EnergyScale, detector: Detector) -> XrfFit:
         """Return the fit at a given scale and width."""

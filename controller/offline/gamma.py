@@ -275,8 +275,10 @@ def _broad(spectrum: RecordedSpectrum, head: dict[str, Any], options: GammaOptio
                 "channel": quantity(one.channel, one.channel_sigma, 0.1 * one.fwhm_channels, "channel"),
                 "energy": quantity(one.energy_kev, one.channel_sigma * one.fwhm_kev / one.fwhm_channels,
                                    result.scale.excess_kev, "keV"),
-                "predicted_by_others_kev": finite(one.predicted_kev),
-                "fwhm": quantity(one.fwhm_kev, 0.0, 0.0, "keV"),
+                "predicted_by_others": quantity(
+                    one.predicted_kev, one.predicted_sigma_kev, result.scale.excess_kev, "keV"
+                ),
+                "fwhm": quantity(one.fwhm_kev, one.fwhm_sigma_kev, 0.0, "keV"),
                 "area": quantity(one.area, one.area_sigma, 0.0, "counts"),
             }
             for one in result.lines
@@ -287,9 +289,9 @@ def _broad(spectrum: RecordedSpectrum, head: dict[str, Any], options: GammaOptio
         (
             one.line.name,
             pm(one.channel, one.channel_sigma, digits=1),
-            f"{one.energy_kev:.0f}",
-            "-" if np.isnan(one.predicted_kev) else f"{one.predicted_kev:.0f}",
-            f"{one.fwhm_kev:.0f}",
+            pm(one.energy_kev, one.channel_sigma * one.fwhm_kev / one.fwhm_channels, result.scale.excess_kev),
+            pm(one.predicted_kev, one.predicted_sigma_kev, result.scale.excess_kev),
+            pm(one.fwhm_kev, one.fwhm_sigma_kev),
             pm(one.area, one.area_sigma, digits=0),
         )
         for one in result.lines
@@ -299,7 +301,7 @@ def _broad(spectrum: RecordedSpectrum, head: dict[str, Any], options: GammaOptio
         _title(data),
         f"  no calibration in the file; recognised by its pattern as {result.source}",
         table(heads, rows),
-        f"  energies scatter by {result.scale.excess_kev:.0f} keV about the scale",
+        f"  energies scatter by {result.scale.excess_kev:.0f} keV about the scale: their systematic error",
     ])  # fmt: skip
     return GammaReport(data, text, spectrum, broad=result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from drivers.files.recordings import RecordedEvents, RecordedMap, RecordedSpectr
 from edge.calibration import EnergyScale
 from edge.spectra import MapSums, Projection, SpectrumSums, channels_within
 from edge.xray_lines import LineGroup
-from edge.xrf_reduce import ROI_HALF_KEV, XrfResult, centre_of_mass, parse_elements, reduce_xrf
+from edge.xrf_reduce import MN_KA_KEV, ROI_HALF_KEV, XrfResult, centre_of_mass, parse_elements, reduce_xrf
 
 Floats = NDArray[np.float64]
 
@@ -117,7 +118,10 @@ def _detector(spectrum: RecordedSpectrum, result: XrfResult) -> dict[str, Any]:
         "detector": spectrum.detector, "counts": int(spectrum.counts.sum()), "live_s": spectrum.live_s,
         "real_s": spectrum.real_s, "dead_fraction": dead,
         "recorded_calibration": scale_report(result.recorded), "calibration": scale_report(result.fit.scale),
-        "resolution_kev_at_5.895": float(result.fit.detector.fwhm_kev(5.895)),
+        "resolution_at_5.895_kev": quantity(
+            float(result.fit.detector.fwhm_kev(MN_KA_KEV)), result.fit.detector.fwhm_sigma_kev(MN_KA_KEV),
+            0.0, "keV",
+        ),
         "elements": list(result.found.elements),
         "peaks": [
             {"energy_kev": e, "significance": s, "explanation": w} for e, s, w in result.found.explained
@@ -228,13 +232,13 @@ def _text(data: dict[str, Any], results: tuple[XrfResult, ...]) -> str:
                 pm(m.fwhm_kev, m.fwhm_sigma_kev, digits=4) if m else "-",
                 pm(a.area, a.sigma_stat, a.sigma_sys, digits=0),
                 pm(m.area, m.area_sigma, m.area_sigma_sys, digits=0) if m else "-",
-                str(m.roi_counts) if m else "-",
+                pm(m.roi_counts, math.sqrt(m.roi_counts), digits=0) if m else "-",
             ))  # fmt: skip
         dead = f", dead time {entry['dead_fraction']:.1%}" if entry["dead_fraction"] is not None else ""
         live = f", live {entry['live_s']:g} s" if entry["live_s"] else ""
         lines.append(
             f"  detector {entry['detector']}: {entry['counts']} counts{live}{dead}; "
-            f"{1000 * entry['resolution_kev_at_5.895']:.0f} eV at 5.9 keV"
+            f"{_ev(entry['resolution_at_5.895_kev'])} eV at 5.9 keV"
         )
         heads = (
             "lines",
@@ -253,6 +257,11 @@ def _text(data: dict[str, Any], results: tuple[XrfResult, ...]) -> str:
     )
     lines.append("  errors: statistical ± systematic")
     return "\n".join(lines)
+
+
+def _ev(kev: dict[str, Any]) -> str:
+    sigma = kev["sigma_stat"]
+    return pm(1000 * kev["value"], math.nan if sigma is None else 1000 * sigma)
 
 
 def _what(data: dict[str, Any]) -> str:

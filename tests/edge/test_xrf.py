@@ -217,6 +217,26 @@ def test_pulls_of_the_group_areas():
         assert abs(np.mean(values)) < 0.1, name
 
 
+def test_the_resolution_scatters_as_its_error_says():
+    """Scale and width free, 50 draws about their value without noise."""
+    rng = np.random.default_rng(2613)
+    groups = parse_elements("Mn, Fe, Co")
+
+    def fitted(draw):
+        counts, scale, detector = made(draw)
+        return fit_groups(counts, scale, detector, groups, low_kev=4.8, high_kev=8.3).detector
+
+    expected = float(fitted(None).fwhm_kev(5.895))
+    assert expected == pytest.approx(float(made(None)[2].fwhm_kev(5.895)), rel=0.01)
+    pulls = []
+    for _ in range(50):
+        found = fitted(rng)
+        pulls.append((float(found.fwhm_kev(5.895)) - expected) / found.fwhm_sigma_kev(5.895))
+    assert abs(np.mean(pulls)) < 0.3
+    assert 0.75 < np.std(pulls) < 1.25
+    assert math.isnan(Detector(0.1, 0.12).fwhm_sigma_kev(5.9))
+
+
 def test_escape_fractions_by_hand():
     """6.40 keV: m_E = 122 cm2/g, f = 0.0252 x 0.9036 x [1 - 2.946 ln(1 + 1/2.946)] = 0.00309."""
     assert escape_fraction(6.40) == pytest.approx(0.0031, rel=0.03)
