@@ -13,12 +13,15 @@ h_k is what the reading shows of one joule at time t_k, H the same of every mome
 record.
 
 The sizes maximise the restricted likelihood of block means of the residuals, and of the scatter inside the
-blocks for the first two. The covariance of a fit by least squares is then (J'J)^-1 J'V J (J'J)^-1. The fit
-itself stays a plain one: with weights from V it would follow the wandering heat instead of the plant, which
-could not run free any more.
+blocks for the first two. How far a room walks shows in a few of its turns only, so its size is itself known
+badly: where there is such a walk, the mean of its square over all sizes that the likelihood allows stands in
+its place, every size taken as likely beforehand. The covariance of a fit by least squares is then
+(J'J)^-1 J'V J (J'J)^-1. The fit itself stays a plain one: with weights from V it would follow the wandering
+heat instead of the plant, which could not run free any more.
 
 Source: H. D. Patterson, R. Thompson, Biometrika 58 (1971) 545 (restricted likelihood); H. White, Econometrica
-48 (1980) 817 (covariance of a fit whose weights are not those of the disturbances).
+48 (1980) 817 (covariance of a fit whose weights are not those of the disturbances); A. Gelman, Bayesian
+Analysis 1 (2006) 515 (every size of a standard deviation likely beforehand).
 """
 
 from __future__ import annotations
@@ -43,7 +46,10 @@ LEAST_SHARE, MOST_SHARE = 1e-7, 1e2  # of the residuals' variance, for each dist
 
 # Which of the disturbances there are, by their order: all, or one that lasts.
 EXPLANATIONS = ((0, 1, 2, 3, 4, 5, 6), (0, 1, 2), (0, 1, 3), (0, 1, 4), (0, 1, 5), (0, 1, 6))
+STANDS = tuple(one for one in EXPLANATIONS[0] if one != DRIFT)  # all there is in a room that does not walk
 LIKELY = 3.0  # less in the logarithm of the likelihood: an explanation still counts
+SHOWS = 0.5  # more of it than one more size gains by chance: the residuals show a walk
+SIZES = np.linspace(-5.0, 5.0, 31)  # of a walk beside the most likely one: logarithm of the variance
 
 
 @dataclass(frozen=True)
@@ -142,11 +148,17 @@ def disturbances(blocks: Blocks, curvature: Floats) -> tuple[Disturbances, Float
     """
     found = [_most_likely(blocks, allowed) for allowed in EXPLANATIONS]
     least = min(unlikely for _, unlikely in found)
+    stands = min(
+        _most_likely(blocks, STANDS)[1],
+        *(unlikely for (_, unlikely), one in zip(found, EXPLANATIONS, strict=True) if DRIFT not in one),
+    )
+    shows = least < stands - SHOWS
     best: tuple[Disturbances, Floats] | None = None
     width = -math.inf
-    for sizes, unlikely in found:
+    for (most_likely, unlikely), allowed in zip(found, EXPLANATIONS, strict=True):
         if unlikely > least + LIKELY:
             continue
+        sizes = _walk_expected(blocks, most_likely, allowed) if shows else most_likely
         one = Disturbances(*(math.sqrt(size) for size in sizes))
         covariance = curvature @ disturbed(blocks, one) @ curvature
         wide = float(np.sum(np.diag(covariance) / np.diag(curvature)))
@@ -200,6 +212,22 @@ def _most_likely(blocks: Blocks, allowed: tuple[int, ...]) -> tuple[Floats, floa
     result = np.zeros(len(shapes))
     result[known] = np.exp(found.x) * unit[known]
     return result, float(found.fun)
+
+
+def _walk_expected(blocks: Blocks, sizes: Floats, allowed: tuple[int, ...]) -> Floats:
+    """Return the sizes with the mean of the walk's variance in place of the most likely one."""
+    if DRIFT not in allowed or sizes[DRIFT] <= 0.0:
+        return sizes
+    known = np.array([one for one in allowed if sizes[one] > 0.0], np.intp)
+    most = math.log((ROOM_WALKS * blocks.course.loss) ** 2 / sizes[DRIFT])
+    tried = SIZES[: np.searchsorted(SIZES, max(most, 0.0), side="right")]
+    shapes, place = blocks.shapes(), known == DRIFT
+    unit = np.where(sizes > 0.0, sizes, 1.0)
+    unlikely = np.array([_unlikely(place * one, known, unit, blocks, shapes)[0] for one in tried])
+    weight = np.exp(unlikely.min() - unlikely + 0.5 * tried)  # as many sizes in each step as it is wide
+    result = sizes.copy()
+    result[DRIFT] *= float(weight @ np.exp(tried) / weight.sum())
+    return result
 
 
 def _unlikely(
