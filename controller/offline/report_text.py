@@ -101,6 +101,8 @@ def results(summary: Plain) -> Markup:
         names += [name for name in layer["quantities"] if name not in names and not name.endswith(COUNTED)]
         for name in names:
             shown = words.cells(name, layer["quantities"][name])
+            if layer.get("appeared") and shown.total == words.MISSING:
+                continue  # compared with nothing, as its note says
             label = words.name_of(name, layer["name"], summary.get("sample"))
             cells = [cell(label, first=True), cell(shown.value, heads[1], "n strong")]
             parts = (shown.stat, shown.sys, shown.total)
@@ -239,11 +241,17 @@ def provenance(summary: Plain, told: Told) -> Markup:
 # --- inside --------------------------------------------------------------------------------------------
 
 
-def _tile(what: str, value: str, error: str, more: str, level: str = "") -> Markup:
+def _tile(what: str, value: str, error: str, more: str, level: str = "", *, wide: bool = False) -> Markup:
     shown = tag(
         "div", value, tag("span", error, class_="pm") if error else "", class_=f"value {level}".strip()
     )
-    return tag("div", tag("div", what, class_="what"), shown, tag("div", more, class_="more"), class_="tile")
+    return tag(
+        "div",
+        tag("div", what, class_="what"),
+        shown,
+        tag("div", more, class_="more"),
+        class_="tile wide" if wide else "tile",
+    )
 
 
 def _appeared_tile(layer: Plain) -> Markup:
@@ -255,7 +263,7 @@ def _appeared_tile(layer: Plain) -> Markup:
         f"{words.count(one['reference_below'])} counts. No state of charge here"
     )
     where = f"lithium appeared in the {layer['name']}"
-    return _tile(where, number.value, f" ± {number.total} counts", more, "warn")
+    return _tile(where, number.value, f" ± {number.total} counts", more, "warn", wide=True)
 
 
 def _pm(shown: words.Cells) -> tuple[str, str]:

@@ -106,12 +106,12 @@ def appeared(layer: Mapping[str, Any]) -> str:
         return ""
     more = cells("", {**one["gained"], "unit": "1"}).short
     text = (
-        f"no relative signal and no state of charge: {more} counts more than the reference for the same "
-        f"beam charge, which had fewer than "
-        f"{count(one['reference_below'])}; a line is claimed above {count(one['threshold'])}"
+        f"{more} counts more than the reference for the same beam charge, which had fewer than "
+        f"{count(one['reference_below'])}; claimed above {count(one['threshold'])}. "
+        "Nothing to compare with: no relative signal, no state of charge"
     )
     first = made_of(one.get("first"))
-    return text if first == MISSING else f"{text}; first seen in {first}"
+    return text if first == MISSING else f"{text}. First seen in {first}"
 
 
 def made_of(interval: Mapping[str, Any] | None) -> str:
