@@ -128,8 +128,9 @@ def any_order(work: Workshop) -> str:
 
 
 def stations(work: Workshop) -> str:
-    """Run whole small experiments on benches with fewer instruments, and with a camera, live and resumed."""
-    places = [ROOT / "hil_tests" / name for name in ("test_run_stations.py", "test_run_images_resume.py")]
+    """Run whole small experiments on benches with fewer instruments, and with cameras, live and resumed."""
+    names = ("test_run_stations.py", "test_run_images_resume.py", "test_run_frames_resume.py")
+    places = [ROOT / "hil_tests" / name for name in names]
     done = work.run(
         [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "soak or slow", *places], limit_s=1800.0
     )
