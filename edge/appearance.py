@@ -81,21 +81,28 @@ def against_reference(
     return estimates, more
 
 
-def appearance(now: Estimate | None, before: Estimate | None, more: Estimate | None) -> dict[str, Any] | None:
+def appearance(
+    now: Estimate | None, before: Estimate | None, more: Estimate | None, kind: str = "separator"
+) -> dict[str, Any] | None:
     """Return what is said of lithium that has appeared in a layer, None where none has.
 
     It has appeared where its line is not detected in the reference, is detected now, and what was gained for
     the same beam charge is a detection, too: a longer scan that finds what was always there is no appearance.
     All three by the rule of every line (``decide_line``).
 
+    Where the reference shows a little (the salt of a polymer), more than as much again must have come: its
+    ratio has the error of almost nothing and would hide that. Hosts are told by their ratio then.
+
     Args:
         now: net lithium counts.
         before: those of the reference in the same region.
         more: those gained, see ``gained``.
+        kind: of the layer.
 
     Returns:
-        Plain values: ``counts``, ``gained`` (estimates), ``reference_below`` (upper limit of its counts),
-        ``threshold`` of the gain, ``sigmas`` (the gain over its error if nothing had been gained), ``text``.
+        Plain values: ``counts``, ``gained``, ``reference`` (estimates), ``none_before``,
+        ``reference_below`` (upper limit of its counts), ``threshold`` of the gain, ``sigmas`` (the gain over
+        its error if nothing had been gained), ``text``.
 
     Source: ISO 11929-1:2019; L. A. Currie, Anal. Chem. 40 (1968) 586.
     """
@@ -103,13 +110,17 @@ def appearance(now: Estimate | None, before: Estimate | None, more: Estimate | N
         return None
     then = decide_line("Li", before).decision
     gain = decide_line("Li", more).decision
-    if then.detected or not gain.detected or not decide_line("Li", now).decision.detected:
+    if not gain.detected or not decide_line("Li", now).decision.detected:
+        return None
+    if then.detected and (kind == "host" or more.value < now.value - more.value):
         return None
     sigmas = gain.value / math.sqrt(gain.variance_at_zero)
     counts = f"{now.value:.0f} ± {now.total:.0f} counts"
-    text = f"lithium appeared: {counts}, none in the reference; {sigmas:.1f} sigma"
+    had = f"{before.value:.0f} ± {before.total:.0f}" if then.detected else "none"
+    text = f"lithium appeared: {counts}, {had} in the reference; {sigmas:.1f} sigma"
     return {
-        "counts": now.to_dict(), "gained": more.to_dict(), "reference_below": then.upper_limit,
+        "counts": now.to_dict(), "gained": more.to_dict(), "reference": before.to_dict(),
+        "none_before": not then.detected, "reference_below": then.upper_limit,
         "threshold": gain.threshold, "sigmas": sigmas, "text": text,
     }  # fmt: skip
 

@@ -117,7 +117,9 @@ def counts_and_quantities(layers: list[LayerResult]) -> tuple[dict[str, Any], di
 def appeared(layers: list[LayerResult]) -> dict[str, Any]:
     """Return the layers in which lithium has appeared that the reference did not show, by name."""
     found = {
-        layer.name: appearance(layer.quantities.get("li_counts"), layer.before.get("li_counts"), layer.gained)
+        layer.name: appearance(
+            layer.quantities.get("li_counts"), layer.before.get("li_counts"), layer.gained, layer.kind
+        )
         for layer in layers
     }
     return {name: one for name, one in found.items() if one is not None}
@@ -203,7 +205,7 @@ def _layer(layer: LayerResult, interval: dict[str, Any]) -> dict[str, Any]:
         "flags": [],
         "detection": {element: one.to_dict() for element, one in found.items()},
         "appeared": appearance(
-            layer.quantities.get("li_counts"), layer.before.get("li_counts"), layer.gained
+            layer.quantities.get("li_counts"), layer.before.get("li_counts"), layer.gained, layer.kind
         ),
     }
     z = beam_against_charge(layer)
@@ -252,8 +254,10 @@ def _undetected(analysis: Analysis, scans: list[dict[str, Any]], series: Mapping
         lost = [name for name in ("li_relative", "li_relative_charge") if name in layer["undetected"]]
         if lost and all(layer["undetected"][name]["upper_limit"] is None for name in lost):
             layer["verdict"] = "not detected" if layer["appeared"] is None else "appeared"
-        else:
-            layer["appeared"] = None  # its relative signal says it
+        elif layer["appeared"] and layer["appeared"]["none_before"]:
+            layer["appeared"] = None  # the reference alone shows a line there: its relative signal says it
+        elif layer["appeared"]:
+            layer["verdict"] = "appeared"
 
 
 def _final(analysis: Analysis, scans: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -131,6 +131,19 @@ def test_the_change_is_resolved(quickstart: Quickstart) -> None:
     assert layer["z"] == pytest.approx(difference / both, abs=0.1)
 
 
+def test_plated_lithium_is_seen_in_the_separator(quickstart: Quickstart) -> None:
+    """The bench plates ten times as much there as the salt holds: the ratio drowns in the salt's error."""
+    atoms = quickstart.truth["sample"]["layers"]["separator"]
+    assert atoms["in_field_now"]["Li"] > 10.0 * atoms["in_field_as_prepared"]["Li"]
+    (layer,) = [layer for layer in quickstart.summary["layers"] if layer["kind"] == "separator"]
+    one = layer["appeared"]
+    assert one["sigmas"] > 5.0
+    assert layer["change"]["text"] == one["text"]
+    assert one["first"]["scan"] == "charging"
+    ((payload,),) = quickstart.run.rows("SELECT payload FROM topics WHERE topic = 'state/result/appeared'")
+    assert "lithium appeared" in bytes(payload).decode(), "the background at the end leaves what was found"
+
+
 class Outside(HTMLParser):
     """Collects what a browser would fetch, and where one can go from there."""
 

@@ -258,10 +258,10 @@ def _appeared_tile(layer: Plain) -> Markup:
     """Return what a person at the beam looks for: lithium where there was none."""
     one = layer["appeared"]
     number = words.cells("", {**one["counts"], "unit": "1"})
-    more = (
-        f"{words.fixed(one['sigmas'], 1)} σ; the reference had none, fewer than "
-        f"{words.count(one['reference_below'])} counts. No state of charge here"
-    )
+    had = f"none, fewer than {words.count(one['reference_below'])} counts"
+    if not one.get("none_before", True):
+        had = f"{words.cells('', {**one['reference'], 'unit': '1'}).short} counts"
+    more = f"{words.fixed(one['sigmas'], 1)} σ; the reference had {had}. No state of charge here"
     where = f"lithium appeared in the {layer['name']}"
     return _tile(where, number.value, f" ± {number.total} counts", more, "warn", wide=True)
 

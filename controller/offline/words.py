@@ -105,10 +105,18 @@ def appeared(layer: Mapping[str, Any]) -> str:
     if not one:
         return ""
     more = cells("", {**one["gained"], "unit": "1"}).short
+    none = one.get("none_before", True)
+    had = (
+        f"fewer than {count(one['reference_below'])}"
+        if none
+        else cells("", {**one["reference"], "unit": "1"}).short
+    )
     text = (
-        f"{more} counts more than the reference for the same beam charge, which had fewer than "
-        f"{count(one['reference_below'])}; claimed above {count(one['threshold'])}. "
-        "Nothing to compare with: no relative signal, no state of charge"
+        f"{more} counts more than the reference for the same beam charge, which had {had}; claimed above "
+        f"{count(one['threshold'])}. "
+    )
+    text += (
+        "Nothing to compare with: no relative signal, no state of charge" if none else "No state of charge"
     )
     first = made_of(one.get("first"))
     return text if first == MISSING else f"{text}. First seen in {first}"

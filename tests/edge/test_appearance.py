@@ -62,6 +62,20 @@ def test_currie_by_hand():
     assert gain(400.0)["text"].startswith("lithium appeared: 400 ± 24 counts, none in the reference; ")
 
 
+def test_a_little_salt_in_the_reference_does_not_hide_plating():
+    """100 +- 26 counts at first, 1535 +- 134 then: the ratio is 3.4 sigma, the gain 1435 / 131 or so."""
+    before, now = Estimate(100.0, 24.0, 10.0, "counts"), Estimate(1535.0, 44.0, 127.0, "counts")
+    more = Estimate(1435.0, 50.0, 127.0, "counts")
+    found = appearance(now, before, more)
+    assert not found["none_before"]
+    assert 10.0 < found["sigmas"] < 11.3
+    assert "1535 ± 134 counts, 100 ± 26 in the reference" in found["text"]
+    assert appearance(now, before, more, "host") is None, "a ratio with x and state of charge says it"
+    rich = Estimate(9000.0, 100.0, 60.0, "counts")  # a solid electrolyte, and a tenth more
+    tenth = Estimate(900.0, 140.0, 80.0, "counts")
+    assert appearance(Estimate(9900.0, 105.0, 60.0, "counts"), rich, tenth) is None
+
+
 def test_without_the_beam_charge_nothing_is_compared():
     one = Estimate(400.0, 25.0, 0.0, "counts")
     assert appearance(one, Estimate(0.0, 14.0, 0.0, "counts"), None) is None

@@ -233,7 +233,7 @@ function appeared(told) {
   const layers = Object.entries(told ?? {});
   if (!layers.length) return null;
   const counts = ({ counts: c }) => `${format.fixed(c.value, 0)} ± ${format.fixed(Math.hypot(c.sigma_stat, c.sigma_sys), 0)} counts`;
-  const each = layers.map(([layer, one]) => `${counts(one)} of lithium in the ${layer}, where the reference had none (${format.fixed(one.sigmas, 1)} σ).`);
+  const each = layers.map(([layer, one]) => `${counts(one)} of lithium in the ${layer}, where the reference had ${one.none_before === false ? counts({ counts: one.reference }) : "none"} (${format.fixed(one.sigmas, 1)} σ).`);
   return { word: `Appeared in the ${layers.map(([layer]) => layer).join(" and ")}`, text: each.join(" ") };
 }
 
