@@ -75,14 +75,13 @@ _LAYER: Plain = {
         "verdict": {"type": "string"},
         "appeared": {
             "description": "lithium where the reference had none, or less than half of it: net counts, those "
-            "gained for the same beam charge, upper limit of the reference, decision threshold, significance, where it was first seen",
+            "gained for the same beam charge, upper limit of the reference, decision threshold, "
+            "significance, where it was first seen",
             "type": ["object", "null"],
             "required": ["counts", "gained", "reference_below", "threshold", "sigmas", "text"],
             "properties": {
                 "counts": _QUANTITY,
                 "gained": _QUANTITY,
-                "reference": _QUANTITY,
-                "none_before": {"type": "boolean"},
                 "reference": _QUANTITY,
                 "none_before": {"type": "boolean"},
                 "reference_below": _SIGMA,
