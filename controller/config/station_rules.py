@@ -26,6 +26,7 @@ ROLES = ("heater", "cell", "scanner", "pixe", "pige", "stage", "compton", "radio
 PSEUDO_TERMINALS = ("/dev/pts/", "/dev/pty", "/dev/ttys")  # Linux; BSD and macOS
 WORDS_PER_EVENT = 2.0  # an event and its frame word
 BITS_PER_CHARACTER, BYTES_PER_WORD = 10, 4  # on a serial line
+HEATER_PERIOD_S = 1.5  # twice this is the lease of a heater, which every reading renews
 SERIAL_SHARE = 0.8  # of it; the rest is for status, requests and the pauses between them
 
 
@@ -38,6 +39,7 @@ def check(source: Source) -> list[Problem]:
         *rules.compositions(),
         *rules.beam(),
         *rules.off_paths(),
+        *rules.heater_period(),
         *rules.bench(),
         *rules.interlocks(),
         *rules.rest(),
@@ -226,6 +228,21 @@ class _Rules:
                 ("device",),
                 "has no permit input: wire the emergency stop to the labjack_t7 and give that device "
                 "permit = { fio = 5 }",
+            )
+
+    def heater_period(self) -> Iterator[Problem]:
+        """A heater is read so often that one lost reading does not end its lease."""
+        name = _word(_table(self.raw.get("roles")).get("heater"))
+        try:
+            period_s = parse(self.devices.get(name, {}).get("period", "0 s"), "s")
+        except QuantityError:  # said where it stands
+            return
+        if period_s > HEATER_PERIOD_S:
+            yield self.broken(
+                ("device", name, "period"),
+                "is too slow for a heater: whoever has switched it on must read it anew within 3 s, or it "
+                "goes off, and a reading may be lost",
+                show(HEATER_PERIOD_S, "s"),
             )
 
     def bench(self) -> Iterator[Problem]:

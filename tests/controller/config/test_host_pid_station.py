@@ -72,7 +72,7 @@ def test_it_is_read_and_goes_off_by_the_line_of_its_supply_alone(tmp_path):
         (('supply = "psu"', 'supply = "rtd"'), "is the device that measures the temperature"),
         (('\npower = "40 W"', '\npower = "41 W"'), "is above the cap of device.psu"),
         (('ti = "32 s"', "ti = 32"), "ti"),
-        (('period = "0.5 s"\ngains', 'period = "6 s"\ngains'), "is too slow for a loop"),
+        (('period = "0.5 s"\ngains', 'period = "1.6 s"\ngains'), "is too slow for a heater"),
         (("gains = {", 'plant = { power = "30 W", capacity = "80 J/K", loss = "0.1 W/K", lag = "5 s", '
           'ambient = "296 K", ambient_within = "1 K", identified_by = "me myself", '
           "identified_on = 2026-11-21 }\ngains = {"), "is the power at output 1"),
