@@ -151,13 +151,17 @@ def test_lithium_where_there_was_none_is_the_answer(chrome: Browser, running: st
         model.states.set('result/appeared', { ...now, v: told }); model.touch('states'); }""",
         APPEARED,
     )
-    seen.until("document.querySelector('#lithium-word').textContent === 'Appeared in the separator'")
+    seen.until("document.querySelector('#lithium-word').textContent === 'In the separator'")
     text = seen.page.inner_text("#lithium-text")
     assert text.startswith(
         "1474 ± 66 counts of lithium in the separator, where the reference had none (24.4 σ)."
     )
     assert "Lithium of the cathode:" in text, "what is known of the other layers stays"
     assert seen.page.get_attribute("#lithium", "data-level") == "warn"
+    seen.page.set_viewport_size({"width": 1920, "height": 1080})
+    cut = "(one => one.scrollWidth > one.clientWidth + 1)(document.querySelector('#lithium .verdict'))"
+    seen.page.evaluate("document.documentElement.dataset.view = 'wall'")
+    assert not seen.page.evaluate(cut), "the word fits the wall"
     seen.page.context.close()
 
 

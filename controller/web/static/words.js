@@ -234,7 +234,7 @@ function appeared(told) {
   if (!layers.length) return null;
   const counts = ({ counts: c }) => `${format.fixed(c.value, 0)} ± ${format.fixed(Math.hypot(c.sigma_stat, c.sigma_sys), 0)} counts`;
   const each = layers.map(([layer, one]) => `${counts(one)} of lithium in the ${layer}, where the reference had ${one.none_before === false ? counts({ counts: one.reference }) : "none"} (${format.fixed(one.sigmas, 1)} σ).`);
-  return { word: `Appeared in the ${layers.map(([layer]) => layer).join(" and ")}`, text: each.join(" ") };
+  return { word: layers.length > 1 ? `In ${layers.length} more layers` : `In the ${layers[0][0]}`, text: each.join(" ") };
 }
 
 /** Return the change of the layer that speaks most clearly: a host layer before others. */
