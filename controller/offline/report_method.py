@@ -39,7 +39,8 @@ def steps(summary: Plain, plan: Sequence[Planned]) -> Markup:
     rows: list[tuple[Content, ...]] = []
     listed = set()
     for one in plan:
-        title = tag("span", one.title, class_="inside" if one.depth else "")
+        times = f", {one.times} times" if one.times > 1 else ""
+        title = tag("span", f"{one.title}{times}", class_="inside" if one.depth else "")
         planned = words.seconds(one.expected_s) if one.expected_s else None
         at = words.fixed(one.begin_s / 60.0, 1) if one.begin_s is not None and one.expected_s else None
         if not one.reached:

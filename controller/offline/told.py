@@ -182,7 +182,11 @@ def talk(run: RunFiles) -> Iterator[Plain]:
         if "choices" in body:
             asked[id_] = str(body.get("text", ""))
             choices = ", ".join(str(choice) for choice in body.get("choices") or ())
-            yield {**when, "who": "question", "text": f"“{asked[id_]}” ({choices})"}
+            yield {
+                **when,
+                "who": "question",
+                "text": f"“{asked[id_]}”" + (f" ({choices})" if choices else ""),
+            }
         elif id_:
             choice = body.get("choice", body.get("text", ""))
             about = f" to “{asked[id_]}”" if asked.get(id_) else ""

@@ -3,16 +3,18 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller.offline import words
+from controller.offline import report_method, words
 from controller.offline.finish import Finish
 from controller.offline.report import draw, page, write_report
 from controller.offline.run_files import RunFiles
+from controller.offline.told import Planned
 from controller.offline.view import View
 from controller.summary import summarise
 from tests.controller.offline.make_run import QUANTITIES, TRIP, make_run
@@ -114,6 +116,13 @@ def test_lithium_that_appeared_has_a_tile_of_its_own(folder: Path) -> None:
     assert "lithium appeared in the separator 1 474 ± 66 counts 24.4 σ; the reference had none" in said
     assert "which had fewer than 97; claimed above 176. Nothing to compare with" in said
     assert said.count("No state of charge here") == 1
+
+
+def test_a_step_that_is_repeated_says_how_often() -> None:
+    once = Planned("charge", "charge", 1, 1, 0.0, 60.0, ())
+    html = report_method.steps({"steps": []}, [once, replace(once, times=3)]).text
+    assert html.count("charge, 3 times") == 1
+    assert html.count("charge") == 2
 
 
 def test_all_figures_are_there_with_captions(read: Reader) -> None:
