@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.outbox import ranges
+from controller.streams import hang_up
 
 RETRY_S = 0.3
 _UNREAD = 1 << 20  # bytes that a frozen control may have unread before we stop adding to them
@@ -59,7 +60,7 @@ class ControlSide:
             self._writer = None
             self._left = time.monotonic()
             self.wake.set()
-            writer.close()
+            await hang_up(writer)
 
     async def wait(self, timeout_s: float) -> None:
         """Sleep until there may be something to do, at most ``timeout_s``."""

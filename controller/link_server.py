@@ -14,8 +14,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.journal import AsyncJournal, JournalError
+from controller.streams import hang_up, peer_pid
 
 NEWS, COMMANDS_WELCOME, CONTROL_ENDS = b"!", b"c", b"."
 MAX_LINE = 256 * 1024
@@ -168,7 +167,7 @@ class LinkServer:
         if self._writer is not None:
             self._writer.close()
         self._writer = writer
-        self._pid = _peer_pid(writer)
+        self._pid = peer_pid(writer)
         self._silent_ticks = 0
         self._dropped = {}
         if self._on_command is not None:
@@ -181,10 +180,10 @@ class LinkServer:
         except (ConnectionError, ValueError):  # gone, or a line beyond MAX_LINE
             pass
         finally:
-            writer.close()
             if self._writer is writer:
                 self._writer = None
                 self.health = LinkHealth(heard_s=self.health.heard_s)
+            await hang_up(writer)
             if task is not None:
                 self._peers.discard(task)
 
@@ -261,10 +260,3 @@ class LinkServer:
                 self._writer.close()
                 if self._on_frozen is not None:
                     self._on_frozen(self._pid)
-
-
-def _peer_pid(writer: asyncio.StreamWriter) -> int:
-    """Return the process id at the other end, from the kernel."""
-    sock = writer.get_extra_info("socket")
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", raw)[0])

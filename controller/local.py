@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from controller.streams import hang_up
+
 LINE_LIMIT_BYTES = 1 << 20
 WATCH_BACKLOG_BYTES = 1 << 20
 
@@ -76,8 +78,7 @@ class LocalServer:
             pass  # the process ends; Python 3.11 would write a traceback for a caller that is cut off
         finally:
             self._watchers.discard(writer)
-            with contextlib.suppress(ConnectionError):
-                writer.close()
+            await hang_up(writer)
 
 
 class LocalError(Exception):

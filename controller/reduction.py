@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import cbor2
 
 from controller.rawfile import RawIndex, replayed
+from controller.streams import hang_up, peer_pid
 
 BACKLOG_BYTES = 8 << 20
 FRAME_LIMIT_BYTES = 64 << 20
@@ -175,11 +175,11 @@ class Reduction:
         self.restarts += self._connections > 0
         self._connections += 1
         self._owed = 0
-        self._pid = _peer_pid(writer)
+        self._pid = peer_pid(writer)
         self._writer = writer
         for message in replayed(self._raw):
             self._queue(message)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while True:
                 (size,) = _HEADER.unpack(await reader.readexactly(_HEADER.size))
                 if size > FRAME_LIMIT_BYTES:
@@ -187,10 +187,13 @@ class Reduction:
                 message = cbor2.loads(await reader.readexactly(size))
                 if isinstance(message, Mapping):
                     self._take(dict(message))
-        if self._writer is writer:
-            self._writer = None
-            self.ready.clear()
-        writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # it is gone
+        finally:
+            if self._writer is writer:
+                self._writer = None
+                self.ready.clear()
+            await hang_up(writer)
 
     def _take(self, message: Message) -> None:
         self._messages += 1
@@ -201,11 +204,3 @@ class Reduction:
         self._on_message(message)
         if message.get("k") == "result":
             self.finished.set()
-
-
-def _peer_pid(writer: asyncio.StreamWriter) -> int:
-    """Return the process at the other end, from the kernel."""
-    credentials = struct.Struct("3i")
-    connection = writer.get_extra_info("socket")
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
-    return int(credentials.unpack(raw)[0])
