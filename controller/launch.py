@@ -8,12 +8,14 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from controller.apart import module
 from controller.config import ConfigErrors, Experiment, check_files, load_experiment
@@ -119,11 +121,19 @@ def bench(args: argparse.Namespace) -> int:
         command = [sys.executable, "-m", "hil_tests.replay_trace", str(args.replay_trace)]
         command += ["--dir", str(args.dir.absolute())]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        if process.stdin is not None and stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+            threading.Thread(target=_ends_with, args=(process.stdin,), daemon=True).start()
         try:
             return process.wait()
         except KeyboardInterrupt:
             process.terminate()
             return process.wait()
+
+
+def _ends_with(bench: IO[bytes]) -> None:
+    """End the bench when our own standard input closes: a program that dies takes its bench with it."""
+    sys.stdin.buffer.read()
+    bench.close()
 
 
 # --- inside --------------------------------------------------------------------------------------------

@@ -151,3 +151,18 @@ def test_the_client_of_the_page_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "310.0 K"
     assert re.match(r"[34]\.\d+ V", done.stdout.splitlines()[1])
+
+
+def test_a_program_that_closes_the_pipe_takes_its_bench_with_it(tmp_path: Path) -> None:
+    """``operando bench``, as the page has it; the bench itself is a process below it."""
+    words = [sys.executable, "-m", "controller", "bench", "--dir", str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().strip() == str(tmp_path / "station.toml")
+            process.stdin.close()
+            assert process.wait(20.0) == 0
+            assert process.stdout.read() == ""  # the bench had this end, too
+        finally:
+            process.kill()
