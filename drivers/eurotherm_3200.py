@@ -259,13 +259,14 @@ class Eurotherm3200:
     async def _decimals(self) -> int:
         """Return the decimals of the 16-bit registers, which must show the same values as the floats.
 
-        Temperature and set-points only, while the set-point stands still: per cent have their own decimals.
+        Temperature, target and its limits only: per cent have their own decimals, and the working set-point
+        may still be on its way down between the two reads.
         """
         values, words = [], []
         for register, count in ((reg.PROCESS_VALUE, 5), (reg.SETPOINT_HIGH, 2)):
             values += await self._registers.floats(register, count)
             words += await self._registers.words(register, count)
-        del values[2:4], words[2:4]
+        del values[2:5], words[2:5]
         decimals = reg.decimals_shown(values, words)
         if decimals is None:
             raise BadReply(

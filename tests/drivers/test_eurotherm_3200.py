@@ -590,13 +590,19 @@ def test_two_decimals_end_at_the_range_of_16_bits():
 
 @pytest.mark.parametrize(
     ("shown", "limits"),
-    [((251, 0, 0, 0, 0), (200, 0)), ((400, 0, 0, 0, 0), (2000, 0)), ((251, 0, 0, 0, 300), (2000, 0))],
+    [((251, 0, 0, 0, 0), (200, 0)), ((400, 0, 0, 0, 0), (2000, 0)), ((251, 300, 0, 0, 0), (2000, 0))],
 )
 async def test_two_views_that_disagree(script, heater, port, shown, limits):
     prepared(script, shown=shown, limits=limits)
     with pytest.raises(BadReply, match="16-bit registers"):
         await heater.prepare()
     port.talks.clear()
+
+
+async def test_a_working_set_point_that_still_ramps_down_is_no_disagreement(script, heater):
+    """Off has just been asked for: it moved by 2.4 degC between the two reads, and a resumed run ended."""
+    prepared(script, shown=(251, 0, 0, 0, 24), limits=(2000, 0)).talk(read_float(24), floats(20.0)).status()
+    assert "1 decimals" in "\n".join(await heater.prepare())
 
 
 async def test_impossible_range(script, heater):
