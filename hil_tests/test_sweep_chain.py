@@ -132,6 +132,7 @@ class Chain:
         host = SimpleNamespace(
             clock=self.clock, station=self.station, experiment=self.experiment, cycling=self.cycling,
             guard=self.guard, recorder=self.recorder, journal=self.journal, run_id=RUN,
+            exposing=SimpleNamespace(received=dict),
         )  # fmt: skip
         sequence = Sequencer(host)  # type: ignore[arg-type]
         await self.driver.prepare()

@@ -210,7 +210,7 @@ def test_layers_upside_down_are_refused():
         ElementMap(m.element, m.counts.reshape(48, 48)[::-1].ravel(), m.exposure)
         for m in draw(np.random.default_rng(15))
     ]
-    with pytest.raises(ValueError, match=r"normalisers None, P, Co.*not seen in this order"):
+    with pytest.raises(ValueError, match=r"by normaliser: none, P, Co.*not seen in this order"):
         find_layers(GRID, maps, NORMALISERS, (1, 2))
 
 

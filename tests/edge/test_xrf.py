@@ -233,7 +233,7 @@ def test_the_resolution_scatters_as_its_error_says():
         found = fitted(rng)
         pulls.append((float(found.fwhm_kev(5.895)) - expected) / found.fwhm_sigma_kev(5.895))
     assert abs(np.mean(pulls)) < 0.3
-    assert 0.75 < np.std(pulls) < 1.25
+    assert 0.55 < np.std(pulls) < 1.25  # the weights allow for shapes that are wrong by 1 %: these are not
     assert math.isnan(Detector(0.1, 0.12).fwhm_sigma_kev(5.9))
 
 
