@@ -121,7 +121,7 @@ def bench(args: argparse.Namespace) -> int:
         command = [sys.executable, "-m", "hil_tests.replay_trace", str(args.replay_trace)]
         command += ["--dir", str(args.dir.absolute())]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        if process.stdin is not None and stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        if process.stdin is not None and _is_owned():
             threading.Thread(target=_ends_with, args=(process.stdin,), daemon=True).start()
         try:
             return process.wait()
@@ -130,9 +130,19 @@ def bench(args: argparse.Namespace) -> int:
             return process.wait()
 
 
+def _is_owned() -> bool:
+    """Return whether standard input is a pipe: of a program, which takes its bench with it."""
+    try:
+        return stat.S_ISFIFO(os.fstat(0).st_mode)
+    except OSError:  # there is none
+        return False
+
+
 def _ends_with(bench: IO[bytes]) -> None:
-    """End the bench when our own standard input closes: a program that dies takes its bench with it."""
-    sys.stdin.buffer.read()
+    """End the bench when our own standard input closes."""
+    with open(0, "rb", buffering=0, closefd=False) as owner:
+        while owner.read(4096):
+            pass
     bench.close()
 
 
