@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge import compton_kernels as kernels
 from edge import compton_strings as strings
 from edge.compton_kernels import HITS, MEMBERS, NEAR, PAIRS
-from edge.uncertainty import Estimate
+from edge.uncertainty import ONE_SIGMA_SHARES, Estimate
 
 Floats = NDArray[np.float64]
 Frames = NDArray[np.uint16]
@@ -67,7 +67,7 @@ class DarkLevel:
         values = self.noise_adu[np.isfinite(self.noise_adu)]
         if values.size == 0:
             return Estimate(np.nan, np.nan, 0.0, "ADU")
-        low, middle, high = np.quantile(values, (0.1587, 0.5, 0.8413))
+        low, middle, high = np.quantile(values, (ONE_SIGMA_SHARES[0], 0.5, ONE_SIGMA_SHARES[1]))
         return Estimate(float(middle), float(high - low) / 2 * (np.pi / 2 / values.size) ** 0.5, 0.0, "ADU")
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.uncertainty import ONE_SIGMA_SHARES
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -25,7 +27,6 @@ SCALES = (1, 2, 4, 8, 16)  # pixels: patch widths of the noise curve
 FIELD = 64  # pixels: a field of patches, inside which the ratio of two exposures is taken as a plane
 MIN_FIELDS = 6
 MIN_GOOD = 0.8  # of a field
-ONE_SIGMA_SHARES = (0.15865525393145707, 0.8413447460685429)
 MAD_PER_SIGMA = 0.6744897501960817  # median |x| of a Gaussian
 
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
-from edge.radiography import ONE_SIGMA_SHARES, Exposure, Noise
+from edge.radiography import Exposure, Noise
 from edge.radiography_mask import PixelMask
 from edge.radiography_scatter import ScatterField
-from edge.uncertainty import ONE_SIGMA, Estimate
+from edge.uncertainty import ONE_SIGMA, ONE_SIGMA_SHARES, Estimate
 
 Floats = NDArray[np.float64]
 

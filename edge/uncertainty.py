@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 
 ONE_SIGMA = math.erf(1.0 / math.sqrt(2.0))  # 0.6827, two-sided
 TWO_SIGMA = math.erf(2.0 / math.sqrt(2.0))  # 0.9545, two-sided
+ONE_SIGMA_SHARES = (0.15865525393145707, 0.8413447460685429)  # of a normal distribution below -1 and +1 sigma
 
 
 @dataclass(frozen=True)
